@@ -1,0 +1,29 @@
+/*
+ * capability.h - capability sets as bit masks
+ *
+ * Bit n of a mask is capability n of capabilities(7). Names are the
+ * runtime-spec's ("CAP_CHOWN").
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "engine/base/error.h"
+
+/* The set that podman gives by default: CHOWN DAC_OVERRIDE FOWNER FSETID KILL
+ * NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT. */
+uint64_t capability_default_mask(void);
+
+/* Name to number and back; -EINVAL for an unknown name, NULL for an unknown
+ * number. Names are accepted with or without "CAP_", in either case. */
+int capability_from_name(const char *name, struct error *err);
+const char *capability_name(unsigned n);
+
+/* For a child between clone and exec, async-signal-safe, returning 0 or a
+ * negative errno. First capability_limit_bounding (as root), then change of
+ * user with PR_SET_KEEPCAPS as needed, then capability_apply, which sets
+ * permitted and effective to the mask for root, and for other users to
+ * nothing (as podman does without --cap-add); inheritable and ambient are
+ * always empty (an inheritable set hangs a CRIU restore). */
+int capability_limit_bounding(uint64_t mask);
+int capability_apply(uint64_t mask, uint32_t uid);

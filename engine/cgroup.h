@@ -1,0 +1,108 @@
+/*
+ * cgroup.h - the control groups of one container: limits, freezing, killing
+ *
+ * Two layouts are supported, and probed, not configured:
+ *   pure v2:  /sys/fs/cgroup is cgroup2; everything happens there;
+ *   hybrid:   controllers are v1 hierarchies under /sys/fs/cgroup/NAME and an
+ *             empty cgroup2 is at /sys/fs/cgroup/unified. Limits go to the v1
+ *             controllers; freezing, killing, populated events and device
+ *             rules use the v2 directory, which needs no controller for that.
+ * In both a container has the same relative path, PARENT/NAME, in the v2
+ * hierarchy and in every v1 hierarchy that is used (memory, cpu, cpuacct,
+ * pids). Only directories below PARENT are ever frozen, killed or removed.
+ *
+ * Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/ of the
+ * kernel, cgroups(7).
+ *
+ *   CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+ *   r = cgroup_create("/godwit", "web", &limits, &cg, err);
+ *   r = cgroup_join(cg, 0, err);
+ *   ...
+ *   r = cgroup_kill(cg, 5000000, err);
+ *   r = cgroup_remove(cg, err);
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/base/cleanup.h"
+#include "engine/base/error.h"
+
+struct cgroup;
+
+/* 0 means no limit, in each field. */
+struct cgroup_limits {
+	uint64_t memory_bytes;
+	uint32_t cpu_millis;	/* 1500 = one and a half processors */
+	uint32_t pids;
+};
+
+/* What the kernel counts now; a controller that is absent leaves 0. */
+struct cgroup_usage {
+	uint64_t memory_bytes;
+	uint64_t cpu_us;
+	uint64_t pids;
+};
+
+/* Makes (or adopts, when it is empty) the directories and sets the limits.
+ * parent is absolute, below each hierarchy's root as seen by this process,
+ * never "/"; name has no slash. -EOPNOTSUPP when a limit is asked for whose
+ * controller is missing; -EBUSY when live processes are in it already. */
+int cgroup_create(const char *parent, const char *name, const struct cgroup_limits *limits,
+		  struct cgroup **ret, struct error *err);
+
+/* Opens what exists; -ENOENT when it does not. */
+int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struct error *err);
+
+void cgroup_free(struct cgroup *cg);
+DEFINE_CLEANUP(struct cgroup *, cgroup_free)
+
+/* Directory of the v2 hierarchy: the fd (borrowed; for CLONE_INTO_CGROUP and
+ * BPF) and its absolute path (borrowed; what CRIU wants as freeze_cgroup). */
+int cgroup_fd(const struct cgroup *cg);
+const char *cgroup_path(const struct cgroup *cg);
+
+/* Moves a process (0: the caller) in, in every hierarchy. */
+int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err);
+
+/* Moves a process (0: the caller) to PARENT's own v2 directory and out of the
+ * container's v1 ones: for a helper that joined and must not be frozen or
+ * killed with the container. */
+int cgroup_leave(const struct cgroup *cg, pid_t pid, struct error *err);
+
+/* Writes cgroup.freeze and waits for "frozen 1" in cgroup.events by poll(2),
+ * at most timeout_us; on -ETIMEDOUT the cgroup is thawed again. */
+int cgroup_freeze(const struct cgroup *cg, uint64_t timeout_us, struct error *err);
+int cgroup_thaw(const struct cgroup *cg, struct error *err);
+int cgroup_is_frozen(const struct cgroup *cg, bool *ret, struct error *err);
+int cgroup_is_populated(const struct cgroup *cg, bool *ret, struct error *err);
+
+/* SIGKILL to everything inside (cgroup.kill, also when frozen), then waits for
+ * "populated 0", at most timeout_us. */
+int cgroup_kill(const struct cgroup *cg, uint64_t timeout_us, struct error *err);
+
+/* Removes the directories, and sub-directories that containers made; -EBUSY
+ * when something still lives inside. What is gone already is no error. */
+int cgroup_remove(const struct cgroup *cg, struct error *err);
+
+int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
+		      struct error *err);
+
+/* Reads back what is in force. */
+int cgroup_get_limits(const struct cgroup *cg, struct cgroup_limits *ret, struct error *err);
+int cgroup_get_usage(const struct cgroup *cg, struct cgroup_usage *ret, struct error *err);
+
+/* All pids inside, sub-directories included; the caller frees. */
+int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n, struct error *err);
+
+/* True on a host whose /sys/fs/cgroup is cgroup2 itself. */
+int cgroup_is_pure_v2(bool *ret, struct error *err);
+
+/* Mounts what a container sees below target (its /sys/fs/cgroup), read-only,
+ * nosuid, nodev, noexec: cgroup2 on pure v2; on hybrid a tmpfs with each v1
+ * hierarchy and unified as the host has them. Called by a process that is in
+ * the container's cgroups and in its cgroup namespace, so that the mounts show
+ * the container's own subtree as their root. */
+int cgroup_mount_view(const char *target, struct error *err);

@@ -1,0 +1,80 @@
+/*
+ * network.h - a container's network: namespace, veth pair, address, gate
+ *
+ * The engine owns the network namespace, so that CRIU sees it as external and
+ * so that it can be there, closed, before a container is restored into it. A
+ * container has one interface, eth0, whose host side is a port of the node's
+ * bridge; MAC and address belong to the container and move with it.
+ *
+ * All through rtnetlink (libnl-3, libnl-route-3): rtnetlink(7), veth(4).
+ * None of these functions leaves the caller in another network namespace.
+ */
+#pragma once
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/error.h"
+
+#define NETWORK_CIDR_MAX (INET6_ADDRSTRLEN + 4)
+
+struct network_endpoint {
+	char bridge[IFNAMSIZ];		/* on the node; empty: only loopback */
+	char host_ifname[IFNAMSIZ];	/* host side of the pair */
+	uint8_t mac[6];			/* of eth0 in the container */
+	char address[NETWORK_CIDR_MAX];	/* "10.88.0.7/16", IPv4 or IPv6 */
+	char gateway[INET6_ADDRSTRLEN];	/* empty: no default route */
+};
+
+/* OPEN passes frames; CLOSED drops them in both directions while the
+ * interface inside stays up with its address and routes. */
+enum network_gate { NETWORK_GATE_OPEN, NETWORK_GATE_CLOSED };
+
+/* Makes the bridge if it is missing, brings it up, and adds address (CIDR) to
+ * it when it is not there and not empty. An existing bridge keeps everything
+ * else. -EEXIST when the name is taken by something that is no bridge. */
+int network_bridge_ensure(const char *bridge, const char *address, struct error *err);
+
+/* A new network namespace with loopback up; the fd keeps it alive. Also sets
+ * net.ipv4.ping_group_range and net.ipv4.ip_unprivileged_port_start inside as
+ * podman does. */
+int network_namespace_create(int *ret_netns_fd, struct error *err);
+
+/* Makes the pair, puts one end into the namespace as eth0 with MAC, address
+ * and default route, up, and the other onto the bridge with the gate as asked.
+ * On failure nothing remains. -EEXIST when host_ifname is taken. */
+int network_attach(int netns_fd, const struct network_endpoint *ep, enum network_gate gate,
+		   struct error *err);
+
+/* Removes the pair by its host side; what is gone is no error. */
+int network_detach(const char *host_ifname, struct error *err);
+
+int network_gate_set(const char *host_ifname, enum network_gate gate, struct error *err);
+
+/* Tells the neighbours where the address lives now: gratuitous ARP (RFC 5227
+ * section 3, RFC 826) or unsolicited neighbour advertisement (RFC 4861
+ * section 7.2.6) sent from eth0 inside the namespace. */
+int network_announce(int netns_fd, const struct network_endpoint *ep, struct error *err);
+
+/* True when an interface of this node has the address (prefix ignored). */
+int network_address_is_local(const char *address, bool *ret, struct error *err);
+
+/* The address is asked for on the bridge with ARP probes (RFC 5227 section
+ * 2.1.1), wait_us at most: true when somebody answers. IPv6: by neighbour
+ * solicitation. */
+int network_address_answers(const char *bridge, const char *address, uint64_t wait_us,
+			    bool *ret, struct error *err);
+
+/* The n-th host address of the subnet: allocation is the caller's. range is a
+ * CIDR within subnet (or empty: all of it). Network, broadcast and gateway
+ * address are skipped; -ERANGE past the end. ret gets subnet's prefix length. */
+int network_address_nth(const char *subnet, const char *range, const char *gateway, uint32_t n,
+			char ret[NETWORK_CIDR_MAX], struct error *err);
+
+/* A locally administered MAC from the container's address, the same on every
+ * node: 02:67 and four bytes of the address (IPv6: of its last four). */
+int network_mac_for(const char *address, uint8_t ret[6], struct error *err);
+int network_mac_parse(const char *text, uint8_t ret[6], struct error *err);
+void network_mac_format(const uint8_t mac[6], char ret[18]);

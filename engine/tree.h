@@ -1,0 +1,67 @@
+/*
+ * tree.h - a directory tree as a stream of bytes, and back
+ *
+ * The stream is a pax archive (libarchive): owners, modes, times to the
+ * nanosecond, extended attributes (trusted.overlay.* too), ACLs, hard links,
+ * symlinks, FIFOs, device nodes (overlayfs whiteouts are character device 0:0)
+ * and holes survive. Sockets are skipped and counted.
+ *
+ * Packing never crosses into another file system and never follows a symlink.
+ * Unpacking treats the stream as hostile: absolute names, "..", names through
+ * symlinks, and anything beyond the limits are refused; nothing is ever
+ * written outside dirfd.
+ *
+ * Both run in the caller's thread and call back for bytes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/base/error.h"
+
+/* Takes all len bytes or fails. */
+typedef int (*tree_write_fn)(void *ctx, const void *data, size_t len, struct error *err);
+
+/* Points *ret_data at the next bytes (valid until the next call) and returns
+ * their number, 0 at the end, or a negative errno. */
+typedef ssize_t (*tree_read_fn)(void *ctx, const void **ret_data, struct error *err);
+
+struct tree_stats {
+	uint64_t entries;
+	uint64_t bytes;			/* of file content, holes not counted */
+	uint64_t sockets_skipped;
+};
+
+/* 0 means no limit. */
+struct tree_limits {
+	uint64_t entries;
+	uint64_t bytes;
+};
+
+/* dirfd (borrowed) is the top; its own mode, owner and attributes are the
+ * entry ".". */
+int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
+	      struct error *err);
+
+/* Fills dirfd (borrowed), an existing directory. Accepts every archive and
+ * compression that libarchive reads when any_format is true (images from
+ * users), only pax/ustar otherwise (peers). On failure what was unpacked
+ * remains; the caller removes the directory. */
+int tree_unpack(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
+		bool any_format, struct tree_stats *ret, struct error *err);
+
+/* Copies a tree (pack into unpack, in one process), for image import. */
+int tree_copy(int from_dirfd, int to_dirfd, struct tree_stats *ret, struct error *err);
+
+/* What a tree occupies, without reading contents: entries and bytes
+ * (st_blocks * 512). */
+int tree_measure(int dirfd, struct tree_stats *ret, struct error *err);
+
+/* SHA-256 over a canonical form of the tree (sorted names, types, modes,
+ * owners, sizes, contents, link targets, device numbers, extended attributes;
+ * no times), as 64 hex digits: the same image on two nodes has the same. */
+#define TREE_DIGEST_SIZE 65
+int tree_digest(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err);
