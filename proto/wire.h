@@ -1,0 +1,106 @@
+/*
+ * wire.h - what two nodes say to each other, and how long it may get
+ *
+ * One TCP connection carries one conversation between a migrating command (the
+ * source) and a node's daemon (the target). It is a sequence of frames: a
+ * header of 16 bytes (frame.h) and a payload, which is a control message
+ * (message.h, control.proto) or, in a DATA frame, a block of a tree (block.h).
+ *
+ * A migration:
+ *
+ *	source                          target
+ *	HELLO                       ->
+ *	                            <-  HELLO		either may speak first
+ *	OFFER                       ->			what the container is
+ *	                            <-  VERDICT		yes, or every reason why not
+ *	[ TREE IMAGE                ->			if VERDICT says image_wanted ]
+ *	                            <-  PREPARED	all but the processes is there
+ *	FROZEN                      ->			the container stands still
+ *	TREE UPPER                  ->			changes to its root
+ *	[ TREE TMPFS ]...           ->			one for each tmpfs
+ *	TREE CHECKPOINT             ->			CRIU's images
+ *	TREE META                   ->			log, state and the like
+ *	RESTORE                     ->			no more will come
+ *	                            <-  RESTORED	complete, but frozen
+ *	COMMIT                      ->			the point of no return
+ *	                            <-  RESUMED		it runs, here
+ *	RELEASE                     ->			the original is gone
+ *
+ * where TREE is TREE_BEGIN, any number of DATA, TREE_END.
+ *
+ * After a connection broke between COMMIT and RESUMED, on a new one, as often
+ * as it takes:
+ *
+ *	HELLO                       ->
+ *	                            <-  HELLO
+ *	QUERY                       ->
+ *	                            <-  ANSWER
+ *	[ RELEASE                   -> ]		after the answer RESUMED
+ *
+ * ABORT may come from either side at any time before COMMIT and ends the
+ * conversation; so does a VERDICT that refuses. From OFFER to RESUMED each side
+ * may send PROGRESS between any two frames, also inside a tree. Everything
+ * else, and everything out of this order (sequence.h), is refused, and so is
+ * everything unknown: types, flags, fields.
+ *
+ * All numbers of the frame header are little-endian.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define WIRE_MAGIC 0x54574447u			/* "GDWT" in memory */
+#define WIRE_VERSION 1u				/* what this program speaks */
+#define WIRE_LOWEST_VERSION 1u			/* the oldest that it still speaks */
+#define WIRE_DEFAULT_PORT 4967
+
+/* A frame's type; the numbers are the protocol and never change meaning. */
+enum wire_type {
+	WIRE_HELLO = 1,
+	WIRE_OFFER = 2,
+	WIRE_VERDICT = 3,
+	WIRE_TREE_BEGIN = 4,
+	WIRE_DATA = 5,				/* a block, not a message */
+	WIRE_TREE_END = 6,
+	WIRE_PREPARED = 7,
+	WIRE_FROZEN = 8,
+	WIRE_RESTORE = 9,
+	WIRE_RESTORED = 10,
+	WIRE_COMMIT = 11,
+	WIRE_RESUMED = 12,
+	WIRE_RELEASE = 13,
+	WIRE_ABORT = 14,
+	WIRE_QUERY = 15,
+	WIRE_ANSWER = 16,
+	WIRE_PROGRESS = 17,
+};
+#define WIRE_TYPE_END 18u			/* one above the highest */
+
+enum wire_side { WIRE_SOURCE, WIRE_TARGET };
+
+/* Flags of a frame. */
+#define WIRE_FLAG_ZSTD 0x0001u			/* DATA: one zstd frame, else raw */
+
+/* Frames. A payload is refused by its header alone, before memory is taken. */
+#define WIRE_HEADER_BYTES 16u
+#define WIRE_CONTROL_MAX_BYTES (1u << 20)	/* payload of a control message */
+#define WIRE_DATA_MAX_BYTES (256u << 10)	/* payload of DATA, never 0 */
+#define WIRE_RAW_MAX_BYTES (1u << 20)		/* what a DATA frame may unpack to */
+
+/* Fields of messages. Lengths are in bytes without the final NUL. */
+#define WIRE_NAME_MAX 128u			/* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127} */
+#define WIRE_TOKEN_CHARS 32u			/* lower-case hex digits */
+#define WIRE_DIGEST_CHARS 64u			/* lower-case hex digits */
+#define WIRE_LINE_MAX 512u			/* a line that is shown to a person */
+#define WIRE_PATH_MAX 4095u
+#define WIRE_JSON_MAX (256u << 10)
+#define WIRE_CPU_FEATURES_MAX 1024u
+#define WIRE_NEEDS_MAX 256u
+#define WIRE_REASONS_MAX 64u
+#define WIRE_VERSION_MAX 65535u
+#define WIRE_BYTES_MAX (1ull << 56)		/* sizes: sums of a few can't overflow */
+#define WIRE_TIME_MAX_US (1ull << 56)		/* durations and times of day */
+#define WIRE_ENTRIES_MAX (1ull << 40)
+
+/* "OFFER"; NULL for a number that is no type. */
+const char *wire_type_name(unsigned type);
