@@ -46,9 +46,10 @@ struct cgroup_usage {
 	uint64_t pids;
 };
 
-/* Makes (or adopts, when it is empty) the directories and sets the limits.
- * parent is absolute, below each hierarchy's root as seen by this process,
- * never "/"; name has no slash. -EOPNOTSUPP when a limit is asked for whose
+/* Makes (or, when they are empty, makes anew) the directories and sets the
+ * limits. parent is absolute, below each hierarchy's root as seen by this
+ * process, never "/", and no component of it begins with a dot; name has no
+ * slash and no leading dot either. -EOPNOTSUPP when a limit is asked for whose
  * controller is missing; -EBUSY when live processes are in it already. */
 int cgroup_create(const char *parent, const char *name, const struct cgroup_limits *limits,
 		  struct cgroup **ret, struct error *err);
@@ -64,12 +65,16 @@ DEFINE_CLEANUP(struct cgroup *, cgroup_free)
 int cgroup_fd(const struct cgroup *cg);
 const char *cgroup_path(const struct cgroup *cg);
 
-/* Moves a process (0: the caller) in, in every hierarchy. */
+/* Moves a process (0: the caller) in, in every hierarchy. Costs microseconds
+ * for a caller with one thread that was cloned into cgroup_fd; a move between
+ * v2 directories, or of another process, may wait 16 ms for the kernel. */
 int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err);
 
 /* Moves a process (0: the caller) to PARENT's own v2 directory and out of the
  * container's v1 ones: for a helper that joined and must not be frozen or
- * killed with the container. */
+ * killed with the container. Where PARENT passes controllers on, and so can't
+ * hold processes (pure v2), it goes to PARENT/.helpers, which a later
+ * cgroup_remove takes away when it is empty. */
 int cgroup_leave(const struct cgroup *cg, pid_t pid, struct error *err);
 
 /* Writes cgroup.freeze and waits for "frozen 1" in cgroup.events by poll(2),
