@@ -11,7 +11,10 @@
  * symlinks, and anything beyond the limits are refused; nothing is ever
  * written outside dirfd.
  *
- * Both run in the caller's thread and call back for bytes.
+ * Both run in the caller's thread and call back for bytes. An error names the
+ * file inside the tree; one from a callback comes back as it is, with the name
+ * of the file in front at most. A bad stream is -EPROTO, too many entries or
+ * bytes -EFBIG.
  */
 #pragma once
 
@@ -46,10 +49,12 @@ struct tree_limits {
 int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 	      struct error *err);
 
-/* Fills dirfd (borrowed), an existing directory. Accepts every archive and
- * compression that libarchive reads when any_format is true (images from
- * users), only pax/ustar otherwise (peers). On failure what was unpacked
- * remains; the caller removes the directory. */
+/* Fills dirfd (borrowed), an existing directory. With any_format (images from
+ * users) tar and cpio archives are accepted, also compressed with gzip, bzip2,
+ * xz, lzma, lz4, zstd or compress; otherwise (peers) only what tree_pack
+ * writes, whole to its end mark. On failure what was unpacked remains; the
+ * caller removes the directory. The stream is read to its end. Only attributes
+ * that belong to a tree are set (tree_entry.h). */
 int tree_unpack(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
 		bool any_format, struct tree_stats *ret, struct error *err);
 
