@@ -106,8 +106,8 @@ int fd_write_file_at(int dirfd, const char *path, const char *text, struct error
 	return 0;
 }
 
-static int write_and_sync(int dirfd, const char *path, const void *data, size_t len, mode_t mode,
-			  struct error *err)
+static int write_new(int dirfd, const char *path, const void *data, size_t len, mode_t mode,
+		     enum fd_replace how, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
 					   O_NOFOLLOW, mode);
@@ -116,25 +116,25 @@ static int write_and_sync(int dirfd, const char *path, const void *data, size_t 
 		return error_set(err, errno, "create: %s", strerror(errno));
 	if (fd_write_full(fd, data, len, err) < 0)
 		return -err->code;
-	if (fsync(fd) < 0)
+	if (how == FD_REPLACE_DURABLE && fsync(fd) < 0)
 		return error_set(err, errno, "fsync: %s", strerror(errno));
 	return 0;
 }
 
 int fd_replace_file_at(int dirfd, const char *path, const void *data, size_t len,
-		       mode_t mode, struct error *err)
+		       mode_t mode, enum fd_replace how, struct error *err)
 {
 	char tmp[NAME_MAX + 1];
 
 	if (snprintf(tmp, sizeof(tmp), ".%s.tmp%d", path, (int)getpid()) >= (int)sizeof(tmp))
 		return error_set(err, ENAMETOOLONG, "%s: name too long", path);
-	if (write_and_sync(dirfd, tmp, data, len, mode, err) < 0 ||
+	if (write_new(dirfd, tmp, data, len, mode, how, err) < 0 ||
 	    (renameat(dirfd, tmp, dirfd, path) < 0 &&
 	     error_set(err, errno, "rename: %s", strerror(errno)))) {
 		(void)unlinkat(dirfd, tmp, 0);
 		return error_wrap(err, "write %s", path);
 	}
-	if (fsync(dirfd) < 0)
+	if (how == FD_REPLACE_DURABLE && fsync(dirfd) < 0)
 		return error_set(err, errno, "write %s: fsync of its folder: %s", path, strerror(errno));
 	return 0;
 }
@@ -279,6 +279,30 @@ ssize_t fd_recv_msg(int sock, void *data, size_t size, int *ret_fds, size_t nfds
 int fd_cloexec_from(unsigned first, struct error *err)
 {
 	if (syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		return error_set(err, errno, "close_range: %s", strerror(errno));
+	return 0;
+}
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+int fd_close_all_except(const int *keep, size_t n, struct error *err)
+{
+	int sorted[32], next = 0;
+
+	if (n > sizeof(sorted) / sizeof(*sorted))
+		return error_set(err, E2BIG, "more than 32 descriptors to keep");
+	memcpy(sorted, keep, n * sizeof(*keep));
+	qsort(sorted, n, sizeof(*sorted), compare_ints);
+	for (size_t i = 0; i < n; i++) {
+		if (sorted[i] > next)
+			(void)syscall(SYS_close_range, next, sorted[i] - 1, 0);
+		if (sorted[i] >= next)
+			next = sorted[i] + 1;
+	}
+	if (syscall(SYS_close_range, next, ~0U, 0) < 0)
 		return error_set(err, errno, "close_range: %s", strerror(errno));
 	return 0;
 }

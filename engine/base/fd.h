@@ -32,10 +32,12 @@ int fd_read_file_at(int dirfd, const char *path, size_t limit, char **ret_text,
 /* One write(2) into an existing file, as cgroupfs and procfs want it. */
 int fd_write_file_at(int dirfd, const char *path, const char *text, struct error *err);
 
-/* Replaces path durably: temporary file, fsync, rename, fsync of dirfd. After
- * a crash the old text or the new one is there, never a mixture. */
+/* Replaces path by temporary file and rename: readers see the old text or the
+ * new one, never a mixture. Durable: also after a power failure (fsync of file
+ * and dirfd); that costs milliseconds, so only records that decide get it. */
+enum fd_replace { FD_REPLACE, FD_REPLACE_DURABLE };
 int fd_replace_file_at(int dirfd, const char *path, const void *data, size_t len,
-		       mode_t mode, struct error *err);
+		       mode_t mode, enum fd_replace how, struct error *err);
 
 /* Opens a directory, or makes and opens it (mode) when create is true. */
 int fd_open_dir_at(int dirfd, const char *path, bool create, mode_t mode, int *ret_fd,
@@ -56,3 +58,7 @@ ssize_t fd_recv_msg(int sock, void *data, size_t size, int *ret_fds, size_t nfds
 
 /* Marks every descriptor from first up as CLOEXEC (close_range(2)). */
 int fd_cloexec_from(unsigned first, struct error *err);
+
+/* Closes every descriptor that is not in keep; for a process that was forked
+ * and goes its own way. keep is at most 32 long, -EBADF in it is ignored. */
+int fd_close_all_except(const int *keep, size_t n, struct error *err);

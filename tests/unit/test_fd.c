@@ -40,8 +40,8 @@ static void replace_and_read(void **state)
 	size_t len;
 
 	(void)state;
-	assert_int_equal(fd_replace_file_at(dir, "a", "one", 3, 0600, &err), 0);
-	assert_int_equal(fd_replace_file_at(dir, "a", "three", 5, 0600, &err), 0);
+	assert_int_equal(fd_replace_file_at(dir, "a", "one", 3, 0600, FD_REPLACE, &err), 0);
+	assert_int_equal(fd_replace_file_at(dir, "a", "three", 5, 0600, FD_REPLACE_DURABLE, &err), 0);
 	assert_int_equal(fd_read_file_at(dir, "a", 100, &text, &len, &err), 0);
 	assert_int_equal(len, 5);
 	assert_string_equal(text, "three");
@@ -56,7 +56,7 @@ static void removes_a_tree_but_follows_no_symlink(void **state)
 	struct error err;
 
 	(void)state;
-	assert_int_equal(fd_replace_file_at(dir, "keep", "x", 1, 0600, &err), 0);
+	assert_int_equal(fd_replace_file_at(dir, "keep", "x", 1, 0600, FD_REPLACE, &err), 0);
 	assert_int_equal(mkdirat(dir, "t", 0700), 0);
 	assert_int_equal(mkdirat(dir, "t/u", 0700), 0);
 	assert_int_equal(symlinkat("../../keep", dir, "t/u/link"), 0);

@@ -1,0 +1,197 @@
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "engine/container.h"
+
+#define CONFIG_JSON "config.json"
+#define KILL_TIMEOUT_US 10000000
+
+void container_free(struct container *c)
+{
+	if (!c)
+		return;
+	fd_closep(&c->lock_fd);
+	fd_closep(&c->dir_fd);
+	spec_free(c->spec);
+	free(c);
+}
+
+static int new_container(const struct node *node, const char *name, struct container **ret,
+			 struct error *err)
+{
+	CLEANUP(container_freep) struct container *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return error_set(err, ENOMEM, "out of memory");
+	c->node = node;
+	c->dir_fd = c->lock_fd = -EBADF;
+	if (spec_check_name(name, err) < 0)
+		return -err->code;
+	(void)snprintf(c->name, sizeof(c->name), "%s", name);
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+int container_lock(struct container *c, bool wait, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = openat(c->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return error_set(err, errno, "container '%s': open its lock: %s", c->name, strerror(errno));
+	if (flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) < 0)
+		return errno == EWOULDBLOCK ?
+			error_set(err, EBUSY, "container '%s': another operation on it is under way", c->name) :
+			error_set(err, errno, "container '%s': lock: %s", c->name, strerror(errno));
+	c->lock_fd = TAKE_FD(fd);
+	return 0;
+}
+
+void container_unlock(struct container *c)
+{
+	fd_close(&c->lock_fd);
+}
+
+static int fill_folder(struct container *c, const struct spec *spec, enum container_status status,
+		       struct error *err)
+{
+	struct container_state state = { .status = status, .exit_code = -1 };
+	CLEANUP(freep) char *json = NULL;
+	int fd = -EBADF;
+
+	for (const char *const *d = (const char *const[]){ "upper", "work", "merged", NULL }; *d; d++) {
+		if (fd_open_dir_at(c->dir_fd, *d, true, 0755, &fd, err) < 0)
+			return -err->code;
+		fd_close(&fd);
+	}
+	if (spec_to_json(spec, &json, err) < 0 ||
+	    fd_replace_file_at(c->dir_fd, CONFIG_JSON, json, strlen(json), 0600, FD_REPLACE, err) < 0)
+		return -err->code;
+	container_state_stamp(&state, 0, 0);
+	return container_state_write(c, &state, err);
+}
+
+int container_create(const struct node *node, struct spec *spec, enum container_status status,
+		     struct container **ret, struct error *err)
+{
+	CLEANUP(container_freep) struct container *c = NULL;
+	struct error ignored;
+
+	if (new_container(node, spec->name, &c, err) < 0)
+		return -err->code;
+	if (mkdirat(node->containers_fd, c->name, 0700) < 0)
+		return errno == EEXIST ?
+			error_set(err, EEXIST, "container '%s': the name is in use; choose another, or "
+				  "remove it with 'godwit rm %s'", c->name, c->name) :
+			error_set(err, errno, "container '%s': make its folder: %s", c->name, strerror(errno));
+	if (fd_open_dir_at(node->containers_fd, c->name, false, 0, &c->dir_fd, err) < 0 ||
+	    container_lock(c, true, err) < 0 || fill_folder(c, spec, status, err) < 0) {
+		(void)fd_remove_tree_at(node->containers_fd, c->name, &ignored);
+		return error_wrap(err, "container '%s'", c->name);
+	}
+	c->spec = spec;
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+int container_open(const struct node *node, const char *name, struct container **ret,
+		   struct error *err)
+{
+	CLEANUP(container_freep) struct container *c = NULL;
+	CLEANUP(freep) char *text = NULL;
+	size_t len;
+	int r;
+
+	if (new_container(node, name, &c, err) < 0)
+		return -err->code;
+	r = fd_open_dir_at(node->containers_fd, name, false, 0, &c->dir_fd, err);
+	if (r == 0)
+		r = fd_read_file_at(c->dir_fd, CONFIG_JSON, SPEC_JSON_LIMIT, &text, &len, err);
+	if (r == -ENOENT)
+		return error_set(err, ENOENT, "no container '%s' on %s; 'godwit ps -a' lists them",
+				 name, node->config.name);
+	if (r < 0 || spec_from_json(text, len, &c->spec, err) < 0)
+		return error_wrap(err, "container '%s'", name);
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+int container_cgroup(const struct container *c, bool create, struct cgroup **ret,
+		     struct error *err)
+{
+	const char *parent = c->node->config.cgroup;
+
+	return create ? cgroup_create(parent, c->name, &c->spec->limits, ret, err) :
+			cgroup_open(parent, c->name, ret, err);
+}
+
+/* FNV-1a, 64 bits: a short name that is the same each time. */
+void container_host_ifname(const struct container *c, char ret[IFNAMSIZ])
+{
+	uint64_t h = 14695981039346656037u;
+
+	for (int part = 0; part < 2; part++)
+		for (const char *p = part ? c->name : c->node->path; *p; p++)
+			h = (h ^ (unsigned char)*p) * 1099511628211u;
+	(void)snprintf(ret, IFNAMSIZ, "gw%012llx", (unsigned long long)(h & 0xffffffffffffu));
+}
+
+static int clean_cgroup(const struct container *c, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	int r = container_cgroup(c, false, &cg, err);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0 || cgroup_kill(cg, KILL_TIMEOUT_US, err) < 0 || cgroup_remove(cg, err) < 0)
+		return -err->code;
+	return 0;
+}
+
+int container_clean(const struct container *c, bool keep_folder, struct error *err)
+{
+	char ifname[IFNAMSIZ];
+
+	container_host_ifname(c, ifname);
+	if (clean_cgroup(c, err) < 0 || network_detach(ifname, err) < 0)
+		return error_wrap(err, "container '%s'", c->name);
+	if (!keep_folder && fd_remove_tree_at(c->node->containers_fd, c->name, err) < 0)
+		return error_wrap(err, "container '%s': remove its folder", c->name);
+	return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int container_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err)
+{
+	int fd = openat(node->containers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(dir_closep) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	char **names = NULL;
+	size_t n = 0;
+	struct dirent *e;
+
+	if (!d)
+		return error_set(err, errno, "list containers of %s: %s", node->path, strerror(errno));
+	while ((e = readdir(d))) {
+		char **more;
+
+		if (e->d_name[0] == '.')
+			continue;
+		more = reallocarray(names, n + 1, sizeof(*names));
+		if (!more)
+			break;
+		names = more;
+		names[n++] = strdup(e->d_name);
+	}
+	if (n)
+		qsort(names, n, sizeof(*names), compare_names);
+	*ret = names;
+	*ret_n = n;
+	return 0;
+}

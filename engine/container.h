@@ -1,0 +1,110 @@
+/*
+ * container.h - a container's folder and the records in it
+ *
+ *   STATE/containers/NAME/
+ *     config.json   what it is (spec.h); never changes
+ *     state.json    what it does now; written by its monitor, replaced durably
+ *     handover.json a migration's decision (migrate/handover.h); its presence
+ *                   means that nobody but the migration may thaw the container
+ *     log           its output (log.h)
+ *     monitor.sock  where its monitor listens (monitor.h)
+ *     lock          flock(2): one operation at a time
+ *     upper, work, merged   overlay; merged is mounted only in the monitor's
+ *                   and the container's own mount namespaces
+ *
+ * What state.json says is checked against the kernel by container_state: the
+ * boot id, the pid's start time, cgroup.events. So the truth is told also
+ * after a reboot or when a monitor was killed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/base/cleanup.h"
+#include "engine/base/error.h"
+#include "engine/cgroup.h"
+#include "engine/node.h"
+#include "engine/spec.h"
+
+enum container_status {
+	CONTAINER_CREATED,	/* folder made, nothing started yet */
+	CONTAINER_RUNNING,
+	CONTAINER_PAUSED,	/* running, frozen by pause */
+	CONTAINER_MIGRATING,	/* running, frozen by a checkpoint or migration */
+	CONTAINER_IN_DOUBT,	/* frozen: a migration is decided but not confirmed */
+	CONTAINER_INCOMING,	/* being received; not ours until committed */
+	CONTAINER_EXITED,
+	CONTAINER_STATUS_MAX_,
+};
+
+struct container_state {
+	enum container_status status;
+	pid_t pid;			/* init, as the host sees it; 0: none */
+	uint64_t pid_start;		/* field 22 of /proc/PID/stat: tells reuse */
+	pid_t monitor_pid;
+	uint64_t monitor_start;
+	bool monitor_alive;		/* found out, not stored */
+	char boot_id[40];
+	int exit_code;			/* 0-255, 128+n: signal n; -1: unknown */
+	uint64_t started_us, finished_us;	/* real time; 0: not yet */
+	uint32_t migrations;		/* how often it has moved */
+	char reason[256];		/* why it exited, when there is more to say */
+};
+
+struct container {
+	const struct node *node;	/* borrowed, outlives it */
+	char name[SPEC_NAME_MAX + 1];
+	int dir_fd;
+	int lock_fd;			/* -EBADF while not locked */
+	struct spec *spec;		/* NULL until loaded or given */
+};
+
+void container_free(struct container *c);
+DEFINE_CLEANUP(struct container *, container_free)
+
+/* Makes the folder with config.json and a first state.json (status given);
+ * takes over spec on success only. -EEXIST when the name is taken. The
+ * container comes back locked. */
+int container_create(const struct node *node, struct spec *spec, enum container_status status,
+		     struct container **ret, struct error *err);
+
+/* -ENOENT: no such container. */
+int container_open(const struct node *node, const char *name, struct container **ret,
+		   struct error *err);
+
+/* Makes this process the only one that operates on it. -EBUSY when another
+ * one does and wait is false; with wait it blocks. */
+int container_lock(struct container *c, bool wait, struct error *err);
+void container_unlock(struct container *c);
+
+/* The truth now, see above. */
+int container_state(const struct container *c, struct container_state *ret, struct error *err);
+int container_state_write(const struct container *c, const struct container_state *state,
+			  struct error *err);
+const char *container_status_name(enum container_status s);
+/* True for the states in which a process of it exists. */
+bool container_status_is_live(enum container_status s);
+
+int container_cgroup(const struct container *c, bool create, struct cgroup **ret,
+		     struct error *err);
+
+/* The name of the host's end of its interface: "gw" and 12 hex digits that
+ * depend on the state directory and the container's name. */
+void container_host_ifname(const struct container *c, char ret[IFNAMSIZ]);
+
+/* Kills what is left of it, removes its interface, cgroup and, when keep is
+ * false, its folder. For containers whose monitor is gone or that have exited;
+ * what is gone already is no error. */
+int container_clean(const struct container *c, bool keep_folder, struct error *err);
+
+/* Names of all containers, sorted; free each and the array. */
+int container_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err);
+
+/* Start time of a process in clock ticks since boot; 0 when there is none. */
+uint64_t container_pid_start(pid_t pid);
+
+/* Fills boot_id, and pid and monitor with their start times. */
+void container_state_stamp(struct container_state *s, pid_t pid, pid_t monitor);

@@ -1,0 +1,402 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "engine/monitor_state.h"
+#include "engine/terminal.h"
+
+#define FREEZE_TIMEOUT_US 10000000
+#define PENDING_MAX (1 << 20)
+
+int monitor_add_client(struct monitor *m, int fd_consumed)
+{
+	CLEANUP(fd_closep) int fd = fd_consumed;
+
+	if (m->n_clients == MONITOR_CLIENTS_MAX)
+		return -EMFILE;
+	(void)fcntl(fd, F_SETFL, O_NONBLOCK);
+	m->clients[m->n_clients] = (struct client){ .fd = TAKE_FD(fd) };
+	return (int)m->n_clients++;
+}
+
+static void answer(int fd, uint32_t op, int code, const uint64_t value[4], const char *text)
+{
+	struct monitor_message r = { .op = op, .code = code };
+	struct error ignored;
+
+	if (value)
+		memcpy(r.value, value, sizeof(r.value));
+	r.len = (uint32_t)snprintf(r.data, sizeof(r.data), "%s", text ? text : "");
+	(void)fd_send_msg(fd, &r, offsetof(struct monitor_message, data) + r.len, NULL, 0, &ignored);
+}
+
+static void answer_result(int fd, uint32_t op, int r, const struct error *err)
+{
+	answer(fd, op, r, NULL, r < 0 ? err->msg : NULL);
+}
+
+/* What an attached client's socket does not take waits, up to PENDING_MAX;
+ * beyond that the pipes are not read until it has caught up. */
+static bool flush_client(struct client *c)
+{
+	while (c->pending_len) {
+		struct monitor_message head;
+		size_t total;
+
+		memcpy(&head, c->pending, offsetof(struct monitor_message, data));
+		total = offsetof(struct monitor_message, data) + head.len;
+		if (send(c->fd, c->pending, total, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+			return errno == EAGAIN;
+		c->pending_len -= total;
+		memmove(c->pending, c->pending + total, c->pending_len);
+	}
+	return true;
+}
+
+static void queue_output(struct client *c, enum output_stream stream, const char *data, size_t len)
+{
+	struct monitor_message head = { .op = MONITOR_OUTPUT, .value = { stream }, .len = (uint32_t)len };
+	size_t total = offsetof(struct monitor_message, data) + len;
+	char *more = realloc(c->pending, c->pending_len + total);
+
+	if (!more)
+		return;
+	c->pending = more;
+	memcpy(more + c->pending_len, &head, offsetof(struct monitor_message, data));
+	memcpy(more + c->pending_len + offsetof(struct monitor_message, data), data, len);
+	c->pending_len += total;
+	(void)flush_client(c);
+}
+
+static void take_output(struct monitor *m, enum output_stream stream, const char *data, size_t len)
+{
+	struct error ignored;
+
+	(void)output_write(&m->output, stream, data, len, &ignored);
+	for (size_t i = 0; i < m->n_clients; i++)
+		if (m->clients[i].attached)
+			queue_output(&m->clients[i], stream, data, len);
+}
+
+/* One read; closes fd at its end. */
+static bool read_stream(struct monitor *m, int *fd, enum output_stream stream)
+{
+	char buf[MONITOR_DATA_MAX];
+	ssize_t n = *fd < 0 ? 0 : read(*fd, buf, sizeof(buf));
+
+	if (n > 0)
+		take_output(m, stream, buf, (size_t)n);
+	else if (*fd >= 0 && (n == 0 || (errno != EAGAIN && errno != EINTR)))
+		fd_close(fd);
+	return n > 0;
+}
+
+void monitor_drain(struct monitor *m)
+{
+	if (m->terminal_fd >= 0)
+		(void)fcntl(m->terminal_fd, F_SETFL, O_NONBLOCK);
+	for (int i = 1; i < 3; i++)
+		while (read_stream(m, &m->pipes[i], i == 1 ? OUTPUT_STDOUT : OUTPUT_STDERR))
+			;
+	while (read_stream(m, &m->terminal_fd, OUTPUT_STDOUT))
+		;
+}
+
+static void set_status(struct monitor *m, enum container_status s)
+{
+	struct error ignored;
+
+	m->state.status = s;
+	(void)container_state_write(m->setup.container, &m->state, &ignored);
+}
+
+static int gate(const struct monitor *m, enum network_gate g, struct error *err)
+{
+	const struct network_endpoint *ep = &m->setup.endpoint;
+
+	return ep->bridge[0] ? network_gate_set(ep->host_ifname, g, err) : 0;
+}
+
+static int lease_thaw(struct monitor *m, struct error *err)
+{
+	int r = 0;
+
+	if (!m->lease.was_paused)
+		r = cgroup_thaw(m->setup.cgroup, err);
+	if (r == 0)
+		r = gate(m, NETWORK_GATE_OPEN, err);
+	fd_close(&m->lease.tracer_fd);
+	m->lease.active = false;
+	m->lease.client_fd = -EBADF;
+	set_status(m, CONTAINER_RUNNING);
+	return r;
+}
+
+/* The client is gone and so is the tracer: thaw, unless a decision is on disk
+ * that only the migration may take back. */
+static void lease_expire(struct monitor *m)
+{
+	struct error ignored;
+
+	fd_close(&m->lease.tracer_fd);
+	if (faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0)
+		m->lease.active = false;
+	else
+		(void)lease_thaw(m, &ignored);
+}
+
+static void op_freeze(struct monitor *m, struct client *c, const struct monitor_message *q)
+{
+	uint64_t value[4] = { 0, m->pipe_inodes[0], m->pipe_inodes[1], m->pipe_inodes[2] };
+	struct error err;
+	bool paused = false;
+	int r = 0;
+
+	if (m->lease.active) {
+		answer(c->fd, q->op, -EBUSY, NULL, "it is frozen by another operation already");
+		return;
+	}
+	/* A monitor that finds it frozen with a decision on disk goes on from there. */
+	(void)cgroup_is_frozen(m->setup.cgroup, &paused, &err);
+	if (faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0)
+		paused = m->lease.was_paused;
+	m->lease = (struct lease){ .active = true, .was_paused = paused, .client_fd = c->fd,
+				   .tracer_fd = m->lease.tracer_fd };
+	r = gate(m, NETWORK_GATE_CLOSED, &err);
+	if (r == 0)
+		r = cgroup_freeze(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
+	value[0] = clock_real_us();
+	if (r < 0) {
+		struct error ignored;
+
+		(void)lease_thaw(m, &ignored);
+		answer_result(c->fd, q->op, r, &err);
+		return;
+	}
+	answer(c->fd, q->op, 0, value, NULL);
+	monitor_drain(m);
+	set_status(m, CONTAINER_MIGRATING);
+}
+
+static void op_tracer(struct monitor *m, struct client *c, const struct monitor_message *q, int *fd)
+{
+	fd_close(&m->lease.tracer_fd);
+	m->lease.tracer_fd = TAKE_FD(*fd);
+	answer(c->fd, q->op, m->lease.tracer_fd < 0 ? -EBADF : 0, NULL, "no descriptor came");
+}
+
+static void op_thaw(struct monitor *m, struct client *c, const struct monitor_message *q)
+{
+	struct error err;
+
+	answer_result(c->fd, q->op, lease_thaw(m, &err), &err);
+}
+
+static void op_discard(struct monitor *m, struct client *c)
+{
+	c->waiting = true;		/* the reply comes when all is gone */
+	m->discarded = true;
+}
+
+static void op_stdin(struct monitor *m, const struct monitor_message *q)
+{
+	int fd = m->terminal_fd >= 0 ? m->terminal_fd : m->pipes[0];
+
+	if (q->len && fd >= 0)
+		(void)!write(fd, q->data, q->len);
+	else if (!q->len)
+		fd_close(&m->pipes[0]);
+}
+
+static void op_resize(const struct monitor *m, const struct client *c, const struct monitor_message *q)
+{
+	int r = m->terminal_fd < 0 ? -ENOTTY :
+		terminal_set_size(m->terminal_fd, (unsigned short)q->value[0], (unsigned short)q->value[1]);
+
+	answer(c->fd, q->op, r, NULL, NULL);
+}
+
+static void serve_request(struct monitor *m, struct client *c, const struct monitor_message *q, int *fd)
+{
+	switch (q->op) {
+	case MONITOR_ATTACH:
+		c->attached = true;
+		answer(c->fd, q->op, 0, NULL, NULL);
+		break;
+	case MONITOR_WAIT:
+		c->waiting = true;
+		break;
+	case MONITOR_FREEZE:
+		op_freeze(m, c, q);
+		break;
+	case MONITOR_TRACER:
+		op_tracer(m, c, q, fd);
+		break;
+	case MONITOR_THAW:
+		op_thaw(m, c, q);
+		break;
+	case MONITOR_DISCARD:
+		op_discard(m, c);
+		break;
+	case MONITOR_STDIN:
+		op_stdin(m, q);
+		break;
+	case MONITOR_RESIZE:
+		op_resize(m, c, q);
+		break;
+	default:
+		answer(c->fd, q->op, -EOPNOTSUPP, NULL, "the monitor does not know this request");
+	}
+}
+
+static void drop_client(struct monitor *m, size_t i)
+{
+	struct client *c = &m->clients[i];
+
+	if (m->lease.active && m->lease.client_fd == c->fd) {
+		m->lease.client_fd = -EBADF;
+		if (m->lease.tracer_fd < 0)
+			lease_expire(m);
+	}
+	fd_close(&c->fd);
+	free(c->pending);
+	*c = m->clients[--m->n_clients];
+}
+
+/* False when the client is gone. */
+static bool read_request(struct monitor *m, struct client *c)
+{
+	struct monitor_message q;
+	struct error ignored;
+	int fd = -EBADF;
+	ssize_t n = fd_recv_msg(c->fd, &q, sizeof(q), &fd, 1, &ignored);
+
+	if (n == -EAGAIN)
+		return true;
+	if (n >= (ssize_t)offsetof(struct monitor_message, data) &&
+	    q.len == (size_t)n - offsetof(struct monitor_message, data))
+		serve_request(m, c, &q, &fd);
+	else
+		n = 0;
+	fd_close(&fd);
+	return n > 0;
+}
+
+static void reap(struct monitor *m)
+{
+	struct signalfd_siginfo si;
+	int status;
+	pid_t pid;
+
+	while (read(m->signal_fd, &si, sizeof(si)) == sizeof(si))
+		;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid != m->pid)
+			continue;
+		m->done = true;
+		m->wait_status = status;
+		m->state.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	}
+}
+
+static void accept_client(struct monitor *m)
+{
+	int fd = accept4(m->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		(void)monitor_add_client(m, fd);
+}
+
+static bool congested(const struct monitor *m)
+{
+	for (size_t i = 0; i < m->n_clients; i++)
+		if (m->clients[i].pending_len > PENDING_MAX)
+			return true;
+	return false;
+}
+
+enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_TRACER, P_CLIENTS };
+
+static size_t fill_poll(const struct monitor *m, struct pollfd *p)
+{
+	bool read_output = !congested(m);
+	const int fds[P_CLIENTS] = {
+		[P_SIGNAL] = m->signal_fd, [P_LISTEN] = m->listen_fd,
+		[P_OUT] = read_output ? m->pipes[1] : -1, [P_ERR] = read_output ? m->pipes[2] : -1,
+		[P_TERMINAL] = read_output ? m->terminal_fd : -1,
+		[P_TRACER] = m->lease.client_fd < 0 ? m->lease.tracer_fd : -1,
+	};
+
+	for (size_t i = 0; i < P_CLIENTS; i++)
+		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+	for (size_t i = 0; i < m->n_clients; i++)
+		p[P_CLIENTS + i] = (struct pollfd){ .fd = m->clients[i].fd,
+			.events = (short)(POLLIN | (m->clients[i].pending_len ? POLLOUT : 0)) };
+	return P_CLIENTS + m->n_clients;
+}
+
+static void serve_clients(struct monitor *m, const struct pollfd *p, size_t n)
+{
+	/* Backwards, so that dropping one moves only those that were served. */
+	for (size_t i = n; i-- > 0;) {
+		struct client *c = &m->clients[i];
+		bool alive = true;
+
+		if (p[i].revents & POLLOUT)
+			alive = flush_client(c);
+		if (alive && (p[i].revents & (POLLIN | POLLHUP | POLLERR)))
+			alive = read_request(m, c);
+		if (!alive)
+			drop_client(m, i);
+	}
+}
+
+void monitor_loop(struct monitor *m)
+{
+	struct pollfd p[P_CLIENTS + MONITOR_CLIENTS_MAX];
+
+	while (!m->done && !m->discarded) {
+		size_t n_clients = m->n_clients;
+
+		if (poll(p, fill_poll(m, p), -1) < 0 && errno != EINTR)
+			return;
+		if (p[P_OUT].revents)
+			(void)read_stream(m, &m->pipes[1], OUTPUT_STDOUT);
+		if (p[P_ERR].revents)
+			(void)read_stream(m, &m->pipes[2], OUTPUT_STDERR);
+		if (p[P_TERMINAL].revents)
+			(void)read_stream(m, &m->terminal_fd, OUTPUT_STDOUT);
+		if (p[P_TRACER].revents)
+			lease_expire(m);
+		serve_clients(m, p + P_CLIENTS, n_clients);
+		if (p[P_LISTEN].revents)
+			accept_client(m);
+		if (p[P_SIGNAL].revents)
+			reap(m);
+	}
+}
+
+/* Output that is still pending goes out first, as far as the reader takes it. */
+void monitor_tell_exit(struct monitor *m)
+{
+	for (size_t i = 0; i < m->n_clients; i++) {
+		struct client *c = &m->clients[i];
+
+		(void)fcntl(c->fd, F_SETFL, 0);
+		while (c->pending_len && flush_client(c)) {
+			struct pollfd p = { .fd = c->fd, .events = POLLOUT };
+
+			if (c->pending_len && poll(&p, 1, 5000) <= 0)
+				break;
+		}
+		if (c->waiting || c->attached)
+			answer(c->fd, m->discarded ? MONITOR_DISCARD : MONITOR_WAIT,
+			       m->discarded ? 0 : m->state.exit_code, NULL, NULL);
+	}
+}

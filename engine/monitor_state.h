@@ -1,0 +1,54 @@
+/*
+ * monitor_state.h - the inside of a monitor, shared by monitor.c (birth and
+ * end) and monitor_loop.c (what happens in between)
+ */
+#pragma once
+
+#include "engine/monitor.h"
+#include "engine/output.h"
+
+#define MONITOR_CLIENTS_MAX 64
+
+struct client {
+	int fd;
+	bool attached;			/* gets OUTPUT */
+	bool waiting;			/* gets the exit code */
+	char *pending;			/* OUTPUT that its socket did not take yet */
+	size_t pending_len;
+};
+
+/* Who froze the container; ended by THAW, by DISCARD, or by the death of the
+ * client and of the tracer. */
+struct lease {
+	bool active;
+	bool was_paused;		/* stays frozen afterwards */
+	int client_fd;			/* one of clients[].fd, -EBADF: it went away */
+	int tracer_fd;			/* pidfd, owned; -EBADF: none */
+};
+
+struct monitor {
+	struct monitor_setup setup;
+	int listen_fd, signal_fd;
+	int pipes[3];			/* our ends: [0] written, [1] and [2] read */
+	uint64_t pipe_inodes[3];
+	int terminal_fd;
+	struct output output;
+	pid_t pid;
+	struct container_state state;
+	struct client clients[MONITOR_CLIENTS_MAX];
+	size_t n_clients;
+	struct lease lease;
+	bool done, discarded;
+	int wait_status;
+};
+
+/* Runs until the container has exited or was discarded. */
+void monitor_loop(struct monitor *m);
+
+/* Reads what is left in the pipes without waiting. */
+void monitor_drain(struct monitor *m);
+
+/* Tells WAITing clients; ATTACHed ones learn it by the end of the stream. */
+void monitor_tell_exit(struct monitor *m);
+
+int monitor_add_client(struct monitor *m, int fd_consumed);

@@ -1,0 +1,183 @@
+#include <ctype.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "engine/base/cleanup.h"
+#include "engine/base/fd.h"
+#include "engine/capability.h"
+#include "engine/process.h"
+#include "engine/rootfs.h"
+#include "engine/seccomp.h"
+
+static int enter_cwd(const char *cwd, struct error *err)
+{
+	char part[4096];
+
+	if (chdir(cwd) == 0)
+		return 0;
+	for (const char *p = cwd + 1; errno == ENOENT && p; p = strchr(p + 1, '/')) {
+		(void)snprintf(part, sizeof(part), "%.*s", (int)(strchrnul(p, '/') - cwd), cwd);
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			break;
+		errno = ENOENT;
+	}
+	if (chdir(cwd) < 0)
+		return error_set(err, errno, "working directory %s: %s", cwd, strerror(errno));
+	return 0;
+}
+
+static int take_user(const struct process *p, struct error *err)
+{
+	int r = capability_limit_bounding(p->capabilities);
+
+	if (r < 0)
+		return error_set(err, -r, "limit capabilities: %s", strerror(-r));
+	if (setgroups(p->n_groups, p->groups) < 0 || setresgid(p->gid, p->gid, p->gid) < 0)
+		return error_set(err, errno, "take group %u: %s", p->gid, strerror(errno));
+	if (prctl(PR_SET_KEEPCAPS, 1) < 0 || setresuid(p->uid, p->uid, p->uid) < 0)
+		return error_set(err, errno, "take user %u: %s", p->uid, strerror(errno));
+	r = capability_apply(p->capabilities, p->uid);
+	if (r < 0)
+		return error_set(err, -r, "drop capabilities: %s", strerror(-r));
+	(void)prctl(PR_SET_KEEPCAPS, 0);
+	return 0;
+}
+
+static void default_signals(void)
+{
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		(void)signal(s, SIG_DFL);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int process_become(const struct process *p, struct error *err)
+{
+	int r;
+
+	if (fd_cloexec_from(3, err) < 0 || enter_cwd(p->cwd, err) < 0)
+		return -err->code;
+	(void)umask(0022);
+	if (take_user(p, err) < 0)
+		return -err->code;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return error_set(err, errno, "no_new_privs: %s", strerror(errno));
+	default_signals();
+	environ = (char **)(uintptr_t)p->env;
+	r = p->filter ? seccomp_install(p->filter) : 0;
+	if (r < 0)
+		return error_set(err, -r, "install seccomp filter: %s", strerror(-r));
+	(void)execvp(p->args[0], p->args);
+	return error_set(err, errno, "start '%s': %s", p->args[0], errno == ENOENT ?
+			 "no such program in the container" : strerror(errno));
+}
+
+static FILE *open_etc(int root_fd, const char *path)
+{
+	struct error ignored;
+	int fd = -EBADF;
+	FILE *f = NULL;
+
+	if (rootfs_open(root_fd, path, O_RDONLY | O_NONBLOCK, 0, &fd, &ignored) == 0)
+		f = fdopen(fd, "r");
+	if (!f)
+		fd_close(&fd);
+	return f;
+}
+
+static bool parse_id(const char *text, uint32_t *ret)
+{
+	char *end;
+	unsigned long v = strtoul(text, &end, 10);
+
+	if (end == text || *end || v >= UINT32_MAX || !isdigit((unsigned char)*text))
+		return false;
+	*ret = (uint32_t)v;
+	return true;
+}
+
+/* By name, or by number when text is one; NULL when it is not there. */
+static const struct passwd *find_user(FILE *f, const char *text)
+{
+	const struct passwd *pw;
+	uint32_t id;
+	bool number = parse_id(text, &id);
+
+	while (f && (pw = fgetpwent(f)))
+		if (!strcmp(pw->pw_name, text) || (number && pw->pw_uid == id))
+			return pw;
+	return NULL;
+}
+
+static const struct group *find_group(FILE *f, const char *text)
+{
+	const struct group *gr;
+
+	while (f && (gr = fgetgrent(f)))
+		if (!strcmp(gr->gr_name, text))
+			return gr;
+	return NULL;
+}
+
+/* The groups that list the user as a member. */
+static int member_of(FILE *f, const char *user, uint32_t **ret, size_t *ret_n, struct error *err)
+{
+	const struct group *gr;
+	uint32_t *more;
+
+	while (f && (gr = fgetgrent(f)))
+		for (char **m = gr->gr_mem; *m; m++) {
+			if (strcmp(*m, user) != 0)
+				continue;
+			more = reallocarray(*ret, *ret_n + 1, sizeof(**ret));
+			if (!more)
+				return error_set(err, ENOMEM, "out of memory");
+			*ret = more;
+			more[(*ret_n)++] = gr->gr_gid;
+		}
+	return 0;
+}
+
+int process_find_user(int root_fd, const char *text, uint32_t *ret_uid, uint32_t *ret_gid,
+		      uint32_t **ret_groups, size_t *ret_n, char ret_home[256], struct error *err)
+{
+	CLEANUP(file_closep) FILE *passwd = open_etc(root_fd, "/etc/passwd");
+	CLEANUP(file_closep) FILE *group = open_etc(root_fd, "/etc/group");
+	CLEANUP(freep) char *user = strdup(*text ? text : "0");
+	const struct passwd *pw;
+	const struct group *gr;
+	char *colon;
+
+	if (!user)
+		return error_set(err, ENOMEM, "out of memory");
+	colon = strchr(user, ':');
+	if (colon)
+		*colon++ = '\0';
+	pw = find_user(passwd, user);
+	if (!pw && !parse_id(user, ret_uid))
+		return error_set(err, EINVAL, "user '%s' is not in the image's /etc/passwd; give a number or "
+				 "another name", user);
+	if (pw)
+		*ret_uid = pw->pw_uid;
+	*ret_gid = pw ? pw->pw_gid : 0;
+	(void)snprintf(ret_home, 256, "%s", pw ? pw->pw_dir : "/");
+	*ret_groups = NULL;
+	*ret_n = 0;
+	if (!colon)
+		return pw ? member_of(group, pw->pw_name, ret_groups, ret_n, err) : 0;
+	gr = find_group(group, colon);
+	if (!gr && !parse_id(colon, ret_gid))
+		return error_set(err, EINVAL, "group '%s' is not in the image's /etc/group; give a number or "
+				 "another name", colon);
+	if (gr)
+		*ret_gid = gr->gr_gid;
+	return 0;
+}

@@ -1,0 +1,39 @@
+/*
+ * process.h - how a program inside a container begins: user, rights, exec
+ *
+ * For the container's init and for exec sessions alike. Everything is prepared
+ * before the fork; process_become runs in the child and only ever returns on
+ * failure.
+ */
+#pragma once
+
+#include <linux/filter.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/error.h"
+
+struct process {
+	char *const *args;		/* NULL-terminated */
+	char *const *env;
+	const char *cwd;
+	uint32_t uid, gid;
+	const uint32_t *groups;
+	size_t n_groups;
+	uint64_t capabilities;
+	const struct sock_fprog *filter;
+};
+
+/* Exit codes that say why a program was not started, as shells have them. */
+enum { PROCESS_NOT_FOUND = 127, PROCESS_NOT_EXECUTABLE = 126 };
+
+/* In the child, inside the container's namespaces and root: fds above 2 become
+ * CLOEXEC, working directory (made when missing), groups, user, capabilities,
+ * no_new_privs, seccomp, default signals, exec along PATH of env. */
+int process_become(const struct process *p, struct error *err);
+
+/* "root", "1000", "redis:redis", "1000:100" against the /etc/passwd and
+ * /etc/group below root_fd (borrowed). groups is the caller's to free;
+ * ret_home gets the user's home directory, or "/". */
+int process_find_user(int root_fd, const char *text, uint32_t *ret_uid, uint32_t *ret_gid,
+		      uint32_t **ret_groups, size_t *ret_n, char ret_home[256], struct error *err);

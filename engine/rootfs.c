@@ -1,0 +1,427 @@
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "engine/base/fd.h"
+#include "engine/image.h"
+#include "engine/rootfs.h"
+
+#define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+
+enum mount_kind { NATIVE, EXTERNAL };
+
+struct fs_mount {
+	const char *path, *type;
+	const char *options;		/* comma-separated, NULL for none */
+	unsigned attrs;
+	enum mount_kind kind;
+};
+
+/* Parents before children. */
+static const struct fs_mount fs_mounts[] = {
+	{ "/proc", "proc", NULL, SAFE, NATIVE },
+	{ "/dev", "tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, EXTERNAL },
+	{ "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+	  MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NATIVE },
+	{ "/dev/shm", "tmpfs", "mode=1777,size=65536k", SAFE, EXTERNAL },
+	{ "/dev/mqueue", "mqueue", NULL, SAFE, NATIVE },
+	{ "/sys", "sysfs", NULL, SAFE | MOUNT_ATTR_RDONLY, EXTERNAL },
+};
+
+#define CGROUP_VIEW "/sys/fs/cgroup"
+
+/* Bound over themselves, read-only. Parts of proc: CRIU makes them. */
+static const char *const readonly_paths[] = {
+	"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+};
+
+/* Covered: files by /dev/null, folders by an empty tmpfs. */
+static const char *const masked_paths[] = {
+	"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+	"/sys/dev/block", "/sys/devices/virtual/powercap", "/sys/firmware",
+};
+
+static const struct { const char *name; unsigned major, minor; } device_nodes[] = {
+	{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 },
+	{ "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
+};
+
+static const struct { const char *name, *target; } device_links[] = {
+	{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+	{ "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" }, { "core", "/proc/kcore" },
+};
+
+#define COUNT(a) (sizeof(a) / sizeof(*(a)))
+
+int rootfs_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd,
+		struct error *err)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_CLOEXEC),
+		.mode = flags & O_CREAT ? mode : 0,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+
+	if (fd < 0)
+		return error_set(err, errno, "open %s in the container: %s", path, strerror(errno));
+	*ret_fd = (int)fd;
+	return 0;
+}
+
+/* mkdir -p below root; the last part becomes a file when dir is false. */
+static int make_mount_point(int root_fd, const char *path, bool dir, struct error *err)
+{
+	CLEANUP(freep) char *copy = strdup(path);
+	struct error ignored;
+	int fd = -EBADF, r;
+
+	for (char *p = copy ? strchr(copy + 1, '/') : NULL;; p = strchr(p + 1, '/')) {
+		bool last = !p, as_dir = dir || !last;
+
+		if (p)
+			*p = '\0';
+		r = rootfs_open(root_fd, copy, O_PATH, 0, &fd, &ignored);
+		if (r == -ENOENT) {
+			char *slash = strrchr(copy, '/');
+			CLEANUP(fd_closep) int parent = -EBADF;
+
+			*slash = '\0';
+			r = rootfs_open(root_fd, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0, &parent, err);
+			*slash = '/';
+			if (r == 0 && (as_dir ? mkdirat(parent, slash + 1, 0755) :
+				       mknodat(parent, slash + 1, S_IFREG | 0644, 0)) < 0 && errno != EEXIST)
+				r = error_set(err, errno, "make mount point %s: %s", copy, strerror(errno));
+			if (r < 0)
+				return r;
+		}
+		fd_close(&fd);
+		if (last)
+			return 0;
+		*p = '/';
+	}
+}
+
+/* Puts a detached mount (consumed) at a path of the container. */
+static int place(int mount_fd, int root_fd, const char *path, struct error *err)
+{
+	CLEANUP(fd_closep) int owned = mount_fd, at = -EBADF;
+
+	if (rootfs_open(root_fd, path, O_PATH, 0, &at, err) < 0)
+		return -err->code;
+	if (move_mount(owned, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return error_set(err, errno, "mount on %s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int set_option(int fs, char *option)
+{
+	char *value = strchr(option, '=');
+
+	if (value)
+		*value++ = '\0';
+	return value ? fsconfig(fs, FSCONFIG_SET_STRING, option, value, 0) :
+		       fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
+}
+
+/* A new, detached file system. */
+static int make_fs(const char *type, const char *options, unsigned attrs, int *ret_fd,
+		   struct error *err)
+{
+	CLEANUP(fd_closep) int fs = fsopen(type, FSOPEN_CLOEXEC);
+	CLEANUP(freep) char *copy = options ? strdup(options) : NULL;
+	char *save = NULL;
+	int fd;
+
+	if (fs < 0)
+		return error_set(err, errno, "file system %s: %s", type, strerror(errno));
+	for (char *o = copy ? strtok_r(copy, ",", &save) : NULL; o; o = strtok_r(NULL, ",", &save))
+		if (set_option(fs, o) < 0)
+			return error_set(err, errno, "file system %s: option %s: %s", type, o, strerror(errno));
+	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return error_set(err, errno, "file system %s: %s", type, strerror(errno));
+	fd = fsmount(fs, FSMOUNT_CLOEXEC, attrs);
+	if (fd < 0)
+		return error_set(err, errno, "file system %s: mount: %s", type, strerror(errno));
+	*ret_fd = fd;
+	return 0;
+}
+
+static int mount_fs(int root_fd, const struct fs_mount *m, struct error *err)
+{
+	int fd = -EBADF;
+
+	if (make_mount_point(root_fd, m->path, true, err) < 0 ||
+	    make_fs(m->type, m->options, m->attrs, &fd, err) < 0)
+		return error_wrap(err, "mount %s", m->path);
+	return place(fd, root_fd, m->path, err);
+}
+
+/* Binds what source_fd (borrowed, may be O_PATH) refers to, with more attributes. */
+static int bind_mount(int source_fd, bool recursive, uint64_t attrs, int root_fd,
+		      const char *path, struct error *err)
+{
+	struct mount_attr attr = { .attr_set = attrs };
+	CLEANUP(fd_closep) int tree = open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+						AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
+
+	if (tree < 0)
+		return error_set(err, errno, "bind %s: %s", path, strerror(errno));
+	if (attrs && mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
+				   sizeof(attr)) < 0)
+		return error_set(err, errno, "bind %s: set attributes: %s", path, strerror(errno));
+	return place(TAKE_FD(tree), root_fd, path, err);
+}
+
+static int fill_dev(int root_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int dev = -EBADF;
+	mode_t old = umask(0);
+	int r = rootfs_open(root_fd, "/dev", O_RDONLY | O_DIRECTORY, 0, &dev, err);
+
+	for (size_t i = 0; r == 0 && i < COUNT(device_nodes); i++)
+		if (mknodat(dev, device_nodes[i].name, S_IFCHR | 0666,
+			    makedev(device_nodes[i].major, device_nodes[i].minor)) < 0)
+			r = error_set(err, errno, "make /dev/%s: %s", device_nodes[i].name, strerror(errno));
+	for (size_t i = 0; r == 0 && i < COUNT(device_links); i++)
+		if (symlinkat(device_links[i].target, dev, device_links[i].name) < 0)
+			r = error_set(err, errno, "make /dev/%s: %s", device_links[i].name, strerror(errno));
+	(void)umask(old);
+	return r;
+}
+
+static int mount_cgroup_view(int root_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int at = -EBADF;
+	char path[64];
+
+	if (rootfs_open(root_fd, CGROUP_VIEW, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
+		return -err->code;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", at);
+	return cgroup_mount_view(path, err);
+}
+
+static int mount_table(int root_fd, enum rootfs_for what, struct error *err)
+{
+	for (size_t i = 0; i < COUNT(fs_mounts); i++) {
+		const struct fs_mount *m = &fs_mounts[i];
+		bool is_dev = !strcmp(m->path, "/dev");
+
+		if (what == ROOTFS_FOR_RESTORE && m->kind == NATIVE) {
+			if (!strncmp(m->path, "/dev/", 5) && make_mount_point(root_fd, m->path, true, err) < 0)
+				return -err->code;
+			continue;
+		}
+		if (mount_fs(root_fd, m, err) < 0 || (is_dev && fill_dev(root_fd, err) < 0))
+			return -err->code;
+	}
+	return mount_cgroup_view(root_fd, err);
+}
+
+static int make_read_only(int root_fd, struct error *err)
+{
+	for (size_t i = 0; i < COUNT(readonly_paths); i++) {
+		CLEANUP(fd_closep) int fd = -EBADF;
+		int r = rootfs_open(root_fd, readonly_paths[i], O_PATH, 0, &fd, err);
+
+		if (r == -ENOENT)
+			continue;
+		if (r < 0 || bind_mount(fd, true, SAFE | MOUNT_ATTR_RDONLY, root_fd, readonly_paths[i], err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+static int mask(int root_fd, const char *path, int null_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = -EBADF;
+	struct stat st;
+	int empty = -EBADF;
+	int r = rootfs_open(root_fd, path, O_PATH, 0, &fd, err);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0 || fstat(fd, &st) < 0)
+		return -err->code;
+	if (!S_ISDIR(st.st_mode))
+		return bind_mount(null_fd, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, root_fd, path, err);
+	if (make_fs("tmpfs", "mode=755,size=4k,nr_inodes=4", SAFE | MOUNT_ATTR_RDONLY, &empty, err) < 0)
+		return -err->code;
+	return place(empty, root_fd, path, err);
+}
+
+static int mask_paths(int root_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int null_fd = -EBADF;
+
+	if (rootfs_open(root_fd, "/dev/null", O_PATH, 0, &null_fd, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < COUNT(masked_paths); i++)
+		if (mask(root_fd, masked_paths[i], null_fd, err) < 0)
+			return error_wrap(err, "mask %s", masked_paths[i]);
+	return 0;
+}
+
+static int mount_volume(int root_fd, const struct spec_volume *v, struct error *err)
+{
+	CLEANUP(fd_closep) int source = open(v->source, O_PATH | O_CLOEXEC);
+	struct stat st;
+
+	if (source < 0 || fstat(source, &st) < 0)
+		return error_set(err, errno, "volume %s: %s", v->source, strerror(errno));
+	if (make_mount_point(root_fd, v->destination, S_ISDIR(st.st_mode), err) < 0)
+		return -err->code;
+	return bind_mount(source, true, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+		    (v->read_only ? MOUNT_ATTR_RDONLY : 0), root_fd, v->destination, err);
+}
+
+/* Paths are relative to the state directory: names need no escaping there. */
+static int mount_overlay(const struct container *c, struct error *err)
+{
+	const char *n = c->name;
+	char options[1024], target[SPEC_NAME_MAX + 32];
+
+	if (image_check_name(c->spec->image, err) < 0)
+		return -err->code;
+	if (fchdir(c->node->state_fd) < 0)
+		return error_set(err, errno, "enter %s: %s", c->node->path, strerror(errno));
+	(void)snprintf(options, sizeof(options), "lowerdir=images/%s/rootfs,"
+		       "upperdir=containers/%s/upper,workdir=containers/%s/work,"
+		       "index=off,metacopy=off,redirect_dir=off,xino=off", c->spec->image, n, n);
+	(void)snprintf(target, sizeof(target), "containers/%s/merged", n);
+	if (mount("overlay", target, "overlay", 0, options) < 0)
+		return error_set(err, errno, "mount overlay of image '%s': %s%s", c->spec->image, strerror(errno),
+				 errno == ENODEV ? "; the kernel needs CONFIG_OVERLAY_FS" : "");
+	return 0;
+}
+
+static int open_merged(const struct container *c, int *ret_fd, struct error *err)
+{
+	return fd_open_dir_at(c->dir_fd, "merged", false, 0, ret_fd, err);
+}
+
+int rootfs_mount(const struct container *c, enum rootfs_for what, struct error *err)
+{
+	CLEANUP(fd_closep) int root = -EBADF;
+
+	if (mount_overlay(c, err) < 0 || open_merged(c, &root, err) < 0 ||
+	    mount_table(root, what, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < c->spec->n_volumes; i++)
+		if (mount_volume(root, &c->spec->volumes[i], err) < 0)
+			return -err->code;
+	if (what == ROOTFS_FOR_START && make_read_only(root, err) < 0)
+		return -err->code;
+	return mask_paths(root, err);
+}
+
+static int write_etc_file(int root_fd, const char *path, const char *text, struct error *err)
+{
+	CLEANUP(fd_closep) int etc = -EBADF, fd = -EBADF;
+
+	if (rootfs_open(root_fd, "/etc", O_RDONLY | O_DIRECTORY, 0, &etc, err) < 0)
+		return -err->code;
+	if (unlinkat(etc, path, 0) < 0 && errno != ENOENT)
+		return error_set(err, errno, "replace /etc/%s: %s", path, strerror(errno));
+	fd = openat(etc, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return error_set(err, errno, "write /etc/%s: %s", path, strerror(errno));
+	if (fchmod(fd, 0644) < 0 || fd_write_full(fd, text, strlen(text), err) < 0)
+		return error_wrap(err, "write /etc/%s", path);
+	return 0;
+}
+
+int rootfs_write_etc(const struct container *c, struct error *err)
+{
+	CLEANUP(fd_closep) int root = -EBADF;
+	CLEANUP(freep) char *resolv = NULL;
+	const struct spec *s = c->spec;
+	char hosts[512], hostname[80];
+	struct error ignored;
+
+	(void)snprintf(hosts, sizeof(hosts), "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
+		       "%.*s\t%s\n", (int)strcspn(s->endpoint.address, "/"), s->endpoint.address, s->hostname);
+	(void)snprintf(hostname, sizeof(hostname), "%s\n", s->hostname);
+	if (open_merged(c, &root, err) < 0 || make_mount_point(root, "/etc", true, err) < 0)
+		return -err->code;
+	if (fd_read_file_at(-EBADF, "/etc/resolv.conf", 65536, &resolv, NULL, &ignored) == 0 &&
+	    write_etc_file(root, "resolv.conf", resolv, err) < 0)
+		return -err->code;
+	if (write_etc_file(root, "hosts", s->endpoint.address[0] ? hosts : "127.0.0.1\tlocalhost\n", err) < 0)
+		return -err->code;
+	return write_etc_file(root, "hostname", hostname, err);
+}
+
+int rootfs_pivot(const struct container *c, struct error *err)
+{
+	CLEANUP(fd_closep) int root = -EBADF;
+
+	if (open_merged(c, &root, err) < 0)
+		return -err->code;
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return error_set(err, errno, "make it the root: %s", strerror(errno));
+	return 0;
+}
+
+static bool starts_with_path(const char *path, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return !strncmp(path, prefix, n) && (path[n] == '\0' || path[n] == '/');
+}
+
+static bool is_external(const struct spec *s, const char *path)
+{
+	for (size_t i = 0; i < COUNT(fs_mounts); i++)
+		if (fs_mounts[i].kind == EXTERNAL && !strcmp(path, fs_mounts[i].path))
+			return true;
+	for (size_t i = 0; i < COUNT(masked_paths); i++)
+		if (!strcmp(path, masked_paths[i]))
+			return true;
+	for (size_t i = 0; i < s->n_volumes; i++)
+		if (starts_with_path(path, s->volumes[i].destination))
+			return true;
+	return starts_with_path(path, CGROUP_VIEW);
+}
+
+void rootfs_external_free(char **mounts)
+{
+	for (char **m = mounts; m && *m; m++)
+		free(*m);
+	free(mounts);
+}
+
+/* Field 5 of each line; blanks inside are written as \040. */
+int rootfs_external_mounts(const struct container *c, pid_t pid, char ***ret, struct error *err)
+{
+	CLEANUP(freep) char *text = NULL;
+	char path[48], *save = NULL, point[4096];
+	char **list = calloc(1, sizeof(*list));
+	size_t n = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/mountinfo", (int)pid);
+	if (!list || fd_read_file_at(-EBADF, path, 1 << 20, &text, NULL, err) < 0) {
+		free(list);
+		return list ? -err->code : error_set(err, ENOMEM, "out of memory");
+	}
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char **more;
+
+		if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || !is_external(c->spec, point))
+			continue;
+		more = reallocarray(list, n + 2, sizeof(*list));
+		if (!more)
+			break;
+		list = more;
+		list[n++] = strdup(point);
+		list[n] = NULL;
+	}
+	*ret = list;
+	return 0;
+}

@@ -1,0 +1,49 @@
+/*
+ * rootfs.h - a container's mounts: overlay, /proc, /dev, /sys, masks, volumes
+ *
+ * One table says what is mounted where. Each mount is NATIVE (a property of
+ * the container's own namespaces: CRIU dumps and makes it) or EXTERNAL (the
+ * engine makes it, before a restore as well as before a start; CRIU only binds
+ * it). EXTERNAL ones cost nothing while the container is frozen.
+ *
+ * Every path inside a container is resolved with openat2(2) RESOLVE_IN_ROOT,
+ * so an image's symlinks can't lead out; mounts are made with the descriptor
+ * interface: fsopen(2), fsmount(2), open_tree(2), move_mount(2).
+ *
+ * Layout and options: runtime-spec config-linux.md "Default Filesystems",
+ * overlayfs.rst of the kernel.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "engine/base/error.h"
+#include "engine/container.h"
+
+enum rootfs_for {
+	ROOTFS_FOR_START,	/* everything; by the init, in its namespaces */
+	ROOTFS_FOR_RESTORE,	/* only what CRIU sees as external; by a process that is
+				   in the container's network namespace and cgroup
+				   namespace and in the monitor's mount namespace */
+};
+
+/* Mounts overlay at containers/NAME/merged, then the table below it. Changes
+ * the working directory to the state directory. Call it in a private mount
+ * namespace: nothing is undone on failure but by that namespace's end. */
+int rootfs_mount(const struct container *c, enum rootfs_for what, struct error *err);
+
+/* First start only: /etc/hosts, /etc/hostname and /etc/resolv.conf, written
+ * into the container's own layer, so that they move with it. */
+int rootfs_write_etc(const struct container *c, struct error *err);
+
+/* Makes merged the root of the calling process and drops the old one. */
+int rootfs_pivot(const struct container *c, struct error *err);
+
+/* Opens a path inside merged (flags as for openat2), never outside it. */
+int rootfs_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd,
+		struct error *err);
+
+/* The mount points of container process pid that are EXTERNAL, from its
+ * mountinfo (proc_pid_mountinfo(5)): NULL-terminated, caller frees each. */
+int rootfs_external_mounts(const struct container *c, pid_t pid, char ***ret, struct error *err);
+void rootfs_external_free(char **mounts);
