@@ -1,11 +1,11 @@
 /*
  * criu.h - CRIU as a child process: dump and restore over its RPC
  *
- * One criu_run is one `criu swrk FD` process that answers one request
- * (https://criu.org/RPC, images: https://criu.org/Images). It is started under
- * a supervisor: a seccomp user-notification listener (seccomp_unotify(2)) that
- * answers prlimit64 reads from /proc/PID/limits, so that tasks of any user can
- * be dumped without CAP_SYS_RESOURCE.
+ * Each call starts one `criu swrk FD` process that answers one request
+ * (https://criu.org/RPC, images: https://criu.org/Images). A small library of
+ * ours is preloaded into it (shim/shim.c): it answers prlimit64 reads from
+ * /proc/PID/limits, so that tasks of any user can be dumped without
+ * CAP_SYS_RESOURCE, and lets the tasks of a restore die with CRIU.
  *
  * The caller is single-threaded and blocks in criu_dump and criu_restore;
  * meanwhile its callback runs for CRIU's notifications.
@@ -43,9 +43,9 @@ struct criu_mount {
 	const char *path;
 };
 
-/* A namespace or file that comes from outside. At a dump: key "net:extnet"
- * style entries are made from ns_inode; at a restore the fd is inherited under
- * the key. For pipes the key is "pipe:[INODE]". */
+/* A descriptor that stands in a restored task for one that came from outside.
+ * The key of a pipe's end is "pipe:[INODE]" with the inode that the pipe had at
+ * the dump; see criu_restore for what becomes of the pipe. */
 struct criu_inherit {
 	const char *key;
 	int fd;				/* borrowed */
@@ -57,10 +57,10 @@ enum criu_stage {
 	CRIU_PRE_RESTORE,
 	CRIU_SETUP_NAMESPACES,
 	CRIU_POST_SETUP_NAMESPACES,
-	CRIU_POST_RESTORE,		/* all tasks restored, none has run yet */
-	CRIU_PRE_RESUME,		/* the last moment before they are let go */
+	CRIU_POST_RESTORE,		/* all is restored but credentials and TCP repair */
+	CRIU_PRE_RESUME,		/* complete, each task stopped by ptrace */
 	CRIU_POST_RESUME,
-	CRIU_NETWORK_LOCK,
+	CRIU_NETWORK_LOCK,		/* everything is seized */
 	CRIU_NETWORK_UNLOCK,
 };
 
@@ -86,7 +86,11 @@ struct criu_dump_plan {
 	const char *netns_key;
 	const struct criu_mount *mounts;	/* path = mount point inside */
 	size_t n_mounts;
-	uint64_t ghost_limit_bytes;
+	uint64_t ghost_limit_bytes;	/* largest deleted-but-open file; 0: CRIU's 1 MiB */
+	bool tcp_skip_in_flight;	/* drop connections that nobody has accepted yet */
+	bool ext_unix_sk;		/* let a socket's peer be outside */
+	const char *const *external;	/* further CRIU keys, e.g. "tty[rdev:dev]" */
+	size_t n_external;
 };
 
 struct criu_restore_plan {
@@ -98,6 +102,7 @@ struct criu_restore_plan {
 	size_t n_mounts;
 	const struct criu_inherit *files;
 	size_t n_files;
+	bool ext_unix_sk;		/* as at the dump */
 };
 
 /* Both always: tcp_established, file_locks, ext_unix_sk off, evasive devices

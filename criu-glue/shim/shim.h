@@ -1,0 +1,11 @@
+/*
+ * shim.h - what worker.c and the library that it preloads agree on
+ */
+#pragma once
+
+/* The library comes as this descriptor: LD_PRELOAD=SHIM_PATH. */
+#define SHIM_FD 4
+#define SHIM_PATH "/proc/self/fd/4"
+
+/* Environment: set when tasks that CRIU traces must die with it. */
+#define SHIM_EXITKILL "GODWIT_CRIU_EXITKILL"
