@@ -37,20 +37,25 @@ enum network_gate { NETWORK_GATE_OPEN, NETWORK_GATE_CLOSED };
  * else. -EEXIST when the name is taken by something that is no bridge. */
 int network_bridge_ensure(const char *bridge, const char *address, struct error *err);
 
-/* A new network namespace with loopback up; the fd keeps it alive. Also sets
- * net.ipv4.ping_group_range and net.ipv4.ip_unprivileged_port_start inside as
- * podman does. */
+/* A new network namespace with loopback up; the fd keeps it alive. Inside,
+ * net.ipv4.ping_group_range is "0 0" and net.ipv4.ip_unprivileged_port_start 0
+ * as with podman; IPv6 interfaces take no addresses from routers and don't wait
+ * for duplicate address detection (ip-sysctl.rst of the kernel). */
 int network_namespace_create(int *ret_netns_fd, struct error *err);
 
 /* Makes the pair, puts one end into the namespace as eth0 with MAC, address
- * and default route, up, and the other onto the bridge with the gate as asked.
- * On failure nothing remains. -EEXIST when host_ifname is taken. */
+ * and default route, up, and the other onto the bridge with the gate as asked;
+ * frames pass (or not) from the first on. eth0 has the bridge's MTU and the same
+ * interface index on every node. Without a bridge nothing is done. On failure
+ * nothing remains. -EEXIST when host_ifname is taken. */
 int network_attach(int netns_fd, const struct network_endpoint *ep, enum network_gate gate,
 		   struct error *err);
 
 /* Removes the pair by its host side; what is gone is no error. */
 int network_detach(const char *host_ifname, struct error *err);
 
+/* Takes well under a millisecond; setting what is set already is no error.
+ * -ENODEV when there is no such interface. */
 int network_gate_set(const char *host_ifname, enum network_gate gate, struct error *err);
 
 /* Tells the neighbours where the address lives now: gratuitous ARP (RFC 5227
@@ -67,9 +72,11 @@ int network_address_is_local(const char *address, bool *ret, struct error *err);
 int network_address_answers(const char *bridge, const char *address, uint64_t wait_us,
 			    bool *ret, struct error *err);
 
-/* The n-th host address of the subnet: allocation is the caller's. range is a
- * CIDR within subnet (or empty: all of it). Network, broadcast and gateway
- * address are skipped; -ERANGE past the end. ret gets subnet's prefix length. */
+/* The n-th host address of the subnet, from 0: allocation is the caller's. range
+ * is a CIDR within subnet (or empty: all of it). The gateway and the ends of
+ * subnet and range (network, IPv4 broadcast) are skipped, except that blocks of
+ * one or two addresses have no such ends; -ERANGE past the last. ret gets
+ * subnet's prefix length. */
 int network_address_nth(const char *subnet, const char *range, const char *gateway, uint32_t n,
 			char ret[NETWORK_CIDR_MAX], struct error *err);
 
