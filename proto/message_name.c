@@ -1,0 +1,27 @@
+#include "proto/message.h"
+
+const char *message_tree_kind_name(enum message_tree_kind kind)
+{
+	static const char *const names[] = {
+		[MESSAGE_TREE_IMAGE] = "image",
+		[MESSAGE_TREE_UPPER] = "upper",
+		[MESSAGE_TREE_CHECKPOINT] = "checkpoint",
+		[MESSAGE_TREE_TMPFS] = "tmpfs",
+		[MESSAGE_TREE_META] = "meta",
+	};
+
+	return (unsigned)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : NULL;
+}
+
+const char *message_outcome_name(enum message_outcome outcome)
+{
+	static const char *const names[] = {
+		[MESSAGE_OUTCOME_UNKNOWN] = "unknown",
+		[MESSAGE_OUTCOME_PREPARING] = "preparing",
+		[MESSAGE_OUTCOME_READY] = "ready",
+		[MESSAGE_OUTCOME_RESUMED] = "resumed",
+		[MESSAGE_OUTCOME_REFUSED] = "refused",
+	};
+
+	return (unsigned)outcome < sizeof(names) / sizeof(names[0]) ? names[outcome] : NULL;
+}
