@@ -62,7 +62,7 @@ static int fill_folder(struct container *c, const struct spec *spec, enum contai
 	CLEANUP(freep) char *json = NULL;
 	int fd = -EBADF;
 
-	for (const char *const *d = (const char *const[]){ "upper", "work", "merged", NULL }; *d; d++) {
+	for (const char *const *d = (const char *const[]){ "meta", "upper", "work", "merged", NULL }; *d; d++) {
 		if (fd_open_dir_at(c->dir_fd, *d, true, 0755, &fd, err) < 0)
 			return -err->code;
 		fd_close(&fd);

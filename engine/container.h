@@ -6,7 +6,7 @@
  *     state.json    what it does now; written by its monitor, replaced durably
  *     handover.json a migration's decision (migrate/handover.h); its presence
  *                   means that nobody but the migration may thaw the container
- *     log           its output (log.h)
+ *     meta/         what moves with it: log, its output (output.h)
  *     monitor.sock  where its monitor listens (monitor.h)
  *     lock          flock(2): one operation at a time
  *     upper, work, merged   overlay; merged is mounted only in the monitor's

@@ -11,7 +11,7 @@ static const char *const stream_names[OUTPUT_STREAMS] = { "stdout", "stderr" };
 
 int output_open(int dirfd, struct output *ret, struct error *err)
 {
-	struct output o = { .fd = openat(dirfd, "log", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) };
+	struct output o = { .fd = openat(dirfd, OUTPUT_LOG, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) };
 
 	if (o.fd < 0)
 		return error_set(err, errno, "open log: %s", strerror(errno));

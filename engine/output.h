@@ -25,7 +25,10 @@ struct output {
 	size_t partial_len[OUTPUT_STREAMS];
 };
 
-/* Opens (makes) dirfd/log for appending. */
+/* Below a container's folder; meta/ is what moves with it besides its files. */
+#define OUTPUT_LOG "meta/log"
+
+/* Opens (makes) OUTPUT_LOG below dirfd for appending. */
 int output_open(int dirfd, struct output *ret, struct error *err);
 void output_close(struct output *o);
 
