@@ -4,122 +4,16 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 
-#include "engine/base/cleanup.h"
-#include "engine/base/fd.h"
-#include "engine/tree.h"
-
-/* A folder of its own for each test: "a" and "b" are trees, what else is in
- * it lies outside of them. */
-struct scratch {
-	char path[64];
-	int top, a, b;
-};
-
-static int setup(void **state)
-{
-	struct scratch *s = calloc(1, sizeof(*s));
-
-	assert_non_null(s);
-	strcpy(s->path, "/var/tmp/godwit-tree-XXXXXX");
-	assert_non_null(mkdtemp(s->path));
-	s->top = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_int_equal(mkdirat(s->top, "a", 0755), 0);
-	assert_int_equal(mkdirat(s->top, "b", 0755), 0);
-	s->a = openat(s->top, "a", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	s->b = openat(s->top, "b", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(s->top >= 0 && s->a >= 0 && s->b >= 0);
-	*state = s;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct scratch *s = *state;
-	struct error err;
-
-	fd_close(&s->a);
-	fd_close(&s->b);
-	fd_close(&s->top);
-	assert_int_equal(fd_remove_tree_at(AT_FDCWD, s->path, &err), 0);
-	free(s);
-	return 0;
-}
-
-/* --- streams in memory --- */
-
-struct stream {
-	char *data;
-	size_t len, pos, chunk;
-	size_t fail_at;		/* of a write; 0: never */
-};
-
-static void stream_clear(struct stream *s)
-{
-	free(s->data);
-}
-
-static int stream_write(void *ctx, const void *data, size_t len, struct error *err)
-{
-	struct stream *s = ctx;
-	char *more = realloc(s->data, s->len + len);
-
-	assert_non_null(more);
-	s->data = more;
-	if (s->fail_at && s->len + len > s->fail_at)
-		return error_set(err, ECONNRESET, "peer went away");
-	memcpy(s->data + s->len, data, len);
-	s->len += len;
-	return 0;
-}
-
-static ssize_t stream_read(void *ctx, const void **ret_data, struct error *err)
-{
-	struct stream *s = ctx;
-	size_t n = s->len - s->pos;
-
-	(void)err;
-	if (s->chunk && n > s->chunk)
-		n = s->chunk;
-	*ret_data = s->data + s->pos;
-	s->pos += n;
-	return (ssize_t)n;
-}
-
-static ssize_t broken_read(void *ctx, const void **ret_data, struct error *err)
-{
-	if (stream_read(ctx, ret_data, err) > 0)
-		return 512;
-	return error_set(err, ETIMEDOUT, "peer is silent");
-}
-
-static void check(int r, const struct error *err)
-{
-	if (r)
-		fail_msg("%d: %s", r, err->msg);
-}
+#include "tests/unit/tree_fixture.h"
 
 static void pack(int fd, struct stream *s, struct tree_stats *stats)
 {
 	struct error err;
 
 	check(tree_pack(fd, stream_write, s, stats, &err), &err);
-}
-
-static int unpack(int fd, struct stream *s, const struct tree_limits *limits, bool any,
-		  struct error *err)
-{
-	s->pos = 0;
-	return tree_unpack(fd, stream_read, s, limits, any, NULL, err);
 }
 
 /* Packs a, unpacks into b. */
@@ -144,27 +38,6 @@ static void same_digest(const struct scratch *s)
 	check(tree_digest(s->a, a, &err), &err);
 	check(tree_digest(s->b, b, &err), &err);
 	assert_string_equal(a, b);
-}
-
-/* --- making files --- */
-
-static void put(int dir, const char *path, const char *text, mode_t mode)
-{
-	CLEANUP(fd_closep) int fd = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		fail_msg("create %s: %s", path, strerror(errno));
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	assert_int_equal(fchmod(fd, mode), 0);
-}
-
-static struct stat status(int dir, const char *path)
-{
-	struct stat st = { 0 };
-
-	if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		fail_msg("stat %s: %s", path, strerror(errno));
-	return st;
 }
 
 static void set_attribute(int dir, const char *path, const char *name, const char *value,
@@ -394,6 +267,94 @@ static void holes_stay_holes(void **state)
 	same_digest(s);
 }
 
+static void copy_is_the_same_tree(void **state)
+{
+	const struct scratch *s = *state;
+	struct tree_stats stats, measured;
+	struct error err;
+	char big[] = "sparse";
+	CLEANUP(fd_closep) int fd = openat(s->a, big, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+
+	assert_int_equal(pwrite(fd, "tail", 4, 1 << 24), 4);
+	put(s->a, "file", "content", 04755);
+	set_attribute(s->a, "file", "security.capability", capability, 20);
+	assert_int_equal(linkat(s->a, "file", s->a, "link", 0), 0);
+	assert_int_equal(mkdirat(s->a, "dir", 0555), 0);
+	put(s->a, "dir/\xff", "y", 0600);
+	set_attribute(s->a, "dir", "trusted.overlay.opaque", "y", 1);
+	assert_int_equal(mknodat(s->a, "w", S_IFCHR, 0), 0);
+	check(tree_copy(s->a, s->b, &stats, &err), &err);
+	assert_int_equal(stats.entries, 7);
+	same_digest(s);
+	assert_true(status(s->b, big).st_blocks < 100);
+	check(tree_measure(s->b, &measured, &err), &err);
+	assert_int_equal(measured.entries, 7);
+	assert_in_range(measured.bytes, 4096, 100000);
+}
+
+static void copy_into_itself_is_refused(void **state)
+{
+	const struct scratch *s = *state;
+	struct error err;
+
+	assert_int_equal(tree_copy(s->top, s->b, NULL, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "contains the copy"));
+	assert_int_equal(tree_copy(s->b, s->b, NULL, &err), -EINVAL);
+}
+
+static void digest(int fd, char ret[TREE_DIGEST_SIZE])
+{
+	struct error err;
+
+	check(tree_digest(fd, ret, &err), &err);
+	assert_int_equal(strlen(ret), 64);
+}
+
+static void digest_sees_every_change_but_time(void **state)
+{
+	const struct scratch *s = *state;
+	const struct timespec when[2] = { { 1, 2 }, { 3, 4 } };
+	char before[TREE_DIGEST_SIZE], after[TREE_DIGEST_SIZE];
+
+	put(s->a, "file", "content", 0644);
+	put(s->a, "other", "content", 0644);
+	digest(s->a, before);
+	assert_int_equal(utimensat(s->a, "file", when, 0), 0);
+	digest(s->a, after);
+	assert_string_equal(before, after);
+#define CHANGES(step)					\
+	assert_int_equal(step, 0);			\
+	digest(s->a, after);				\
+	assert_string_not_equal(before, after);		\
+	strcpy(before, after)
+	CHANGES(fchmodat(s->a, "file", 0600, 0));
+	CHANGES(fchownat(s->a, "file", 5, 0, 0));
+	CHANGES(fchownat(s->a, "file", 5, 6, 0));
+	CHANGES((set_attribute(s->a, "file", "user.x", "1", 1), 0));
+	CHANGES((set_attribute(s->a, "file", "user.x", "2", 1), 0));
+	CHANGES(fd_write_file_at(s->a, "file", "C", &(struct error){ 0 }));
+	CHANGES(renameat(s->a, "file", s->a, "renamed"));
+	CHANGES(symlinkat("a", s->a, "link"));
+	CHANGES(unlinkat(s->a, "link", 0));
+	CHANGES(mknodat(s->a, "node", S_IFCHR | 0600, makedev(1, 3)));
+	CHANGES(unlinkat(s->a, "other", 0));
+	CHANGES(linkat(s->a, "renamed", s->a, "other", 0));
+#undef CHANGES
+}
+
+static void stream_error_comes_through(void **state)
+{
+	const struct scratch *s = *state;
+	CLEANUP(stream_clear) struct stream stream = { .fail_at = 300000 };
+	CLEANUP(freep) char *text = calloc(1, 1000001);
+	struct error err;
+
+	memset(text, 'x', 1000000);
+	put(s->a, "big", text, 0600);
+	assert_int_equal(tree_pack(s->a, stream_write, &stream, NULL, &err), -ECONNRESET);
+	assert_string_equal(err.msg, "big: peer went away");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -404,10 +365,12 @@ int main(void)
 		TEST(hard_links_survive),
 		TEST(odd_names_survive),
 		TEST(holes_stay_holes),
+		TEST(copy_is_the_same_tree),
+		TEST(copy_into_itself_is_refused),
+		TEST(digest_sees_every_change_but_time),
+		TEST(stream_error_comes_through),
 	};
 
-	(void)unpack;
-	(void)broken_read;
 	if (geteuid() != 0) {
 		(void)fprintf(stderr, "needs root: owners, devices and trusted attributes\n");
 		return 77;
