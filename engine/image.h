@@ -6,7 +6,8 @@
  *
  * An image appears by one rename of a finished directory, so a name that can
  * be seen is complete. Half-made ones live below images/.tmp-* and are removed
- * by the next import.
+ * by the next import. Only root may enter images: programs with setuid bits lie
+ * there.
  */
 #pragma once
 
@@ -32,9 +33,10 @@ DEFINE_CLEANUP(struct image *, image_free)
  * Names: [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}; -EINVAL otherwise. */
 int image_check_name(const char *name, struct error *err);
 
-/* path is a directory or an archive (tar, any compression that libarchive
- * knows). -EEXIST when the name is taken (unless its digest is the same: then
- * it is a success and nothing changes). */
+/* path is a directory or an archive (what tree_unpack takes with any_format).
+ * -EEXIST when the name is taken (unless its digest is the same: then it is a
+ * success and nothing changes). What is on the disk after it returned is there
+ * after a crash too. */
 int image_import(int state_fd, const char *name, const char *path, struct image **ret,
 		 struct error *err);
 
