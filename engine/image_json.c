@@ -66,5 +66,5 @@ int image_json_write(int image_fd, const struct image *image, struct error *err)
 
 	if (!text)
 		return error_set(err, ENOMEM, "out of memory");
-	return fd_replace_file_at(image_fd, FILE_NAME, text, strlen(text), 0600, err);
+	return fd_replace_file_at(image_fd, FILE_NAME, text, strlen(text), 0600, FD_REPLACE, err);
 }

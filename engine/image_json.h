@@ -8,6 +8,8 @@
 /* image_fd (borrowed) is the folder of the image. What is read is checked;
  * -EBADMSG when it can't be right. */
 int image_json_read(int image_fd, const char *name, struct image **ret, struct error *err);
+
+/* Not brought to the disk: image_stage_commit does that for everything. */
 int image_json_write(int image_fd, const struct image *image, struct error *err);
 
 /* Whether text could be what tree_digest makes. */

@@ -289,7 +289,8 @@ static void damaged_description_is_told(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		CLEANUP(fd_closep) int fd = openat(s->top, "images/web", O_RDONLY | O_CLOEXEC);
 
-		check(fd_replace_file_at(fd, "image.json", bad[i], strlen(bad[i]), 0600, &err), &err);
+		check(fd_replace_file_at(fd, "image.json", bad[i], strlen(bad[i]), 0600,
+					 FD_REPLACE, &err), &err);
 		assert_int_equal(image_open(s->top, "web", &image, &err), -EBADMSG);
 		assert_non_null(strstr(err.msg, "image web is damaged"));
 	}
