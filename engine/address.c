@@ -133,6 +133,7 @@ int address_choose(const struct node *node, const char *wanted, struct network_e
 	free_names(names, n);
 	if (r < 0)
 		return r;
-	(void)snprintf(ep->gateway, sizeof(ep->gateway), "%s", node->config.gateway);
+	(void)snprintf(ep->gateway, sizeof(ep->gateway), "%.*s", (int)sizeof(ep->gateway) - 1,
+		       node->config.gateway);
 	return network_mac_for(ep->address, ep->mac, err);
 }
