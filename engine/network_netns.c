@@ -73,9 +73,11 @@ int network_netns_socket(int netns_fd, int domain, int type, int protocol, int *
 	CLEANUP(fd_closep) int fd = -EBADF;
 	int r;
 
-	r = network_netns_enter(netns_fd, &home, err);
-	if (r < 0)
-		return r;
+	if (netns_fd >= 0) {
+		r = network_netns_enter(netns_fd, &home, err);
+		if (r < 0)
+			return r;
+	}
 	fd = socket(domain, type | SOCK_CLOEXEC, protocol);
 	if (fd < 0)
 		return error_set(err, errno, "make a socket: %s", strerror(errno));

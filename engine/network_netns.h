@@ -27,6 +27,6 @@ void network_netns_leavep(int *home);
 /* A descriptor of the namespace that the thread is in. */
 int network_netns_current(int *ret_fd, struct error *err);
 
-/* socket(2) (with SOCK_CLOEXEC) in that namespace. */
+/* socket(2) (with SOCK_CLOEXEC) in that namespace; -EBADF: in the caller's. */
 int network_netns_socket(int netns_fd, int domain, int type, int protocol, int *ret_fd,
 			 struct error *err);
