@@ -102,22 +102,17 @@ static bool is_ready(const struct nlmsghdr *message, const void *data)
 {
 	const struct network_cidr *address = data;
 	const struct ifaddrmsg *ifa;
-	const struct rtattr *attr;
-	size_t left;
+	const void *attrs, *value;
+	size_t len;
 
-	if (!message || message->nlmsg_type != RTM_NEWADDR ||
-	    message->nlmsg_len < NLMSG_LENGTH(sizeof(*ifa)))
+	if (!message || message->nlmsg_type != RTM_NEWADDR)
 		return false;
-	ifa = NLMSG_DATA(message);
-	if (ifa->ifa_index != ETH0_INDEX || (ifa->ifa_flags & IFA_F_TENTATIVE))
+	ifa = network_batch_header(message, sizeof(*ifa));
+	if (!ifa || ifa->ifa_index != ETH0_INDEX || (ifa->ifa_flags & IFA_F_TENTATIVE))
 		return false;
-	attr = IFA_RTA(ifa);
-	left = IFA_PAYLOAD(message);
-	for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
-		if (attr->rta_type == IFA_ADDRESS && RTA_PAYLOAD(attr) == sizeof(address->bytes))
-			return memcmp(RTA_DATA(attr), address->bytes, sizeof(address->bytes)) == 0;
-	}
-	return false;
+	attrs = network_batch_attrs(message, sizeof(*ifa), &len);
+	value = network_batch_find(attrs, len, IFA_ADDRESS, &len);
+	return value && len == sizeof(address->bytes) && memcmp(value, address->bytes, len) == 0;
 }
 
 static int configure_eth0(struct network_batch *inside, int netns_fd, const struct plan *plan,

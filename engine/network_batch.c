@@ -206,23 +206,21 @@ static int send_requests(struct network_batch *batch, struct error *err)
  * the error at once. */
 static const char *kernel_text(const struct nlmsghdr *header)
 {
-	const size_t fixed = NLMSG_LENGTH(sizeof(struct nlmsgerr));
-	struct nlattr *text;
+	size_t len;
+	const void *attrs = network_batch_attrs(header, sizeof(struct nlmsgerr), &len);
+	const char *text;
 
-	if (!(header->nlmsg_flags & NLM_F_ACK_TLVS) || header->nlmsg_len <= fixed)
+	if (!attrs || !(header->nlmsg_flags & NLM_F_ACK_TLVS))
 		return "";
-	text = nla_find((const struct nlattr *)(const void *)((const char *)header + fixed),
-			(int)(header->nlmsg_len - fixed), NLMSGERR_ATTR_MSG);
-	if (!text || nla_len(text) < 1 || nla_get_string(text)[nla_len(text) - 1] != '\0')
-		return "";
-	return nla_get_string(text);
+	text = network_batch_find(attrs, len, NLMSGERR_ATTR_MSG, &len);
+	return text && len > 0 && text[len - 1] == '\0' ? text : "";
 }
 
 /* Returns the request's errno (0 when it worked or may fail so). */
 static int judge(const struct network_batch *batch, const struct nlmsghdr *header,
 		 struct error *err)
 {
-	const struct nlmsgerr *ack = NLMSG_DATA(header);
+	const struct nlmsgerr *ack = nlmsg_data(header);
 	const char *text;
 
 	for (size_t i = 0; i < batch->count; i++) {
@@ -241,7 +239,7 @@ static int judge(const struct network_batch *batch, const struct nlmsghdr *heade
 }
 
 /* Handles one datagram; adds to *acks; the first error stays in *err. */
-static int read_answers(struct network_batch *batch, const struct nlmsghdr *header, size_t len,
+static int read_answers(struct network_batch *batch, struct nlmsghdr *header, size_t len,
 			network_batch_answer *answer, void *data, size_t *acks,
 			struct error *err)
 {
@@ -308,4 +306,26 @@ int network_batch_run(struct network_batch *batch, network_batch_answer *answer,
 		r = receive_answers(batch, answer, data, err);
 	drop_requests(batch);
 	return r;
+}
+
+const void *network_batch_header(const struct nlmsghdr *message, size_t len)
+{
+	return message->nlmsg_len < NLMSG_LENGTH(len) ? NULL : nlmsg_data(message);
+}
+
+const void *network_batch_attrs(const struct nlmsghdr *message, size_t header_len,
+				size_t *ret_len)
+{
+	size_t fixed = NLMSG_HDRLEN + NLMSG_ALIGN(header_len);
+
+	*ret_len = message->nlmsg_len > fixed ? message->nlmsg_len - fixed : 0;
+	return *ret_len ? (const char *)message + fixed : NULL;
+}
+
+const void *network_batch_find(const void *attrs, size_t len, int attr, size_t *ret_len)
+{
+	const struct nlattr *found = nla_find(attrs, (int)len, attr);
+
+	*ret_len = found ? (size_t)nla_len(found) : 0;
+	return found ? nla_data(found) : NULL;
 }

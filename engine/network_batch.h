@@ -58,3 +58,13 @@ void network_batch_put_raw(struct network_batch *batch, const void *data, size_t
  * answer may be NULL. */
 int network_batch_run(struct network_batch *batch, network_batch_answer *answer, void *data,
 		      struct error *err);
+
+/* A message's fixed header of that size, NULL when the message is too short. */
+const void *network_batch_header(const struct nlmsghdr *message, size_t len);
+
+/* What follows such a header, NULL and 0 when nothing does; and the payload of
+ * one attribute in such bytes (of nested attributes too), NULL when it isn't there
+ * or runs past the end. */
+const void *network_batch_attrs(const struct nlmsghdr *message, size_t header_len,
+				size_t *ret_len);
+const void *network_batch_find(const void *attrs, size_t len, int attr, size_t *ret_len);

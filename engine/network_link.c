@@ -6,45 +6,25 @@
 #include "engine/network_batch.h"
 #include "engine/network_link.h"
 
-static bool text_is(const struct rtattr *attr, const char *text)
-{
-	return (size_t)RTA_PAYLOAD(attr) == strlen(text) + 1 &&
-	       memcmp(RTA_DATA(attr), text, strlen(text) + 1) == 0;
-}
-
-static bool info_is_bridge(struct rtattr *info)
-{
-	struct rtattr *attr = RTA_DATA(info);
-	size_t left = RTA_PAYLOAD(info);
-
-	for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
-		if ((attr->rta_type & NLA_TYPE_MASK) == IFLA_INFO_KIND)
-			return text_is(attr, "bridge");
-	}
-	return false;
-}
-
 static void read_link(const struct nlmsghdr *answer, void *data)
 {
-	const struct ifinfomsg *ifi = NLMSG_DATA(answer);
+	static const char bridge[] = "bridge";
+	const struct ifinfomsg *ifi = network_batch_header(answer, sizeof(*ifi));
 	struct network_link *link = data;
-	struct rtattr *attr;
-	size_t left;
+	const void *attrs, *value;
+	size_t len, n;
 
-	if (answer->nlmsg_type != RTM_NEWLINK || answer->nlmsg_len < NLMSG_LENGTH(sizeof(*ifi)))
+	if (answer->nlmsg_type != RTM_NEWLINK || !ifi)
 		return;
 	link->index = (unsigned)ifi->ifi_index;
 	link->flags = ifi->ifi_flags;
-	attr = IFLA_RTA(ifi);
-	left = IFLA_PAYLOAD(answer);
-	for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
-		unsigned type = attr->rta_type & NLA_TYPE_MASK;
-
-		if (type == IFLA_MTU && RTA_PAYLOAD(attr) == sizeof(link->mtu))
-			memcpy(&link->mtu, RTA_DATA(attr), sizeof(link->mtu));
-		else if (type == IFLA_LINKINFO)
-			link->is_bridge = info_is_bridge(attr);
-	}
+	attrs = network_batch_attrs(answer, sizeof(*ifi), &len);
+	value = network_batch_find(attrs, len, IFLA_MTU, &n);
+	if (value && n == sizeof(link->mtu))
+		memcpy(&link->mtu, value, sizeof(link->mtu));
+	value = network_batch_find(attrs, len, IFLA_LINKINFO, &n);
+	value = network_batch_find(value, n, IFLA_INFO_KIND, &n);
+	link->is_bridge = value && n == sizeof(bridge) && memcmp(value, bridge, n) == 0;
 }
 
 int network_link_get(struct network_batch *batch, const char *ifname, struct network_link *ret,

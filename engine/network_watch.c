@@ -29,7 +29,7 @@ static int read_messages(int fd, network_watch_done *done, const void *data, boo
 			 struct error *err)
 {
 	_Alignas(struct nlmsghdr) char buffer[8192];
-	const struct nlmsghdr *message = (const struct nlmsghdr *)(const void *)buffer;
+	struct nlmsghdr *message = (struct nlmsghdr *)(void *)buffer;
 	ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
 	size_t left = n > 0 ? (size_t)n : 0;
 
