@@ -124,7 +124,8 @@ static void cache_store(int dirfd, const char *name, const struct sock_fprog *fi
 	memcpy(head.magic, magic, sizeof(magic));
 	memcpy(data, &head, sizeof(head));
 	memcpy(data + sizeof(head), filter->filter, len);
-	(void)fd_replace_file_at(dirfd, name, data, sizeof(head) + len, 0600, &ignored);
+	(void)fd_replace_file_at(dirfd, name, data, sizeof(head) + len, 0600, FD_REPLACE,
+				 &ignored);
 }
 
 static int add_group(scmp_filter_ctx ctx, const struct seccomp_group *g, uint64_t capabilities,

@@ -314,7 +314,8 @@ static void a_tampered_cache_is_ignored_and_rewritten(void **state)
 		memcpy(bad, good, len);
 		if (way < 5)
 			bad[at[way] < 0 ? (long)len + at[way] : at[way]] ^= 1;
-		assert_int_equal(fd_replace_file_at(s->fd, name, bad, bad_len, 0600, &err), 0);
+		assert_int_equal(fd_replace_file_at(s->fd, name, bad, bad_len, 0600, FD_REPLACE,
+						    &err), 0);
 		assert_int_equal(seccomp_filter(s->fd, 0, &filter, &err), 0);
 		assert_same(&fresh, &filter);
 		free(filter.filter);
