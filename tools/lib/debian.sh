@@ -54,10 +54,13 @@ debian_fetch() {
 	apt-get "${options[@]}" install --download-only --no-install-recommends "$@"
 }
 
-# debian_unpack DIR ROOT: what debian_fetch put into DIR. No maintainer script runs.
+# debian_unpack DIR ROOT: what debian_fetch put into DIR. No maintainer script
+# runs. Links from /bin to usr/bin and the like stay, which dpkg-deb --extract
+# would replace with folders.
 debian_unpack() {
 	local dir=$1 root=$2 deb
 	for deb in "$dir"/cache/archives/*.deb; do
-		dpkg-deb --extract "$deb" "$root" || return 1
+		dpkg-deb --fsys-tarfile "$deb" |
+			tar --extract --preserve-permissions --keep-directory-symlink --directory "$root" || return 1
 	done
 }
