@@ -132,7 +132,7 @@ static int content_size(const void *payload, size_t len, size_t *ret_size, struc
 static int unpack(struct block_decoder *decoder, const void *payload, size_t len, void *room,
 		  size_t room_size, size_t *ret_len, struct error *err)
 {
-	size_t size, n;
+	size_t size = 0, n;
 	int r;
 
 	r = content_size(payload, len, &size, err);
@@ -156,7 +156,7 @@ int block_decode(struct block_decoder *decoder, uint16_t flags, const void *payl
 		 size_t len, void *room, size_t room_size, struct block *ret,
 		 struct error *err)
 {
-	size_t size;
+	size_t size = 0;
 	int r;
 
 	if (len == 0 || len > WIRE_DATA_MAX_BYTES)

@@ -28,7 +28,7 @@ static void header(struct stream *s, const char *name, char type, const char *li
 
 	strncpy(block, name, 100);
 	memcpy(block + 100, "0000755\0" "0000000\0" "0000000\0", 24);
-	(void)snprintf(block + 124, 12, "%011zo", size);
+	(void)snprintf(block + 124, 12, "%011o", (unsigned)size);
 	memcpy(block + 136, "00000000001", 12);
 	memset(block + 148, ' ', 8);
 	block[156] = type;
