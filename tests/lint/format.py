@@ -5,6 +5,7 @@ clang-format is a poor judge of them: where a statement or a table is broken int
 lines, how far the continuation goes in, the column of a trailing comment, and
 the insides of a macro.
 """
+import concurrent.futures
 import difflib
 import re
 import subprocess
@@ -44,27 +45,32 @@ def in_macro(lines, number):
 
 
 def complaints(path):
+    """All (line, ours, theirs) of a file that differ in what clang-format decides."""
     with open(path, encoding="utf-8") as source:
         text = source.read()
     ours = [normal(line) for line in text.splitlines()]
     theirs = [normal(line) for line in formatted(text).splitlines()]
+    found = []
     matcher = difflib.SequenceMatcher(None, [line.strip() for line in ours],
                                       [line.strip() for line in theirs], autojunk=False)
     for kind, first, last, other, other_last in matcher.get_opcodes():
         if kind == "equal":
             for mine, its in zip(range(first, last), theirs[other:other_last]):
                 if ours[mine] != its and not continues(ours, mine):
-                    yield mine + 1, ours[mine], its
+                    found.append((mine + 1, ours[mine], its))
         elif not in_macro(ours, first) and joined(ours[first:last]) != joined(theirs[other:other_last]):
-            yield first + 1, "\n".join(ours[first:last]), "\n".join(theirs[other:other_last])
+            found.append((first + 1, "\n".join(ours[first:last]),
+                          "\n".join(theirs[other:other_last])))
+    return found
 
 
 def main(paths):
     bad = 0
-    for path in paths:
-        for line, mine, its in complaints(path):
-            bad += 1
-            print(f"{path}:{line}:\n-{mine}\n+{its}".replace("\t", "⇥\t"))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for path, found in zip(paths, pool.map(complaints, paths)):
+            for line, mine, its in found:
+                bad += 1
+                print(f"{path}:{line}:\n-{mine}\n+{its}".replace("\t", "⇥\t"))
     return 1 if bad else 0
 
 
