@@ -53,6 +53,7 @@ static int keys_add(struct keys *k, struct error *err, const char *fmt, ...)
 /* One running conversation: what a notification needs. */
 struct session {
 	const struct criu_hooks *hooks;
+	pid_t worker;
 	pid_t root;			/* of a restore, when CRIU has told it */
 };
 
@@ -72,10 +73,16 @@ static const struct {
 	{ "network-unlock", CRIU_NETWORK_UNLOCK },
 };
 
-/* From pre-resume on CRIU only logs a refusal and lets the tasks go. */
-static bool refusal_is_ignored(enum criu_stage stage)
+/* From pre-resume on CRIU would only log a refusal and let the tasks go. It may
+ * not be asked to kill them either: it would wait for the root task, which
+ * waits for its children, whose tracer, CRIU, does not. */
+static void refuse_late(const struct session *s, enum criu_stage stage)
 {
-	return stage == CRIU_PRE_RESUME || stage == CRIU_POST_RESUME;
+	if (stage != CRIU_PRE_RESUME && stage != CRIU_POST_RESUME)
+		return;
+	if (s->root > 0)
+		(void)kill(s->root, SIGKILL);
+	(void)kill(s->worker, SIGKILL);
 }
 
 static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, struct error *err)
@@ -93,8 +100,8 @@ static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, stru
 		if (!s->hooks || !s->hooks->notify)
 			return 0;
 		r = s->hooks->notify(s->hooks->ctx, stages[i].stage, s->root, err);
-		if (r < 0 && refusal_is_ignored(stages[i].stage) && s->root > 0)
-			(void)kill(s->root, SIGKILL);
+		if (r < 0)
+			refuse_late(s, stages[i].stage);
 		return r;
 	}
 	return 0;		/* a stage that we have no business with */
@@ -109,7 +116,7 @@ static int explain(struct worker *w, const struct rpc_request *q, const struct r
 	ssize_t n;
 	int code = result->code > 0 ? result->code : EIO;
 
-	if (call < 0 && err->code != ECONNRESET)
+	if (call < 0 && err->code != ECONNRESET && err->code != ETIMEDOUT)
 		return call;
 	if (log_file_decisive_line(q->images_fd, q->log_file, line, &ignored) != 0) {
 		if (result->message[0])
@@ -117,7 +124,7 @@ static int explain(struct worker *w, const struct rpc_request *q, const struct r
 		else
 			worker_last_words(w, line, sizeof(line));
 	}
-	if (call < 0 && WIFSIGNALED(status))
+	if (call < 0 && err->code == ECONNRESET && WIFSIGNALED(status))
 		(void)snprintf(line, sizeof(line), "CRIU was killed by signal %d",
 			       WTERMSIG(status));
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", q->images_fd);
@@ -147,8 +154,11 @@ static int converse(const struct rpc_request *q, const struct worker_plan *plan,
 		worker_stop(&w);
 		return r;
 	}
+	session.worker = w.pid;
 	r = rpc_call(&w, q, on_stage, &session, &result, err);
 	fd_close(&w.socket);
+	if (r < 0 && q->verb == RPC_RESTORE)
+		(void)kill(w.pid, SIGKILL);
 	if (worker_reap(&w, &status, &late) < 0 && r == 0) {
 		*err = late;
 		r = -late.code;

@@ -10,9 +10,33 @@
  * The caller is single-threaded and blocks in criu_dump and criu_restore;
  * meanwhile its callback runs for CRIU's notifications.
  *
- * On failure the error is one phrase that ends in the decisive line of CRIU's
- * log and the path of the log. A failed or interrupted dump leaves the tasks
- * as they were (CRIU always gets leave_running).
+ * On failure the error is one phrase, the decisive line of CRIU's log, and the
+ * path of the log; or what the caller's own hook said.
+ *
+ * A dump: freeze in CRIU_PRE_DUMP (wait for "frozen 1"); what the images refer
+ * to (the last changes of the file system, /dev/shm) is copied in
+ * CRIU_POST_DUMP, not later, since CRIU then still keeps its link_remap.* names
+ * of unlinked files. Afterwards, succeeded or failed, the tasks are whole and
+ * the cgroup is as frozen as it was. If the caller dies, CRIU notices at its
+ * next notification and undoes the same way. Killing CRIU itself may
+ * leave its code in the tasks: don't.
+ *
+ * A restore, by the process that will be the parent of the root task:
+ *  - a fresh network namespace with address and routes, its gate closed; an
+ *    attempt that failed has left sockets in the one before;
+ *  - root: the overlay mounted in the caller's mount namespace, nothing below
+ *    it needed; after a killed restore *.ghost names may be left in it;
+ *  - the external mounts prepared beside it, e.g. EXT/dev with the nodes and
+ *    empty pts, shm and mqueue, EXT/shm with its files. A prepared mount is
+ *    bound alone, without what is mounted below it. Mount flags of the
+ *    container are set by CRIU;
+ *  - hooks.prepare_child joins the container's cgroups, unshares a cgroup
+ *    namespace (the tasks inherit both) and mounts the cgroup views;
+ *  - in CRIU_PRE_RESUME move CRIU (hooks.started told its pid) out of the
+ *    cgroups, then freeze: when criu_restore returns the copy is complete and
+ *    frozen. A thaw is the resume.
+ * Root and prepared mounts can be detached after that. The tasks die when the
+ * caller or CRIU dies before criu_restore is done, or a hook refuses.
  */
 #pragma once
 
@@ -35,9 +59,11 @@ struct criu {
  * (`--version`). */
 int criu_find(struct criu *ret, struct error *err);
 
-/* A mount that CRIU must not dump or make: at a dump inside is its mount point
- * in the container; at a restore outside is the path, in the mount namespace
- * that CRIU is started in, that is bound there. */
+/* A mount that CRIU must not dump or make: at a dump path is its mount point in
+ * the container, at a restore what is bound there, in the mount namespace that
+ * CRIU is started in. A file over a masked path is one too (path: a bound
+ * /dev/null). Native, so not to be listed: /, /proc and binds of its parts,
+ * /dev/pts, /dev/mqueue. Everything else is listed, in any order. */
 struct criu_mount {
 	const char *key;
 	const char *path;

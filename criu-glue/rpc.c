@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,10 @@
 #include "engine/base/fd.h"
 
 #define RPC_MESSAGE_MAX 65536
+
+/* After post-restore only a few steps are left, each of milliseconds. A CRIU
+ * that fails in one of them may wait for ever for a task that it traces. */
+#define LATE_SILENCE_MS 30000
 
 typedef Godwit__Criu__Options Options;
 typedef Godwit__Criu__Request Request;
@@ -106,14 +111,23 @@ static int send_verdict(int socket, bool success, struct error *err)
 	return send_message(socket, &message, err);
 }
 
-static int receive(int socket, Response **ret, int *ret_fd, struct error *err)
+static int receive(int socket, int wait_ms, Response **ret, int *ret_fd, struct error *err)
 {
 	CLEANUP(freep) uint8_t *data = malloc(RPC_MESSAGE_MAX);
 	CLEANUP(fd_closep) int fd = -EBADF;
+	struct pollfd p = { .fd = socket, .events = POLLIN };
 	ssize_t n;
+	int ready;
 
 	if (!data)
 		return error_set(err, ENOMEM, "out of memory");
+	do {
+		ready = poll(&p, 1, wait_ms);
+	} while (ready < 0 && errno == EINTR);
+	if (ready < 0)
+		return error_set(err, errno, "poll: %s", strerror(errno));
+	if (ready == 0)
+		return error_set(err, ETIMEDOUT, "CRIU is stuck");
 	n = fd_recv_msg(socket, data, RPC_MESSAGE_MAX, &fd, 1, err);
 	if (n < 0)
 		return (int)n;
@@ -161,6 +175,7 @@ int rpc_call(struct worker *w, const struct rpc_request *request, rpc_notify_fn 
 	     struct rpc_result *ret, struct error *err)
 {
 	struct error first = { 0 };
+	int wait_ms = -1;
 
 	*ret = (struct rpc_result){ 0 };
 	if (send_request(w->socket, request, err) < 0)
@@ -169,9 +184,12 @@ int rpc_call(struct worker *w, const struct rpc_request *request, rpc_notify_fn 
 		CLEANUP(response_freep) Response *response = NULL;
 		CLEANUP(fd_closep) int fd = -EBADF;
 
-		if (receive(w->socket, &response, &fd, err) < 0)
+		if (receive(w->socket, wait_ms, &response, &fd, err) < 0)
 			break;
 		if (response->type == GODWIT__CRIU__REQUEST_TYPE__REQUEST_NOTIFY) {
+			if (response->notify && response->notify->script &&
+			    !strcmp(response->notify->script, "post-restore"))
+				wait_ms = LATE_SILENCE_MS;
 			if (serve_notice(w, response, TAKE_FD(fd), notify, ctx, ret, err) < 0 &&
 			    !first.code)
 				first = *err;
