@@ -1,7 +1,7 @@
 /*
- * Every test runs twice: in this machine's own layout, and in a mount
- * namespace where /sys/fs/cgroup is cgroup2 itself. On a hybrid machine the
- * second has no controllers, which is how the refusal of limits is tried.
+ * Every test runs in the machine's own layout. Where that is hybrid, it runs
+ * again in a mount namespace in which /sys/fs/cgroup is cgroup2 itself; that
+ * has no controllers then, which is how the refusal of limits is tried.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,9 +37,10 @@ static const char *parent(void)
 static bool pure_v2(void)
 {
 	struct error err;
-	bool pure;
+	bool pure = false;
 
-	assert_int_equal(cgroup_is_pure_v2(&pure, &err), 0);
+	if (cgroup_is_pure_v2(&pure, &err) < 0)
+		(void)fprintf(stderr, "%s\n", err.msg);
 	return pure;
 }
 
@@ -232,9 +233,10 @@ static void join_reaches_every_hierarchy_and_leave_undoes_it(void **state)
 	(void)state;
 	for (int inside = 1; inside >= 0; inside--) {
 		for (size_t i = 0; hierarchy(i); i++) {
+			const char *outside = exists(i, ".helpers", "") ? ".helpers" : "";
 			CLEANUP(freep) char *text = NULL;
 
-			path_of(path, i, inside ? "web" : "", "cgroup.procs");
+			path_of(path, i, inside ? "web" : outside, "cgroup.procs");
 			assert_int_equal(fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, &err),
 					 0);
 			assert_int_equal(atoi(text), pid);
@@ -607,6 +609,8 @@ static int remove_parent(void **state)
 	for (size_t i = 0; hierarchy(i); i++) {
 		char path[PATH_MAX];
 
+		path_of(path, i, ".helpers", "");
+		(void)rmdir(path);
 		path_of(path, i, "", "");
 		if (rmdir(path) < 0 && errno != ENOENT)
 			return -1;
@@ -658,6 +662,8 @@ int main(void)
 	if (geteuid() != 0)
 		return 77;
 	failed = run_group("as the machine is");
+	if (pure_v2())
+		return failed;
 	(void)fflush(NULL);
 	pid = fork();
 	if (pid == 0)
