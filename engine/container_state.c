@@ -85,6 +85,7 @@ int container_state_write(const struct container *c, const struct container_stat
 		"status", container_status_name(s->status), "pid", (int)s->pid,
 		"pid_start", (json_int_t)s->pid_start, "monitor_pid", (int)s->monitor_pid,
 		"monitor_start", (json_int_t)s->monitor_start, "boot_id", s->boot_id,
+		"exit_code", s->exit_code,
 		"started_us", (json_int_t)s->started_us, "finished_us", (json_int_t)s->finished_us,
 		"migrations", (int)s->migrations, "reason", s->reason);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
@@ -103,11 +104,12 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	json_t *root = json_loads(text, 0, &je);
 	const char *status = NULL, *boot_id = "", *reason = "";
 	json_int_t pid_start = 0, monitor_start = 0, started = 0, finished = 0;
-	int pid = 0, monitor = 0, migrations = 0, known;
+	int pid = 0, monitor = 0, migrations = 0, exit_code = -1, known;
 
 	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:s}",
 			"status", &status, "pid", &pid, "pid_start", &pid_start,
 			"monitor_pid", &monitor, "monitor_start", &monitor_start, "boot_id", &boot_id,
+			"exit_code", &exit_code, "started_us", &started,
 			"finished_us", &finished, "migrations", &migrations, "reason", &reason) < 0) {
 		json_decref(root);
 		return error_set(err, EINVAL, STATE_JSON ": %s", je.text);
@@ -120,6 +122,7 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	s->monitor_start = (uint64_t)monitor_start;
 	s->started_us = (uint64_t)started;
 	s->finished_us = (uint64_t)finished;
+	s->exit_code = exit_code;
 	s->migrations = (uint32_t)migrations;
 	(void)snprintf(s->boot_id, sizeof(s->boot_id), "%s", boot_id);
 	(void)snprintf(s->reason, sizeof(s->reason), "%s", reason);
