@@ -37,7 +37,8 @@
 #define MONITOR_DATA_MAX 32768
 
 enum monitor_op {
-	MONITOR_STARTED = 1,		/* code 0, or the start failed: data is the error */
+	MONITOR_STARTED = 1,		/* value[0] = 0 and [1] = pid of the init, or the start
+					   failed: value[0] = errno, data is the error */
 	MONITOR_ATTACH,
 	MONITOR_OUTPUT,			/* value[0]: enum output_stream; data */
 	MONITOR_STDIN,			/* data; none of it: end of file. No reply. */

@@ -76,8 +76,9 @@ int process_become(const struct process *p, struct error *err)
 	if (r < 0)
 		return error_set(err, -r, "install seccomp filter: %s", strerror(-r));
 	(void)execvp(p->args[0], p->args);
-	return error_set(err, errno, "start '%s': %s", p->args[0], errno == ENOENT ?
-			 "no such program in the container" : strerror(errno));
+	return errno == ENOENT ?
+		error_set(err, PROCESS_NOT_FOUND, "start '%s': no such program in the container", p->args[0]) :
+		error_set(err, PROCESS_NOT_EXECUTABLE, "start '%s': %s", p->args[0], strerror(errno));
 }
 
 static FILE *open_etc(int root_fd, const char *path)

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <linux/filter.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,8 +25,10 @@ struct process {
 	const struct sock_fprog *filter;
 };
 
-/* Exit codes that say why a program was not started, as shells have them. */
-enum { PROCESS_NOT_FOUND = 127, PROCESS_NOT_EXECUTABLE = 126 };
+/* err->code of process_become when the program itself is why: the exit codes
+ * that shells give then, and errnos that no other step gives. */
+enum { PROCESS_NOT_EXECUTABLE = ENOKEY, PROCESS_NOT_FOUND = EKEYEXPIRED };
+_Static_assert(PROCESS_NOT_EXECUTABLE == 126 && PROCESS_NOT_FOUND == 127, "as sh(1)");
 
 /* In the child, inside the container's namespaces and root: fds above 2 become
  * CLOEXEC, working directory (made when missing), groups, user, capabilities,
