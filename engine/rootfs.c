@@ -32,7 +32,8 @@ static const struct fs_mount fs_mounts[] = {
 	{ "/sys", "sysfs", NULL, SAFE | MOUNT_ATTR_RDONLY, EXTERNAL },
 };
 
-#define CGROUP_VIEW "/sys/fs/cgroup"
+#define CGROUP_VIEW_PARENT "/sys/fs"
+#define CGROUP_VIEW CGROUP_VIEW_PARENT "/cgroup"
 
 /* Bound over themselves, read-only. Parts of proc: CRIU makes them. */
 static const char *const readonly_paths[] = {
@@ -195,14 +196,16 @@ static int fill_dev(int root_fd, struct error *err)
 	return r;
 }
 
+/* The path ends below the descriptor, so that it leads into what gets mounted
+ * there and not to what that covers. */
 static int mount_cgroup_view(int root_fd, struct error *err)
 {
 	CLEANUP(fd_closep) int at = -EBADF;
 	char path[64];
 
-	if (rootfs_open(root_fd, CGROUP_VIEW, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
+	if (rootfs_open(root_fd, CGROUP_VIEW_PARENT, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
 		return -err->code;
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", at);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, CGROUP_VIEW + sizeof(CGROUP_VIEW_PARENT));
 	return cgroup_mount_view(path, err);
 }
 
@@ -280,7 +283,9 @@ static int mount_volume(int root_fd, const struct spec_volume *v, struct error *
 		    (v->read_only ? MOUNT_ATTR_RDONLY : 0), root_fd, v->destination, err);
 }
 
-/* Paths are relative to the state directory: names need no escaping there. */
+/* Paths are relative to the state directory: names need no escaping there. By
+ * path and not by descriptor, which would lead to the mounts of the namespace
+ * that it was opened in. */
 static int mount_overlay(const struct container *c, struct error *err)
 {
 	const char *n = c->name;
@@ -288,7 +293,7 @@ static int mount_overlay(const struct container *c, struct error *err)
 
 	if (image_check_name(c->spec->image, err) < 0)
 		return -err->code;
-	if (fchdir(c->node->state_fd) < 0)
+	if (chdir(c->node->path) < 0)
 		return error_set(err, errno, "enter %s: %s", c->node->path, strerror(errno));
 	(void)snprintf(options, sizeof(options), "lowerdir=images/%s/rootfs,"
 		       "upperdir=containers/%s/upper,workdir=containers/%s/work,"
@@ -302,7 +307,10 @@ static int mount_overlay(const struct container *c, struct error *err)
 
 static int open_merged(const struct container *c, int *ret_fd, struct error *err)
 {
-	return fd_open_dir_at(c->dir_fd, "merged", false, 0, ret_fd, err);
+	char path[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
+
+	(void)snprintf(path, sizeof(path), "%s/containers/%s/merged", c->node->path, c->name);
+	return fd_open_dir_at(AT_FDCWD, path, false, 0, ret_fd, err);
 }
 
 int rootfs_mount(const struct container *c, enum rootfs_for what, struct error *err)
