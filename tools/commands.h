@@ -1,0 +1,10 @@
+/*
+ * commands.h - the subcommands that main.c's table is made of
+ */
+#pragma once
+
+#include "tools/command.h"
+
+extern const struct command command_attach, command_exec, command_image_import, command_image_ls,
+	command_image_rm, command_inspect, command_kill, command_logs, command_pause, command_ps,
+	command_rm, command_run, command_start, command_stop, command_unpause;

@@ -1,0 +1,113 @@
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+
+#include "engine/base/cleanup.h"
+#include "engine/base/clock.h"
+#include "engine/monitor.h"
+#include "tools/end.h"
+
+#define KILL_TIMEOUT_US 10000000
+
+int end_check(const struct container *c, struct container_state *ret, struct error *err)
+{
+	if (container_state(c, ret, err) < 0)
+		return -err->code;
+	if (ret->status == CONTAINER_MIGRATING || ret->status == CONTAINER_IN_DOUBT ||
+	    ret->status == CONTAINER_INCOMING)
+		return error_set(err, EBUSY, "container '%s': it is %s", c->name,
+				 container_status_name(ret->status));
+	if (!container_status_is_live(ret->status))
+		return error_set(err, ESRCH, "container '%s' is not running (%s)", c->name,
+				 container_status_name(ret->status));
+	return 0;
+}
+
+int end_signal(const struct container *c, const struct container_state *st, int sig,
+	       struct error *err)
+{
+	CLEANUP(fd_closep) int fd = pidfd_open(st->pid, 0);
+
+	/* The start time tells whether the pid was given to another one meanwhile. */
+	if (fd < 0 || container_pid_start(st->pid) != st->pid_start)
+		return error_set(err, ESRCH, "container '%s': its first process is gone", c->name);
+	if (pidfd_send_signal(fd, sig, NULL, 0) < 0)
+		return error_set(err, errno, "container '%s': send signal %d: %s", c->name, sig, strerror(errno));
+	return 0;
+}
+
+/* True when the monitor told the end, or went away. */
+static bool wait_end(int monitor, uint64_t until_us)
+{
+	for (;;) {
+		struct pollfd p = { .fd = monitor, .events = POLLIN };
+		uint64_t now = clock_us();
+		struct monitor_message m;
+		struct error ignored;
+
+		if (now > until_us || poll(&p, 1, (int)((until_us - now + 999) / 1000)) == 0)
+			return false;
+		if (p.revents && (monitor_receive(monitor, &m, &ignored) < 0 || m.op == MONITOR_WAIT))
+			return true;
+	}
+}
+
+static int kill_all(const struct container *c, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	int r = container_cgroup(c, false, &cg, err);
+
+	return r == -ENOENT ? 0 : r < 0 ? r : cgroup_kill(cg, KILL_TIMEOUT_US, err);
+}
+
+/* The same records as a monitor leaves. */
+static int record_end(const struct container *c, const struct container_state *st, struct error *err)
+{
+	struct container_state end = *st;
+
+	end.status = CONTAINER_EXITED;
+	end.pid = end.monitor_pid = 0;
+	end.exit_code = -1;
+	end.finished_us = clock_real_us();
+	(void)snprintf(end.reason, sizeof(end.reason), "its monitor was gone, so the exit status is not known");
+	return container_state_write(c, &end, err);
+}
+
+static int end_without_monitor(const struct container *c, const struct container_state *st,
+			       struct error *err)
+{
+	if (container_clean(c, true, err) < 0)
+		return -err->code;
+	return record_end(c, st, err);
+}
+
+static int thaw(const struct container *c, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+
+	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_thaw(cg, err) < 0)
+		return error_wrap(err, "container '%s'", c->name);
+	return 0;
+}
+
+int end_container(const struct container *c, const struct container_state *st, int sig,
+		  uint64_t timeout_us, struct error *err)
+{
+	CLEANUP(fd_closep) int monitor = -EBADF;
+
+	if (monitor_connect(c, &monitor, err) < 0)
+		return end_without_monitor(c, st, err);
+	if (monitor_send(monitor, MONITOR_WAIT, NULL, NULL, 0, -EBADF, err) < 0)
+		return error_wrap(err, "container '%s'", c->name);
+	if (sig && (end_signal(c, st, sig, err) < 0 ||
+		    (st->status == CONTAINER_PAUSED && thaw(c, err) < 0)))
+		return -err->code;
+	if (sig && wait_end(monitor, clock_us() + timeout_us))
+		return 0;
+	if (kill_all(c, err) < 0)
+		return error_wrap(err, "container '%s'", c->name);
+	return wait_end(monitor, clock_us() + KILL_TIMEOUT_US) ? 0 :
+		error_set(err, ETIMEDOUT, "container '%s': its monitor (pid %d) does not end", c->name,
+			  (int)st->monitor_pid);
+}

@@ -1,0 +1,41 @@
+#include "engine/base/cleanup.h"
+#include "tools/commands.h"
+#include "tools/end.h"
+
+struct rm_options {
+	bool force;
+};
+
+static const struct option_row rows[] = {
+	OPTION('f', "force", FLAG, NULL, struct rm_options, force, "kill it first when it runs"),
+	OPTION_END,
+};
+
+static int rm_one(struct container *c, const void *options, struct error *err)
+{
+	const struct rm_options *o = options;
+	struct container_state st;
+
+	if (container_state(c, &st, err) < 0)
+		return -err->code;
+	if (st.status == CONTAINER_IN_DOUBT || (st.status == CONTAINER_INCOMING && st.monitor_alive))
+		return error_set(err, EBUSY, "container '%s': it is %s; removing it could lose it", c->name,
+				 container_status_name(st.status));
+	if (container_status_is_live(st.status) && !o->force)
+		return error_set(err, EBUSY, "container '%s' is %s; stop it first, or use -f", c->name,
+				 container_status_name(st.status));
+	if (container_status_is_live(st.status) && end_container(c, &st, 0, 0, err) < 0)
+		return -err->code;
+	return container_clean(c, false, err);
+}
+
+static int rm_run(const struct invocation *inv)
+{
+	return command_each(inv, true, rm_one);
+}
+
+const struct command command_rm = {
+	.name = "rm", .usage = "NAME...", .summary = "remove containers and what they wrote",
+	.options = rows, .options_size = sizeof(struct rm_options),
+	.min_args = 1, .max_args = ARGS_MANY, .run = rm_run,
+};

@@ -1,0 +1,116 @@
+#include <string.h>
+
+#include "engine/address.h"
+#include "engine/monitor.h"
+#include "tools/commands.h"
+#include "tools/launch.h"
+#include "tools/run.h"
+#include "tools/session.h"
+
+#define PIDS_DEFAULT 2048
+
+#define ROW(letter, name, kind, value, member, help) \
+	OPTION(letter, name, kind, value, struct run_options, member, help)
+
+static const struct option_row rows[] = {
+	ROW('d', "detach", FLAG, NULL, detach, "leave it running, print its name"),
+	ROW(0, "rm", FLAG, NULL, remove, "remove the container when it has exited"),
+	ROW('i', "interactive", FLAG, NULL, interactive, "give it our standard input"),
+	ROW('t', "tty", FLAG, NULL, terminal, "give it a terminal"),
+	ROW(0, "name", TEXT, "NAME", name, "its name [a random one]"),
+	ROW(0, "hostname", TEXT, "NAME", hostname, "its host name [its name]"),
+	ROW('e', "env", LIST, "K[=V]", env, "set a variable, or pass ours on; repeatable"),
+	ROW('w', "workdir", TEXT, "DIR", cwd, "working directory [/]"),
+	ROW('u', "user", TEXT, "USER[:GROUP]", user, "user and group, names or numbers [0]"),
+	ROW('v', "volume", LIST, "SRC:DST[:ro]", volumes, "bind a path of this machine; repeatable"),
+	ROW('m', "memory", SIZE, "SIZE", memory_bytes, "memory limit, like 64m or 1.5g [none]"),
+	ROW(0, "cpus", CPUS, "N", cpu_millis, "processors it may use, like 0.5 [all]"),
+	ROW(0, "pids-limit", COUNT, "N", pids, "processes it may have; 0: no limit [2048]"),
+	ROW(0, "ip", TEXT, "ADDRESS", address, "its address [the lowest that is free]"),
+	ROW(0, "network", TEXT, "none|bridge", network, "its network [bridge]"),
+	OPTION_END,
+};
+
+static int give_address(const struct node *node, const struct run_options *o, struct spec *s,
+			struct error *err)
+{
+	if (!strcmp(o->network, "none"))
+		return 0;
+	return address_choose(node, o->address, &s->endpoint, err);
+}
+
+/* Under the node's lock from looking at the image to having a folder, so that
+ * neither the image nor the name nor the address goes to somebody else. */
+static int create(const struct invocation *inv, struct container **ret, struct error *err)
+{
+	const struct run_options *o = inv->options;
+	CLEANUP(spec_freep) struct spec *s = NULL;
+	CLEANUP(fd_closep) int lock = -EBADF;
+
+	if (node_lock(inv->node, &lock, err) < 0 ||
+	    run_spec(inv->node, o, inv->argv[0], inv->argv + 1, &s, err) < 0 ||
+	    give_address(inv->node, o, s, err) < 0 ||
+	    container_create(inv->node, s, CONTAINER_CREATED, ret, err) < 0)
+		return -err->code;
+	s = NULL;
+	return 0;
+}
+
+static const char *wrong_options(const struct run_options *o)
+{
+	if (strcmp(o->network, "none") != 0 && strcmp(o->network, "bridge") != 0)
+		return "--network is none or bridge";
+	if (o->address && !strcmp(o->network, "none"))
+		return "--ip and --network none exclude one another";
+	if (o->terminal && !o->detach && o->interactive && !isatty(STDIN_FILENO))
+		return "-t: standard input is not a terminal";
+	return NULL;
+}
+
+static int attend(struct container *c, const struct run_options *o, int control, pid_t pid)
+{
+	const struct session s = { .control = control, .pid = pid, .terminal = o->terminal && isatty(STDIN_FILENO),
+				   .input = o->interactive };
+	struct error err;
+	int code, r;
+
+	r = session_run(&s, &code, &err);
+	if (r < 0) {
+		(void)error_wrap(&err, "container '%s'", c->name);
+		return command_fail(&err, EXIT_ENGINE);
+	}
+	return r > 0 ? EXIT_OK : code;
+}
+
+static int run_run(const struct invocation *inv)
+{
+	const struct run_options *o = inv->options;
+	CLEANUP(container_freep) struct container *c = NULL;
+	CLEANUP(fd_closep) int control = -EBADF;
+	const struct launch how = { .first = true, .attach = !o->detach };
+	struct error err;
+	pid_t pid;
+
+	if (wrong_options(o))
+		return command_usage_error(inv->command, "run: %s", wrong_options(o));
+	if (create(inv, &c, &err) < 0)
+		return command_fail(&err, EXIT_ENGINE);
+	if (launch(c, &how, &control, &pid, &err) < 0)
+		return command_fail(&err, launch_exit_code(&err));
+	container_unlock(c);
+	if (!o->detach)
+		return attend(c, o, control, pid);
+	return puts(c->name) < 0;
+}
+
+const struct command command_run = {
+	.name = "run",
+	.usage = "IMAGE COMMAND [ARGUMENT]...",
+	.summary = "start a program in a new container",
+	.notes = "Attached, godwit ends with the exit code of the program; 125 when godwit itself\n"
+		 "failed, 126 when the program can't be executed, 127 when there is none. Signals\n"
+		 "are passed on. ctrl-p ctrl-q on a terminal leaves the container running.\n",
+	.options = rows, .options_size = sizeof(struct run_options),
+	.defaults = &(const struct run_options){ .pids = PIDS_DEFAULT, .network = "bridge" },
+	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .run = run_run,
+};

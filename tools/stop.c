@@ -1,0 +1,36 @@
+#include <signal.h>
+
+#include "tools/commands.h"
+#include "tools/end.h"
+
+struct stop_options {
+	uint64_t timeout_us;
+};
+
+static const struct option_row rows[] = {
+	OPTION('t', "time", DURATION, "TIME", struct stop_options, timeout_us,
+	       "how long it may take to end by itself [10s]"),
+	OPTION_END,
+};
+
+static int stop_one(struct container *c, const void *options, struct error *err)
+{
+	const struct stop_options *o = options;
+	struct container_state st;
+
+	if (end_check(c, &st, err) < 0)
+		return -err->code;
+	return end_container(c, &st, o->timeout_us ? SIGTERM : 0, o->timeout_us, err);
+}
+
+static int stop_run(const struct invocation *inv)
+{
+	return command_each(inv, true, stop_one);
+}
+
+const struct command command_stop = {
+	.name = "stop", .usage = "NAME...", .summary = "end containers: SIGTERM, after a while SIGKILL",
+	.options = rows, .options_size = sizeof(struct stop_options),
+	.defaults = &(const struct stop_options){ .timeout_us = 10000000 },
+	.min_args = 1, .max_args = ARGS_MANY, .run = stop_run,
+};
