@@ -92,6 +92,11 @@ static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, stru
 
 	if (pid > 0)
 		s->root = pid;
+	if (strcmp(name, "orphan-pts-master") == 0) {
+		if (!s->hooks || !s->hooks->terminal || fd < 0)
+			return error_set(err, ENOTTY, "nobody takes the terminal's master");
+		return s->hooks->terminal(s->hooks->ctx, TAKE_FD(fd), err);
+	}
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
 		int r;
 

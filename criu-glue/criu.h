@@ -100,6 +100,10 @@ struct criu_hooks {
 	/* In the child before criu is executed, as root, single-threaded: join
 	 * cgroups, enter namespaces. Returns 0 or a negative errno. */
 	int (*prepare_child)(void *ctx);
+	/* At a restore whose tasks have a terminal (the slave of a pty of their
+	 * own /dev/pts) whose master was outside: the new master, which is
+	 * consumed. At most one terminal. May be NULL: then such a restore fails. */
+	int (*terminal)(void *ctx, int fd_consume, struct error *err);
 	/* After the child is started: its pid, e.g. to hand a pidfd on. */
 	int (*started)(void *ctx, pid_t criu_pid, struct error *err);
 };

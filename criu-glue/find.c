@@ -97,24 +97,43 @@ static int read_version(const char *path, char *ret, size_t size, struct error *
 	return 0;
 }
 
+/* "Version: 4.1.1" anywhere in text; each part is below 100. */
+static int parse_version(const char *text, unsigned *ret)
+{
+	static const char label[] = "Version: ";
+	const char *p = strstr(text, label);
+	unsigned version = 0, parts = 0;
+
+	for (p = p ? p + strlen(label) : ""; parts < 3; parts++) {
+		char *end;
+		unsigned long n = strtoul(p, &end, 10);
+
+		if (*p < '0' || *p > '9' || n >= 100)
+			break;
+		version = version * 100 + (unsigned)n;
+		p = *end == '.' ? end + 1 : "";
+	}
+	if (parts < 2)
+		return -EPROTO;
+	*ret = parts == 2 ? version * 100 : version;
+	return 0;
+}
+
 int criu_find(struct criu *ret, struct error *err)
 {
-	unsigned major, minor, sub = 0;
 	struct criu found = { 0 };
-	const char *version;
 	char text[256];
 
 	if (find_path(found.path, sizeof(found.path), err) < 0 ||
 	    read_version(found.path, text, sizeof(text), err) < 0)
 		return -err->code;
-	version = strstr(text, "Version: ");
-	if (!version || sscanf(version, "Version: %3u.%2u.%2u", &major, &minor, &sub) < 2)
+	if (parse_version(text, &found.version) < 0)
 		return error_set(err, EPROTO, "%s --version says no version; %s", found.path,
 				 REMEDY);
-	found.version = major * 10000 + minor * 100 + sub;
 	if (found.version < VERSION_MIN)
-		return error_set(err, EOPNOTSUPP, "%s is version %u.%u.%u; %s", found.path, major,
-				 minor, sub, REMEDY);
+		return error_set(err, EOPNOTSUPP, "%s is version %u.%u.%u; %s", found.path,
+				 found.version / 10000, found.version / 100 % 100,
+				 found.version % 100, REMEDY);
 	*ret = found;
 	return 0;
 }

@@ -76,12 +76,13 @@ static int send_message(int socket, const Request *message, struct error *err)
 static int send_request(int socket, const struct rpc_request *q, struct error *err)
 {
 	CLEANUP(freep) char **external = calloc(q->n_external + 1, sizeof(*external));
-	CLEANUP(freep) InheritedFd *files = calloc(q->n_inherit + 1, sizeof(*files));
-	CLEANUP(freep) InheritedFd **list = calloc(q->n_inherit + 1, sizeof(*list));
+	InheritedFd files[WORKER_FDS_MAX], *list[WORKER_FDS_MAX];
 	Options options = GODWIT__CRIU__OPTIONS__INIT;
 	Request message = GODWIT__CRIU__REQUEST__INIT;
 
-	if (!external || !files || !list)
+	if (q->n_inherit > WORKER_FDS_MAX)
+		return error_set(err, E2BIG, "more than %d descriptors for CRIU", WORKER_FDS_MAX);
+	if (!external)
 		return error_set(err, ENOMEM, "out of memory");
 	for (size_t i = 0; i < q->n_external; i++)
 		external[i] = borrow(q->external[i]);

@@ -18,8 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -48,6 +50,8 @@ struct box {
 	char root[96];
 	int generation;				/* of the prepared mounts */
 	bool one_pipe;				/* stdout and stderr share it */
+	bool terminal;				/* stdio is a pty; out[0] is its master */
+	int hand_over[2];			/* the master's way out */
 };
 
 struct box_mount {
@@ -216,6 +220,21 @@ static void box_enter(const struct box *b)
 	MUST(sethostname("box", 3));
 }
 
+/* A pty of the box's own /dev/pts; its master goes to the monitor. */
+static void box_terminal(const struct box *b)
+{
+	int master = (int)MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)), slave;
+	struct error err;
+
+	MUST(grantpt(master));
+	MUST(unlockpt(master));
+	slave = (int)MUST(open("/dev/pts/0", O_RDWR | O_NOCTTY));
+	MUST(fd_send_msg(b->hand_over[1], "m", 1, &master, 1, &err));
+	MUST(ioctl(slave, TIOCSCTTY, 0));
+	for (int i = 0; i < 3; i++)
+		MUST(dup2(slave, i));
+}
+
 static void box_stdio(const struct box *b)
 {
 	int null = (int)MUST(open("/dev/null", O_RDONLY));
@@ -223,7 +242,6 @@ static void box_stdio(const struct box *b)
 	MUST(dup2(null, 0));
 	MUST(dup2(b->out[1], 1));
 	MUST(dup2(b->one_pipe ? b->out[1] : b->err[1], 2));
-	MUST(syscall(SYS_close_range, 3, ~0U, 0));
 }
 
 static void box_start(struct box *b)
@@ -234,21 +252,34 @@ static void box_start(struct box *b)
 		.exit_signal = SIGCHLD,
 		.cgroup = (uint64_t)MUST(open(b->cgroup[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
 	};
+	struct error err;
+	char mark;
 
 	MUST(pipe2(b->out, O_CLOEXEC));
 	MUST(pipe2(b->err, O_CLOEXEC));
+	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, b->hand_over));
 	b->init = (pid_t)MUST(syscall(SYS_clone3, &args, sizeof(args)));
 	if (b->init == 0) {
 		box_cgroups_join(b);
 		MUST(unshare(CLONE_NEWCGROUP));
 		MUST(setns(b->netns, CLONE_NEWNET));
 		box_enter(b);
-		box_stdio(b);
 		MUST(setsid());
+		if (b->terminal)
+			box_terminal(b);
+		else
+			box_stdio(b);
+		MUST(syscall(SYS_close_range, 3, ~0U, 0));
 		execl("/payload", "payload", "payload", NULL);
 		DIE("exec");
 	}
 	close((int)args.cgroup);
+	fd_close(&b->hand_over[1]);
+	if (b->terminal) {
+		fd_close(&b->out[0]);
+		MUST(fd_recv_msg(b->hand_over[0], &mark, 1, &b->out[0], 1, &err));
+	}
+	fd_close(&b->hand_over[0]);
 	fd_close(&b->out[1]);
 	fd_close(&b->err[1]);
 }

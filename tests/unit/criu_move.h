@@ -17,10 +17,14 @@ struct move {
 	const struct criu *criu_binary;
 	pid_t criu;
 	uint64_t began, at[16];
-	enum criu_stage refuse, die;		/* -1: none */
+	enum criu_stage refuse, die;		/* NO_STAGE: none */
 };
-#define MOVE(box) { .b = (box), .criu_binary = &the_criu, .began = clock_us(), .refuse = (enum criu_stage)-1, \
-		    .die = (enum criu_stage)-1 }
+#define NO_STAGE ((enum criu_stage)-1)
+#define MOVE(box)                                                      \
+	{                                                              \
+		.b = (box), .criu_binary = &the_criu, .began = clock_us(), \
+		.refuse = NO_STAGE, .die = NO_STAGE                    \
+	}
 
 /* CRIU leaves the box's cgroups, which can be frozen then. */
 static void expel(const struct move *m)
@@ -45,6 +49,16 @@ static int on_notify(void *ctx, enum criu_stage stage, pid_t pid, struct error *
 		expel(m);
 		box_freeze(m->b, true);
 	}
+	return 0;
+}
+
+static int on_terminal(void *ctx, int fd_consume, struct error *err)
+{
+	struct move *m = ctx;
+
+	(void)err;
+	fd_close(&m->b->out[0]);
+	m->b->out[0] = fd_consume;
 	return 0;
 }
 
@@ -91,7 +105,7 @@ static int in_child(void *ctx)
 static int restore(struct move *m, int images, char *const keys[2], struct error *err)
 {
 	struct criu_hooks hooks = { .notify = on_notify, .ctx = m, .prepare_child = in_child,
-				    .started = on_started };
+				    .terminal = on_terminal, .started = on_started };
 	char paths[BOX_MOUNTS][128];
 	struct criu_mount mounts[BOX_MOUNTS];
 	struct criu_inherit files[2];
@@ -99,7 +113,7 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 	struct criu_restore_plan plan = {
 		.images_fd = images, .root = b->root, .netns_fd = b->netns,
 		.netns_key = "extnet", .mounts = mounts, .n_mounts = BOX_MOUNTS,
-		.files = files, .n_files = b->one_pipe ? 1 : 2,
+		.files = files, .n_files = b->terminal ? 0 : b->one_pipe ? 1 : 2,
 	};
 	int r;
 

@@ -19,7 +19,7 @@ static int start(struct box *b)
 	box_make(b);
 	box_start(b);
 	MUST(read(b->out[0], text, sizeof(text) - 1));
-	CHECK(!strncmp(text, "started\n", 8));
+	CHECK(!strncmp(text, "started", 7));
 	conn = in_netns(b->peer_netns, connect_there);
 	CHECK(!strcmp(ask(conn, "check"), "fine"));
 	return conn;
@@ -116,6 +116,26 @@ static void shared_pipe(void **state)
 {
 	(void)state;
 	as_monitor(one_shared_pipe);
+}
+
+static void with_terminal(struct box *b)
+{
+	struct winsize size = { .ws_row = 50, .ws_col = 132 }, now = { 0 };
+	int conn;
+
+	b->terminal = true;
+	conn = start(b);
+	MUST(ioctl(b->out[0], TIOCSWINSZ, &size));
+	move_once(b, conn, 1);
+	MUST(ioctl(b->out[0], TIOCGWINSZ, &now));
+	CHECK(now.ws_row == 50 && now.ws_col == 132);
+	move_once(b, conn, 2);
+}
+
+static void terminal(void **state)
+{
+	(void)state;
+	as_monitor(with_terminal);
 }
 
 /* The box is whole, frozen, and runs on after a thaw. */
@@ -288,6 +308,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(round_trips),
 		cmocka_unit_test(shared_pipe),
+		cmocka_unit_test(terminal),
 		cmocka_unit_test(failed_dump),
 		cmocka_unit_test(dead_dumper),
 		cmocka_unit_test(failed_restore),
