@@ -83,16 +83,17 @@ int log_decisive_line(const char *text, char ret[LOG_LINE_MAX])
 int log_file_decisive_line(int dirfd, const char *name, char ret[LOG_LINE_MAX], struct error *err)
 {
 	CLEANUP(fd_closep) int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	CLEANUP(freep) char *text = malloc(LOG_TAIL_BYTES + 1);
+	CLEANUP(freep) char *text = NULL;
 	struct stat st;
 	off_t from;
 	ssize_t n;
 
 	ret[0] = '\0';
-	if (!text)
-		return error_set(err, ENOMEM, "out of memory");
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return error_set(err, errno, "open %s: %s", name, strerror(errno));
+	text = malloc(LOG_TAIL_BYTES + 1);
+	if (!text)
+		return error_set(err, ENOMEM, "out of memory");
 	from = st.st_size > LOG_TAIL_BYTES ? st.st_size - LOG_TAIL_BYTES : 0;
 	n = pread(fd, text, LOG_TAIL_BYTES, from);
 	if (n < 0)

@@ -17,6 +17,7 @@
  * Loaded by worker.c from descriptor SHIM_FD. Runs inside CRIU, so it owns
  * nothing, allocates nothing and prints nothing.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -35,63 +36,43 @@
 #define EXPORT __attribute__((visibility("default")))
 #define LIMITS_BYTES_MAX 4096
 
+typedef long (*syscall_fn)(long nr, ...);
+
 /* Set once by the constructor. */
 static bool tracees_die_with_us;
 
-static long raw_syscall(long nr, const long a[6])
+/* libc's own, which sets errno. Constructors of other libraries may call before
+ * ours has run. */
+static syscall_fn libc_syscall(void)
 {
-#if defined(__x86_64__)
-	register long r10 __asm__("r10") = a[3];
-	register long r8 __asm__("r8") = a[4];
-	register long r9 __asm__("r9") = a[5];
-	long r;
+	static syscall_fn next;
 
-	__asm__ volatile("syscall" : "=a"(r)
-			 : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return r;
-#elif defined(__aarch64__)
-	register long x8 __asm__("x8") = nr;
-	register long x0 __asm__("x0") = a[0];
-	register long x1 __asm__("x1") = a[1];
-	register long x2 __asm__("x2") = a[2];
-	register long x3 __asm__("x3") = a[3];
-	register long x4 __asm__("x4") = a[4];
-	register long x5 __asm__("x5") = a[5];
-
-	__asm__ volatile("svc 0" : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
-	return x0;
-#else
-#error "the shim has no system call sequence for this architecture"
-#endif
+	if (!next)
+		next = (syscall_fn)dlsym(RTLD_NEXT, "syscall");
+	return next;
 }
 
-static long to_errno(long r)
-{
-	if (r < 0 && r > -4096) {
-		errno = (int)-r;
-		return -1;
-	}
-	return r;
-}
-
+/* As prlimit(2). */
 static long read_limit(pid_t pid, unsigned resource, struct limits *ret)
 {
 	char path[32], text[LIMITS_BYTES_MAX];
 	size_t len = 0;
 	ssize_t n;
-	int fd;
+	int fd, r;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/limits", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return -1;
 	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
 		len += (size_t)n;
 	(void)close(fd);
 	text[len] = '\0';
-	return limits_parse(text, resource, ret);
+	r = limits_parse(text, resource, ret);
+	if (r == 0)
+		return 0;
+	errno = -r;
+	return -1;
 }
 
 EXPORT long syscall(long nr, ...)
@@ -103,42 +84,42 @@ EXPORT long syscall(long nr, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
-	r = raw_syscall(nr, a);
-	if (r == -EPERM && nr == SYS_prlimit64 && !a[2] && a[3])
+	r = libc_syscall()(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (r < 0 && errno == EPERM && nr == SYS_prlimit64 && !a[2] && a[3])
 		r = read_limit((pid_t)a[0], (unsigned)a[1], (struct limits *)a[3]);
-	return to_errno(r);
+	return r;
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
-	long a[6] = { fd, level, name, (long)value, (long)len };
-	long r = raw_syscall(SYS_getsockopt, a);
+	long r = libc_syscall()(SYS_getsockopt, fd, level, name, value, len);
 
-	if (r == -EOPNOTSUPP && level == SOL_SOCKET &&
+	if (r < 0 && errno == EOPNOTSUPP && level == SOL_SOCKET &&
 	    (name == SO_PASSCRED || name == SO_PASSSEC) && *len >= sizeof(int)) {
 		*(int *)value = 0;
 		*len = sizeof(int);
 		r = 0;
 	}
-	return (int)to_errno(r);
+	return (int)r;
 }
 
 /* PTRACE_PEEK requests return the word; the kernel writes it to *data. */
 EXPORT long ptrace(enum __ptrace_request request, ...)
 {
-	long word, a[6] = { (long)request }, r;
 	bool peek = request == PTRACE_PEEKTEXT || request == PTRACE_PEEKDATA ||
 		    request == PTRACE_PEEKUSER;
+	long word = 0, data, addr, r;
 	va_list ap;
+	pid_t pid;
 
 	va_start(ap, request);
-	a[1] = va_arg(ap, pid_t);
-	a[2] = va_arg(ap, long);
-	a[3] = peek ? (long)&word : va_arg(ap, long);
+	pid = va_arg(ap, pid_t);
+	addr = va_arg(ap, long);
+	data = peek ? (long)&word : va_arg(ap, long);
 	va_end(ap);
 	if (tracees_die_with_us && (request == PTRACE_SEIZE || request == PTRACE_SETOPTIONS))
-		a[3] |= PTRACE_O_EXITKILL;
-	r = to_errno(raw_syscall(SYS_ptrace, a));
+		data |= PTRACE_O_EXITKILL;
+	r = libc_syscall()(SYS_ptrace, (long)request, (long)pid, addr, data);
 	if (peek && r == 0) {
 		errno = 0;
 		return word;
