@@ -39,28 +39,31 @@ int cgroup_controller_fd(const struct cgroup *cg, enum cgroup_hierarchy v1)
 	return cg->pure_v2 ? cg->fd[CGROUP_V2] : cg->fd[v1];
 }
 
-static int make(const char *parent, const char *name, struct cgroup **ret, struct error *err)
+/* NULL on failure. */
+static struct cgroup *make(const char *parent, const char *name, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 
 	if (cgroup_layout_check(parent, name, err) < 0)
-		return -err->code;
+		return NULL;
 	cg = calloc(1, sizeof(*cg));
-	if (!cg)
-		return error_set(err, ENOMEM, "out of memory");
+	if (!cg) {
+		(void)error_set(err, ENOMEM, "out of memory");
+		return NULL;
+	}
 	for (int h = 0; h < CGROUP_HIERARCHY_MAX_; h++)
 		cg->fd[h] = cg->parent_fd[h] = -EBADF;
 	if (cgroup_is_pure_v2(&cg->pure_v2, err) < 0)
-		return -err->code;
+		return NULL;
 	cg->parent = strdup(parent);
 	cg->name = strdup(name);
-	if (!cg->parent || !cg->name ||
-	    asprintf(&cg->path, "%s%s/%s", cgroup_layout_v2_path(cg->pure_v2), parent, name) < 0) {
+	if (asprintf(&cg->path, "%s%s/%s", cgroup_layout_v2_path(cg->pure_v2), parent, name) < 0)
 		cg->path = NULL;
-		return error_set(err, ENOMEM, "out of memory");
+	if (!cg->parent || !cg->name || !cg->path) {
+		(void)error_set(err, ENOMEM, "out of memory");
+		return NULL;
 	}
-	*ret = TAKE_PTR(cg);
-	return 0;
+	return TAKE_PTR(cg);
 }
 
 static int no_v2(struct error *err)
@@ -123,12 +126,11 @@ static void undo_create(struct cgroup *cg)
 int cgroup_create(const char *parent, const char *name, const struct cgroup_limits *limits,
 		  struct cgroup **ret, struct error *err)
 {
-	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
-	int r;
+	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, err);
+	int r = 0;
 
-	if (make(parent, name, &cg, err) < 0)
+	if (!cg)
 		return -err->code;
-	r = 0;
 	for (int h = 0; r == 0 && h < CGROUP_HIERARCHY_MAX_; h++)
 		r = make_in_hierarchy(cg, (enum cgroup_hierarchy)h, err);
 	if (r == 0)
@@ -162,9 +164,9 @@ static int open_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, struct 
 
 int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struct error *err)
 {
-	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, err);
 
-	if (make(parent, name, &cg, err) < 0)
+	if (!cg)
 		return -err->code;
 	for (int h = 0; h < CGROUP_HIERARCHY_MAX_; h++)
 		if (open_in_hierarchy(cg, (enum cgroup_hierarchy)h, err) < 0)

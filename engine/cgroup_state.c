@@ -67,7 +67,7 @@ static int wait_event(int events_fd, const char *key, bool wanted, uint64_t time
 								  : pause.tv_nsec) {
 		struct pollfd p = { .fd = events_fd, .events = POLLPRI };
 		bool late = clock_us() >= end_us; /* taken first: the last look is after the end */
-		bool now;
+		bool now = !wanted;
 
 		if (read_event(events_fd, key, &now, err) < 0)
 			return -err->code;

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,16 +34,17 @@ static int by_name(const void *a, const void *b)
 /* A co-mounted hierarchy is also found by each of its controllers' names. */
 static int link_controllers(int dirfd, const char *controllers, struct error *err)
 {
-	CLEANUP(freep) char *copy = strdup(controllers);
-	char *save = NULL;
+	char name[NAME_MAX + 1];
+	size_t len;
 
-	if (!copy)
-		return error_set(err, ENOMEM, "out of memory");
-	if (!strchr(copy, ','))
+	if (!strchr(controllers, ','))
 		return 0;
-	for (char *c = strtok_r(copy, ",", &save); c; c = strtok_r(NULL, ",", &save))
-		if (symlinkat(controllers, dirfd, c) < 0)
-			return error_set(err, errno, "link %s: %s", c, strerror(errno));
+	for (const char *c = controllers; *c; c += len + (c[len] == ',')) {
+		len = strcspn(c, ",");
+		(void)snprintf(name, sizeof(name), "%.*s", (int)len, c);
+		if (symlinkat(controllers, dirfd, name) < 0)
+			return error_set(err, errno, "link %s: %s", name, strerror(errno));
+	}
 	return 0;
 }
 

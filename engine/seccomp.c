@@ -19,6 +19,7 @@
 
 #define FORMAT 1 /* raise it when the code below changes what is compiled */
 #define NAME_SIZE 96
+#define CALL_SIZE 64
 #define FILE_MAX (sizeof(struct file_head) + BPF_MAXINSNS * sizeof(struct sock_filter))
 #define NETLINK_FAMILY 16
 #define NETLINK_AUDIT_PROTOCOL 9
@@ -92,7 +93,7 @@ static bool cache_load(int dirfd, const char *name, struct sock_fprog *ret)
 {
 	CLEANUP(freep) char *data = NULL;
 	struct file_head head;
-	struct sock_fprog filter;
+	struct sock_fprog filter = { 0 };
 	struct error ignored;
 	size_t len;
 
@@ -115,12 +116,10 @@ static bool cache_load(int dirfd, const char *name, struct sock_fprog *ret)
 static void cache_store(int dirfd, const char *name, const struct sock_fprog *filter)
 {
 	size_t len = filter->len * sizeof(*filter->filter);
-	CLEANUP(freep) char *data = malloc(sizeof(struct file_head) + len);
 	struct file_head head = { .checksum = checksum(name, filter) };
+	char data[FILE_MAX];
 	struct error ignored;
 
-	if (!data)
-		return;
 	memcpy(head.magic, magic, sizeof(magic));
 	memcpy(data, &head, sizeof(head));
 	memcpy(data + sizeof(head), filter->filter, len);
@@ -133,17 +132,18 @@ static int add_group(scmp_filter_ctx ctx, const struct seccomp_group *g, uint64_
 {
 	bool allowed = g->capabilities == SECCOMP_ALWAYS || (g->capabilities & capabilities);
 	uint32_t action = allowed ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM);
-	CLEANUP(freep) char *names = strdup(g->names);
-	char *save = NULL;
+	char name[CALL_SIZE];
+	size_t len;
 
-	if (!names)
-		return error_set(err, ENOMEM, "out of memory");
-	for (char *n = strtok_r(names, " ", &save); n; n = strtok_r(NULL, " ", &save)) {
-		int number = seccomp_syscall_resolve_name(n);
-		int r = number == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(ctx, action, number, 0);
+	for (const char *n = g->names; *n; n += len + (n[len] == ' ')) {
+		int number, r;
 
+		len = strcspn(n, " ");
+		(void)snprintf(name, sizeof(name), "%.*s", (int)len, n);
+		number = seccomp_syscall_resolve_name(name);
+		r = number == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(ctx, action, number, 0);
 		if (r < 0)
-			return error_set(err, -r, "rule for %s: %s", n, strerror(-r));
+			return error_set(err, -r, "rule for %s: %s", name, strerror(-r));
 	}
 	return 0;
 }
@@ -232,16 +232,16 @@ static int add_i386(scmp_filter_ctx ctx, uint64_t capabilities, struct error *er
 static int export(scmp_filter_ctx ctx, struct sock_fprog *ret, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = memfd_create("seccomp", MFD_CLOEXEC);
-	CLEANUP(freep) char *code = malloc(BPF_MAXINSNS * sizeof(struct sock_filter) + 1);
+	char code[BPF_MAXINSNS * sizeof(struct sock_filter) + 1];	/* a byte to see too many */
 	ssize_t len;
 	int r;
 
-	if (fd < 0 || !code)
-		return error_set(err, ENOMEM, "out of memory");
+	if (fd < 0)
+		return error_set(err, errno, "memfd_create: %s", strerror(errno));
 	r = seccomp_export_bpf(ctx, fd);
 	if (r < 0)
 		return error_set(err, -r, "export: %s", strerror(-r));
-	len = pread(fd, code, BPF_MAXINSNS * sizeof(struct sock_filter) + 1, 0);
+	len = pread(fd, code, sizeof(code), 0);
 	if (len < 0)
 		return error_set(err, errno, "read: %s", strerror(errno));
 	return make_filter(code, (size_t)len, ret, err);
