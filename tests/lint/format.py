@@ -41,7 +41,8 @@ def continues(lines, number):
 
 
 def in_macro(lines, number):
-    return number and lines[number - 1].endswith("\\")
+    return (lines[number:number + 1] or [""])[0].startswith("#define") or \
+        number and lines[number - 1].endswith("\\")
 
 
 def complaints(path):
