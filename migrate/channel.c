@@ -1,0 +1,532 @@
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "migrate/channel.h"
+#include "proto/block.h"
+#include "proto/checksum.h"
+#include "proto/frame.h"
+#include "proto/frame_reader.h"
+#include "proto/sequence.h"
+
+#define SOFTWARE "godwit " GODWIT_VERSION
+#define WINDOW_BYTES (8u << 20)		/* after so much the level is thought over */
+
+/* From hardest to fastest; the last stores. */
+static const int levels[] = { 3, 1, -3, -10, BLOCK_LEVEL_STORE };
+#define N_LEVELS (sizeof(levels) / sizeof(*levels))
+
+struct window {
+	uint64_t bytes, compress_us, send_us;
+};
+
+struct channel {
+	int fd;
+	enum wire_side side;
+	const volatile sig_atomic_t *cancelled;
+	struct sequence sequence;
+	struct frame_reader *reader;
+	struct buffer out;
+	struct block_encoder *encoder;
+	struct block_decoder *decoder;
+	struct checksum *sum;
+	size_t level;			/* index of levels[] */
+	bool level_fixed;
+	int fixed_level;
+	struct window window;
+	uint8_t *raw;			/* WIRE_DATA_MAX_BYTES: collects a block */
+	size_t raw_len;
+	uint8_t *room;			/* WIRE_RAW_MAX_BYTES */
+	struct channel_stats stats;
+	void (*progress)(void *ctx, const struct channel_stats *s);
+	void *progress_ctx;
+	uint64_t progress_at_us;
+	bool peer_aborted;
+};
+
+static enum wire_side other_side(const struct channel *ch)
+{
+	return ch->side == WIRE_SOURCE ? WIRE_TARGET : WIRE_SOURCE;
+}
+
+/* A peer that is silently gone is noticed by keep-alive while we wait for it,
+ * and by TCP_USER_TIMEOUT while it owes us acknowledgements. tcp(7) */
+static void tune_socket(int fd)
+{
+	const int one = 1, idle = 5, interval = 5, count = 5;
+	const unsigned user_ms = CHANNEL_DEAD_US / 1000;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof(user_ms));
+}
+
+static int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, struct error *err)
+{
+	CLEANUP(channel_freep) struct channel *ch = calloc(1, sizeof(*ch));
+
+	if (!ch) {
+		fd_close(&fd_consumed);
+		return error_set(err, ENOMEM, "out of memory");
+	}
+	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT, .level = 1 };
+	tune_socket(ch->fd);
+	ch->raw = malloc(WIRE_DATA_MAX_BYTES);
+	ch->room = malloc(WIRE_RAW_MAX_BYTES);
+	if (!ch->raw || !ch->room)
+		return error_set(err, ENOMEM, "out of memory");
+	if (frame_reader_new(&ch->reader, err) < 0 || block_encoder_new(&ch->encoder, err) < 0 ||
+	    block_decoder_new(&ch->decoder, err) < 0 || checksum_new(&ch->sum, err) < 0)
+		return -err->code;
+	*ret = TAKE_PTR(ch);
+	return 0;
+}
+
+void channel_free(struct channel *ch)
+{
+	if (!ch)
+		return;
+	fd_close(&ch->fd);
+	frame_reader_free(ch->reader);
+	buffer_free(&ch->out);
+	block_encoder_free(ch->encoder);
+	block_decoder_free(ch->decoder);
+	checksum_free(ch->sum);
+	free(ch->raw);
+	free(ch->room);
+	free(ch);
+}
+
+/* "host", "host:port", "[v6]:port", "v6" */
+static int split_host(const char *text, char host[256], char port[16], struct error *err)
+{
+	const char *colon = strrchr(text, ':'), *bracket = strchr(text, ']');
+	size_t len = strlen(text);
+
+	(void)snprintf(port, 16, "%d", WIRE_DEFAULT_PORT);
+	if (text[0] == '[' && bracket) {
+		text++;
+		len = (size_t)(bracket - text);
+		colon = bracket[1] == ':' ? bracket + 1 : NULL;
+	} else if (colon && strchr(text, ':') == colon) {
+		len = (size_t)(colon - text);
+	} else {
+		colon = NULL;		/* no port, or a bare IPv6 address */
+	}
+	if (len == 0 || len > 255 || (colon && (!colon[1] || strlen(colon + 1) > 15)))
+		return error_set(err, EINVAL, "'%.100s' is not HOST or HOST:PORT", text);
+	(void)snprintf(host, 256, "%.*s", (int)len, text);
+	if (colon)
+		(void)snprintf(port, 16, "%s", colon + 1);
+	return 0;
+}
+
+static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(int);
+	int code = 0;
+
+	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	if (poll(&p, 1, (int)(timeout_us / 1000)) <= 0)
+		return errno == EINTR ? -ECANCELED : -ETIMEDOUT;
+	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len);
+	return -code;
+}
+
+static int connect_any(const struct addrinfo *list, int *ret_fd)
+{
+	int r = -EHOSTUNREACH;
+
+	for (const struct addrinfo *a = list; a; a = a->ai_next) {
+		CLEANUP(fd_closep) int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		r = fd < 0 ? -errno : connect_within(fd, a, 10000000);
+		if (r < 0)
+			continue;
+		*ret_fd = TAKE_FD(fd);
+		return 0;
+	}
+	return r;
+}
+
+int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
+		    struct channel **ret, struct error *err)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo *list = NULL;
+	char host[256], port[16];
+	int fd = -EBADF, r;
+
+	if (split_host(address, host, port, err) < 0)
+		return -err->code;
+	r = getaddrinfo(host, port, &hints, &list);
+	if (r)
+		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
+				 host, gai_strerror(r));
+	r = connect_any(list, &fd);
+	freeaddrinfo(list);
+	if (r < 0)
+		return error_set(err, -r, "connect to %s port %s: %s; is 'godwit serve' running there?", host, port,
+				 strerror(-r));
+	if (channel_new(fd, WIRE_SOURCE, ret, err) < 0)
+		return -err->code;
+	(*ret)->cancelled = cancelled;
+	return 0;
+}
+
+int channel_accept(int fd_consumed, struct channel **ret, struct error *err)
+{
+	return channel_new(fd_consumed, WIRE_TARGET, ret, err);
+}
+
+/* The socket does not block; all waiting is here. */
+static int wait_for(struct channel *ch, short events, struct error *err)
+{
+	struct pollfd p = { .fd = ch->fd, .events = events };
+	int n = 0;
+
+	if (!(ch->cancelled && *ch->cancelled))
+		n = poll(&p, 1, CHANNEL_PATIENCE_US / 1000);
+	if (ch->cancelled && *ch->cancelled)
+		return error_set(err, ECANCELED, "cancelled");
+	if (n == 0)
+		return error_set(err, ETIMEDOUT, "the peer has not answered for %u s",
+				 CHANNEL_PATIENCE_US / 1000000);
+	return n < 0 && errno != EINTR ? error_set(err, errno, "poll: %s", strerror(errno)) : 0;
+}
+
+static void skip(struct iovec *iov, size_t n)
+{
+	for (; n >= iov->iov_len && n; iov++) {
+		n -= iov->iov_len;
+		iov->iov_len = 0;
+	}
+	if (n) {
+		iov->iov_base = (char *)iov->iov_base + n;
+		iov->iov_len -= n;
+	}
+}
+
+static int send_all(struct channel *ch, const void *head, size_t head_len, const void *data,
+		    size_t len, struct error *err)
+{
+	struct iovec iov[2] = { { .iov_base = (void *)(uintptr_t)head, .iov_len = head_len },
+				{ .iov_base = (void *)(uintptr_t)data, .iov_len = len } };
+	size_t left = head_len + len;
+
+	ch->stats.wire_bytes += left;
+	while (left) {
+		struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+		ssize_t n = sendmsg(ch->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return error_set(err, errno, "send: %s", strerror(errno));
+		if (n < 0 && wait_for(ch, POLLOUT, err) < 0)
+			return -err->code;
+		if (n > 0) {
+			skip(iov, (size_t)n);
+			left -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+int channel_send(struct channel *ch, const struct message *m, struct error *err)
+{
+	if (sequence_step(&ch->sequence, ch->side, m->type, m, err) < 0)
+		return -err->code;
+	ch->out.len = 0;
+	if (message_encode_frame(m, &ch->out, err) < 0 ||
+	    send_all(ch, ch->out.data, ch->out.len, NULL, 0, err) < 0)
+		return error_wrap(err, "send %s", wire_type_name(m->type));
+	return 0;
+}
+
+/* One whole frame into the reader. */
+static int read_frame(struct channel *ch, const struct frame **ret, struct error *err)
+{
+	for (;;) {
+		size_t size;
+		void *space = frame_reader_space(ch->reader, &size);
+		ssize_t n = recv(ch->fd, space, size, MSG_DONTWAIT);
+		int r;
+
+		if (n == 0)
+			return error_set(err, ECONNRESET, "the peer hung up");
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return error_set(err, errno, "receive: %s", strerror(errno));
+		if (n < 0) {
+			if (wait_for(ch, POLLIN, err) < 0)
+				return -err->code;
+			continue;
+		}
+		ch->stats.wire_bytes += (uint64_t)n;
+		r = frame_reader_advance(ch->reader, (size_t)n, err);
+		if (r < 0)
+			return r;
+		if (r == 1)
+			break;
+	}
+	*ret = frame_reader_frame(ch->reader);
+	return sequence_check(&ch->sequence, other_side(ch), (*ret)->type, err);
+}
+
+static int take_abort(struct channel *ch, const struct message *m, struct error *err)
+{
+	ch->peer_aborted = true;
+	return error_set(err, ECONNABORTED, "the other node gave up: %s%s%s", m->abort.message,
+			 m->abort.state[0] ? "; " : "", m->abort.state);
+}
+
+/* Decodes the frame in hand; PROGRESS returns 1 and is dropped. */
+static int take_message(struct channel *ch, const struct frame *f, struct message *ret,
+			struct error *err)
+{
+	int r = message_decode(f->type, frame_reader_payload(ch->reader), f->length, ret, err);
+
+	if (r == 0)
+		r = sequence_step(&ch->sequence, other_side(ch), f->type, ret, err);
+	if (r == 0 && f->type == WIRE_ABORT)
+		r = take_abort(ch, ret, err);
+	if (r < 0 || f->type == WIRE_PROGRESS)
+		message_free(ret);
+	return r < 0 ? r : f->type == WIRE_PROGRESS;
+}
+
+int channel_receive(struct channel *ch, enum wire_type type, struct message *ret,
+		    struct error *err)
+{
+	const struct frame *f;
+	struct message m = { 0 };
+	int r;
+
+	do {
+		r = read_frame(ch, &f, err);
+		if (r == 0)
+			r = take_message(ch, f, &m, err);
+	} while (r == 1);
+	if (r == 0 && type && m.type != type) {
+		r = error_set(err, EPROTO, "expected %s, the peer sent %s", wire_type_name(type),
+			      wire_type_name(m.type));
+		message_free(&m);
+	}
+	if (r < 0)
+		return type && !ch->peer_aborted ? error_wrap(err, "wait for %s", wire_type_name(type)) : r;
+	*ret = m;
+	return 0;
+}
+
+int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_NAME_MAX + 1],
+		  struct error *err)
+{
+	const struct message ours = { .type = WIRE_HELLO, .hello = {
+		.software = SOFTWARE, .version = WIRE_VERSION, .lowest_version = WIRE_LOWEST_VERSION,
+		.node_name = node_name } };
+	struct message theirs = { 0 };
+	uint32_t version;
+	int r;
+
+	if (channel_send(ch, &ours, err) < 0 || channel_receive(ch, WIRE_HELLO, &theirs, err) < 0)
+		return -err->code;
+	r = message_agree_version(&ours.hello, &theirs.hello, &version, err);
+	(void)snprintf(ret_peer, WIRE_NAME_MAX + 1, "%s", theirs.hello.node_name);
+	message_free(&theirs);
+	return r;
+}
+
+void channel_set_level(struct channel *ch, int level)
+{
+	ch->level_fixed = true;
+	ch->fixed_level = level;
+}
+
+static int current_level(const struct channel *ch)
+{
+	return ch->level_fixed ? ch->fixed_level : levels[ch->level];
+}
+
+/* Compressing is worth its time while the link is what we wait for. */
+static void think_over_level(struct channel *ch)
+{
+	struct window *w = &ch->window;
+
+	if (w->bytes < WINDOW_BYTES)
+		return;
+	if (w->compress_us > 2 * w->send_us && ch->level + 1 < N_LEVELS)
+		ch->level++;
+	else if (w->send_us > 2 * w->compress_us && ch->level > 0)
+		ch->level--;
+	*w = (struct window){ 0 };
+}
+
+static void report_progress(struct channel *ch)
+{
+	uint64_t now;
+
+	if (!ch->progress)
+		return;
+	now = clock_us();
+	if (now - ch->progress_at_us < 100000)
+		return;
+	ch->progress_at_us = now;
+	ch->progress(ch->progress_ctx, &ch->stats);
+}
+
+static int send_block(struct channel *ch, struct error *err)
+{
+	uint8_t head[WIRE_HEADER_BYTES];
+	struct block b;
+	uint64_t t0 = clock_us(), t1, t2;
+
+	if (block_encode(ch->encoder, current_level(ch), ch->raw, ch->raw_len, ch->room,
+			 WIRE_RAW_MAX_BYTES, &b, err) < 0 ||
+	    frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
+	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
+		return -err->code;
+	t1 = clock_us();
+	if (send_all(ch, head, sizeof(head), b.data, b.len, err) < 0)
+		return -err->code;
+	t2 = clock_us();
+	ch->stats.compress_us += t1 - t0;
+	ch->stats.send_us += t2 - t1;
+	ch->window.bytes += ch->raw_len;
+	ch->window.compress_us += t1 - t0;
+	ch->window.send_us += t2 - t1;
+	ch->stats.raw_bytes += ch->raw_len;
+	checksum_update(ch->sum, ch->raw, ch->raw_len);
+	ch->raw_len = 0;
+	think_over_level(ch);
+	report_progress(ch);
+	return 0;
+}
+
+int channel_tree_begin(struct channel *ch, enum message_tree_kind kind, const char *label,
+		       struct error *err)
+{
+	const struct message m = { .type = WIRE_TREE_BEGIN, .tree_begin = {
+		.kind = kind, .label = label, .compressed = true } };
+
+	checksum_reset(ch->sum);
+	ch->raw_len = 0;
+	return channel_send(ch, &m, err);
+}
+
+int channel_send_data(struct channel *ch, const void *data, size_t len, struct error *err)
+{
+	if (len == 0)
+		return ch->raw_len ? send_block(ch, err) : 0;
+	while (len) {
+		size_t n = WIRE_DATA_MAX_BYTES - ch->raw_len;
+
+		if (n > len)
+			n = len;
+		memcpy(ch->raw + ch->raw_len, data, n);
+		ch->raw_len += n;
+		data = (const char *)data + n;
+		len -= n;
+		if (ch->raw_len == WIRE_DATA_MAX_BYTES && send_block(ch, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err)
+{
+	struct message m = { .type = WIRE_TREE_END };
+
+	if (channel_send_data(ch, NULL, 0, err) < 0)
+		return -err->code;
+	m.tree_end = (struct message_tree_end){ .raw_bytes = checksum_bytes(ch->sum), .entries = entries,
+						.checksum = checksum_value(ch->sum) };
+	return channel_send(ch, &m, err);
+}
+
+static ssize_t check_end(struct channel *ch, const struct frame *f, struct error *err)
+{
+	struct message m = { 0 };
+	int r = take_message(ch, f, &m, err);
+
+	if (r < 0)
+		return r;
+	if (m.tree_end.raw_bytes != checksum_bytes(ch->sum) ||
+	    m.tree_end.checksum != checksum_value(ch->sum))
+		r = error_set(err, EPROTO, "a tree arrived damaged: its checksum differs");
+	message_free(&m);
+	checksum_reset(ch->sum);
+	return r;
+}
+
+ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err)
+{
+	const struct frame *f;
+	struct message m = { 0 };
+	struct block b;
+
+	for (;;) {
+		if (read_frame(ch, &f, err) < 0)
+			return -err->code;
+		if (f->type == WIRE_DATA)
+			break;
+		if (f->type == WIRE_TREE_END)
+			return check_end(ch, f, err);
+		if (take_message(ch, f, &m, err) < 0)
+			return -err->code;
+	}
+	if (sequence_step(&ch->sequence, other_side(ch), WIRE_DATA, NULL, err) < 0 ||
+	    block_decode(ch->decoder, f->flags, frame_reader_payload(ch->reader), f->length, ch->room,
+			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
+		return -err->code;
+	checksum_update(ch->sum, b.data, b.len);
+	ch->stats.raw_bytes += b.len;
+	*ret_data = b.data;
+	return (ssize_t)b.len;
+}
+
+void channel_abort(struct channel *ch, const struct error *why, const char *state)
+{
+	struct message m = { .type = WIRE_ABORT, .abort = {
+		.code = "failed", .message = why->msg, .state = state } };
+	struct error ignored;
+
+	if (ch && !ch->peer_aborted) {
+		ch->cancelled = NULL;
+		(void)channel_send(ch, &m, &ignored);
+	}
+}
+
+struct channel_stats channel_stats(const struct channel *ch)
+{
+	return ch->stats;
+}
+
+void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct channel_stats *s),
+			 void *ctx)
+{
+	ch->progress = fn;
+	ch->progress_ctx = ctx;
+}
+
+bool channel_wait_readable(struct channel *ch, uint64_t timeout_us)
+{
+	struct pollfd p = { .fd = ch->fd, .events = POLLIN };
+
+	return poll(&p, 1, (int)(timeout_us / 1000)) > 0;
+}
+
+int channel_fd(const struct channel *ch)
+{
+	return ch->fd;
+}

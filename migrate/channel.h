@@ -1,0 +1,82 @@
+/*
+ * channel.h - one connection to a peer: messages, data, counters, patience
+ *
+ * Owns the socket, the frame reader and the sequence check, so that whoever
+ * uses it can neither send nor receive what wire.h does not allow now. All
+ * calls block. A peer whose machine or network is gone is noticed after
+ * CHANNEL_DEAD_US (TCP keep-alive and user timeout), one that is there but
+ * says nothing after CHANNEL_PATIENCE_US. A signal handler that sets
+ * *cancelled ends the calls with -ECANCELED.
+ *
+ * ABORT from the peer is an error of every receiving call, with the peer's own
+ * words. TLS will go between this and the socket.
+ */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/cleanup.h"
+#include "engine/base/error.h"
+#include "proto/message.h"
+
+#define CHANNEL_DEAD_US 30000000u
+#define CHANNEL_PATIENCE_US 600000000u
+
+struct channel;
+
+struct channel_stats {
+	uint64_t raw_bytes;		/* of trees, before compression */
+	uint64_t wire_bytes;		/* everything sent and received */
+	uint64_t compress_us, send_us;	/* where the time of sending went */
+};
+
+/* "node-b", "10.0.0.2:4967", "[fe80::1]:4967"; default port of wire.h.
+ * -EHOSTUNREACH, -ECONNREFUSED and the like name the host and the remedy. */
+int channel_connect(const char *host, const volatile sig_atomic_t *cancelled,
+		    struct channel **ret, struct error *err);
+
+/* Around an accepted socket, which it consumes. */
+int channel_accept(int fd_consumed, struct channel **ret, struct error *err);
+void channel_free(struct channel *ch);
+DEFINE_CLEANUP(struct channel *, channel_free)
+
+/* HELLO both ways. ret_peer: the peer's node name. */
+int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_NAME_MAX + 1],
+		  struct error *err);
+
+int channel_send(struct channel *ch, const struct message *m, struct error *err);
+
+/* The next message that is not PROGRESS; it must be of this type (0: any).
+ * The caller frees it with message_free. */
+int channel_receive(struct channel *ch, enum wire_type type, struct message *ret,
+		    struct error *err);
+
+/* Inside a tree. Raw bytes are collected into blocks, compressed at a level
+ * that follows the link, and counted; channel_send_data with len 0 sends what
+ * is left. channel_receive_data returns the number of raw bytes at *ret_data,
+ * valid until the next call, and 0 when TREE_END came, which is checked. */
+int channel_tree_begin(struct channel *ch, enum message_tree_kind kind, const char *label,
+		       struct error *err);
+int channel_send_data(struct channel *ch, const void *data, size_t len, struct error *err);
+int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err);
+ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err);
+
+/* Fixes the compression level (BLOCK_LEVEL_STORE: none) instead of following
+ * the link. */
+void channel_set_level(struct channel *ch, int level);
+
+/* Best effort: tells the peer why, before hanging up. */
+void channel_abort(struct channel *ch, const struct error *why, const char *state);
+
+struct channel_stats channel_stats(const struct channel *ch);
+
+/* Called now and then while data flows, with the stats so far. */
+void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct channel_stats *s),
+			 void *ctx);
+
+/* True when the peer hung up or sent something; waits at most timeout_us. */
+bool channel_wait_readable(struct channel *ch, uint64_t timeout_us);
+int channel_fd(const struct channel *ch);

@@ -1,0 +1,25 @@
+/*
+ * handover.h - the source's decision: containers/NAME/handover.json
+ *
+ * Written durably before COMMIT is sent. From then on only the answer of the
+ * target (or an operator) may thaw the container: while the file is there the
+ * monitor keeps it frozen, whoever dies.
+ */
+#pragma once
+
+#include "engine/container.h"
+#include "migrate/token.h"
+
+struct handover {
+	char token[TOKEN_SIZE];
+	char peer[256];			/* as given to migrate: HOST[:PORT] */
+	uint64_t decided_us;		/* real time */
+};
+
+int handover_write(const struct container *c, const struct handover *h, struct error *err);
+
+/* -ENOENT when nothing was decided. */
+int handover_read(const struct container *c, struct handover *ret, struct error *err);
+
+/* Takes the decision back; durable. */
+int handover_remove(const struct container *c, struct error *err);

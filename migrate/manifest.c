@@ -1,0 +1,128 @@
+#include <jansson.h>
+#include <string.h>
+
+#include "engine/base/fd.h"
+#include "migrate/manifest.h"
+
+static void strv_free(char **v)
+{
+	for (char **s = v; s && *s; s++)
+		free(*s);
+	free(v);
+}
+
+void manifest_free(struct manifest *m)
+{
+	if (!m)
+		return;
+	strv_free(m->external_mounts);
+	strv_free(m->tmpfs);
+	free(m);
+}
+
+static json_t *strv_json(char *const *v)
+{
+	json_t *a = json_array();
+
+	for (; v && *v; v++)
+		(void)json_array_append_new(a, json_string(*v));
+	return a;
+}
+
+int manifest_write(int dirfd, const struct manifest *m, struct error *err)
+{
+	json_t *root = json_pack("{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I}",
+		"version", MANIFEST_VERSION, "criu_version", (int)m->criu_version,
+		"external_mounts", strv_json(m->external_mounts), "tmpfs", strv_json(m->tmpfs),
+		"pipe_inodes", (json_int_t)m->pipe_inodes[0], (json_int_t)m->pipe_inodes[1],
+		(json_int_t)m->pipe_inodes[2], "was_paused", m->was_paused,
+		"migrations", (int)m->migrations, "started_us", (json_int_t)m->started_us,
+		"frozen_at_us", (json_int_t)m->frozen_at_us);
+	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+
+	json_decref(root);
+	if (!text)
+		return error_set(err, EINVAL, "write " MANIFEST_JSON ": a mount point is not valid UTF-8");
+	return fd_replace_file_at(dirfd, MANIFEST_JSON, text, strlen(text), 0600, FD_REPLACE, err);
+}
+
+/* Absolute, without "." and "..": it will be looked up below a root. */
+static bool clean_path(const char *p)
+{
+	if (p[0] != '/' || strlen(p) > 4000)
+		return false;
+	for (; p; p = strchr(p + 1, '/')) {
+		size_t n = strcspn(p + 1, "/");
+
+		if (n == 0 || (n == 1 && p[1] == '.') || (n == 2 && p[1] == '.' && p[2] == '.'))
+			return false;
+	}
+	return true;
+}
+
+static char **paths_from_json(const json_t *a)
+{
+	size_t n = json_array_size(a);
+	char **v = n <= MANIFEST_MOUNTS_MAX ? calloc(n + 1, sizeof(*v)) : NULL;
+
+	for (size_t i = 0; v && i < n; i++) {
+		const char *s = json_string_value(json_array_get(a, i));
+
+		if (!s || !clean_path(s) || !(v[i] = strdup(s))) {
+			strv_free(v);
+			return NULL;
+		}
+	}
+	return v;
+}
+
+static int from_json(json_t *root, struct manifest *m, struct error *err)
+{
+	json_t *mounts = NULL, *tmpfs = NULL;
+	json_int_t p[3] = { 0 }, started = 0, frozen = 0;
+	int version = 0, criu = 0, paused = 0, migrations = 0;
+	json_error_t je;
+
+	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I!}",
+			   "version", &version, "criu_version", &criu, "external_mounts", &mounts,
+			   "tmpfs", &tmpfs, "pipe_inodes", &p[0], &p[1], &p[2], "was_paused", &paused,
+			   "migrations", &migrations, "started_us", &started, "frozen_at_us", &frozen) < 0)
+		return error_set(err, EINVAL, "%s", je.text);
+	if (version != MANIFEST_VERSION)
+		return error_set(err, ENOTSUP, "version %d is not supported, only %d", version,
+				 MANIFEST_VERSION);
+	m->external_mounts = paths_from_json(mounts);
+	m->tmpfs = paths_from_json(tmpfs);
+	if (!m->external_mounts || !m->tmpfs)
+		return error_set(err, EINVAL, "'external_mounts' and 'tmpfs' must be at most %d absolute paths",
+				 MANIFEST_MOUNTS_MAX);
+	m->criu_version = (unsigned)criu;
+	for (int i = 0; i < 3; i++)
+		m->pipe_inodes[i] = (uint64_t)p[i];
+	m->was_paused = paused;
+	m->migrations = (uint32_t)migrations;
+	m->started_us = (uint64_t)started;
+	m->frozen_at_us = (uint64_t)frozen;
+	return 0;
+}
+
+int manifest_read(int dirfd, struct manifest **ret, struct error *err)
+{
+	CLEANUP(manifest_freep) struct manifest *m = calloc(1, sizeof(*m));
+	CLEANUP(freep) char *text = NULL;
+	json_error_t je;
+	json_t *root;
+	int r;
+
+	if (!m)
+		return error_set(err, ENOMEM, "out of memory");
+	if (fd_read_file_at(dirfd, MANIFEST_JSON, 1 << 20, &text, NULL, err) < 0)
+		return -err->code;
+	root = json_loads(text, JSON_REJECT_DUPLICATES, &je);
+	r = root ? from_json(root, m, err) : error_set(err, EINVAL, "line %d: %s", je.line, je.text);
+	json_decref(root);
+	if (r < 0)
+		return error_wrap(err, MANIFEST_JSON);
+	*ret = TAKE_PTR(m);
+	return 0;
+}
