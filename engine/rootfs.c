@@ -384,7 +384,7 @@ static bool starts_with_path(const char *path, const char *prefix)
 	return !strncmp(path, prefix, n) && (path[n] == '\0' || path[n] == '/');
 }
 
-static bool is_external(const struct spec *s, const char *path)
+bool rootfs_is_external(const struct spec *s, const char *path)
 {
 	for (size_t i = 0; i < COUNT(fs_mounts); i++)
 		if (fs_mounts[i].kind == EXTERNAL && !strcmp(path, fs_mounts[i].path))
@@ -421,7 +421,7 @@ int rootfs_external_mounts(const struct container *c, pid_t pid, char ***ret, st
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		char **more;
 
-		if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || !is_external(c->spec, point))
+		if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || !rootfs_is_external(c->spec, point))
 			continue;
 		more = reallocarray(list, n + 2, sizeof(*list));
 		if (!more)

@@ -1,0 +1,190 @@
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "engine/rootfs.h"
+#include "migrate/dump.h"
+
+#define GHOST_LIMIT_BYTES (1ull << 30)
+
+/* tmpfs mounts of the engine whose files are the container's. */
+static const char *const carried_tmpfs[] = { "/dev/shm" };
+
+/* A process in the container's cgroup whose parent is outside of it was put
+ * there by exec: its parent and stdio belong to this machine. */
+static int check_exec_sessions(const struct container *c, pid_t init, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	CLEANUP(freep) pid_t *pids = NULL;
+	size_t n = 0;
+
+	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_pids(cg, &pids, &n, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < n; i++) {
+		CLEANUP(freep) char *text = NULL;
+		char path[32], *end;
+		struct error ignored;
+		int parent = 0;
+		bool inside = pids[i] == init;
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pids[i]);
+		if (inside || fd_read_file_at(-EBADF, path, 8192, &text, NULL, &ignored) < 0)
+			continue;
+		end = strrchr(text, ')');
+		if (!end || sscanf(end, ") %*c %d", &parent) != 1)
+			continue;
+		for (size_t k = 0; k < n && !inside; k++)
+			inside = pids[k] == parent;
+		if (!inside)
+			return error_set(err, EBUSY, "container '%s': an exec session is open (process %d) and can't "
+					 "move; end it first", c->name, (int)pids[i]);
+	}
+	return 0;
+}
+
+int dump_check(const struct container *c, const struct container_state *s, struct error *err)
+{
+	if (s->status != CONTAINER_RUNNING && s->status != CONTAINER_PAUSED)
+		return error_set(err, EINVAL, "container '%s' is %s, not running", c->name,
+				 container_status_name(s->status));
+	if (!s->monitor_alive)
+		return error_set(err, EOPNOTSUPP, "container '%s' has lost its monitor; restart it with "
+				 "'godwit stop %s' and 'godwit start %s'", c->name, c->name, c->name);
+	if (c->spec->terminal)
+		return error_set(err, EOPNOTSUPP, "container '%s' has a terminal (-t), which can't be "
+				 "checkpointed; run it without -t", c->name);
+	return check_exec_sessions(c, s->pid, err);
+}
+
+struct dump_run {
+	struct lease_hold *lease;
+};
+
+static int on_started(void *ctx, pid_t criu_pid, struct error *err)
+{
+	struct dump_run *run = ctx;
+
+	return lease_set_tracer(run->lease, criu_pid, err);
+}
+
+static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
+{
+	struct dump_run *run = ctx;
+
+	(void)pid;
+	return stage == CRIU_PRE_DUMP ? lease_freeze(run->lease, err) : 0;
+}
+
+static int netns_inode(pid_t pid, uint64_t *ret, struct error *err)
+{
+	struct stat st;
+	char path[48];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+	if (stat(path, &st) < 0)
+		return error_set(err, errno, "%s: %s", path, strerror(errno));
+	*ret = st.st_ino;
+	return 0;
+}
+
+static struct criu_mount *name_mounts(char **points, size_t *ret_n)
+{
+	struct criu_mount *m;
+	size_t n = 0;
+
+	while (points[n])
+		n++;
+	m = calloc(n + 1, sizeof(*m));
+	for (size_t i = 0; m && i < n; i++)
+		m[i] = (struct criu_mount){ .key = points[i], .path = points[i] };
+	*ret_n = n;
+	return m;
+}
+
+static int run_criu(const struct container *c, pid_t pid, const struct criu *criu,
+		    struct lease_hold *lease, int images_fd, char **points, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	struct dump_run run = { .lease = lease };
+	const struct criu_hooks hooks = { .notify = on_stage, .started = on_started, .ctx = &run };
+	struct criu_dump_plan plan = {
+		.pid = pid, .images_fd = images_fd, .netns_key = DUMP_NETNS_KEY,
+		.ghost_limit_bytes = GHOST_LIMIT_BYTES,
+	};
+	CLEANUP(freep) struct criu_mount *mounts = name_mounts(points, &plan.n_mounts);
+
+	if (!mounts)
+		return error_set(err, ENOMEM, "out of memory");
+	plan.mounts = mounts;
+	if (container_cgroup(c, false, &cg, err) < 0 || netns_inode(pid, &plan.netns_inode, err) < 0)
+		return -err->code;
+	plan.freeze_cgroup = cgroup_path(cg);
+	return criu_dump(criu, &plan, &hooks, err);
+}
+
+static bool is_empty(int dir_fd)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(dir_closep) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			return false;
+	return true;
+}
+
+int dump_open_inside(pid_t pid, const char *path, int *ret_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int root = -EBADF;
+	char proc[48];
+
+	(void)snprintf(proc, sizeof(proc), "/proc/%d/root", (int)pid);
+	if (fd_open_dir_at(-EBADF, proc, false, 0, &root, err) < 0)
+		return -err->code;
+	return rootfs_open(root, path, O_RDONLY | O_DIRECTORY, 0, ret_fd, err);
+}
+
+/* Those that hold something now. */
+static int list_tmpfs(pid_t pid, struct manifest *m, struct error *err)
+{
+	size_t n = 0;
+
+	m->tmpfs = calloc(sizeof(carried_tmpfs) / sizeof(*carried_tmpfs) + 1, sizeof(*m->tmpfs));
+	if (!m->tmpfs)
+		return error_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < sizeof(carried_tmpfs) / sizeof(*carried_tmpfs); i++) {
+		CLEANUP(fd_closep) int fd = -EBADF;
+
+		if (dump_open_inside(pid, carried_tmpfs[i], &fd, err) < 0)
+			return -err->code;
+		if (!is_empty(fd))
+			m->tmpfs[n++] = strdup(carried_tmpfs[i]);
+	}
+	return 0;
+}
+
+int dump_container(const struct container *c, const struct container_state *s,
+		   const struct criu *criu, struct lease_hold *lease, int images_fd,
+		   struct manifest **ret, struct error *err)
+{
+	CLEANUP(manifest_freep) struct manifest *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return error_set(err, ENOMEM, "out of memory");
+	if (rootfs_external_mounts(c, s->pid, &m->external_mounts, err) < 0 ||
+	    run_criu(c, s->pid, criu, lease, images_fd, m->external_mounts, err) < 0 ||
+	    list_tmpfs(s->pid, m, err) < 0)
+		return -err->code;
+	memcpy(m->pipe_inodes, lease->pipe_inodes, sizeof(m->pipe_inodes));
+	m->criu_version = criu->version;
+	m->was_paused = s->status == CONTAINER_PAUSED;
+	m->migrations = s->migrations;
+	m->started_us = s->started_us;
+	m->frozen_at_us = lease->frozen_real_us;
+	*ret = TAKE_PTR(m);
+	return 0;
+}

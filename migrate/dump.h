@@ -1,0 +1,29 @@
+/*
+ * dump.h - freezing a container and dumping it with CRIU: the source's half of
+ * a migration and of a checkpoint alike
+ */
+#pragma once
+
+#include "criu-glue/criu.h"
+#include "migrate/lease.h"
+#include "migrate/manifest.h"
+
+/* The key under which CRIU knows the network namespace, on both sides. */
+#define DUMP_NETNS_KEY "godwit-net"
+
+/* What a container must be for this: running or paused, with a living monitor,
+ * without a terminal, without exec sessions. -EOPNOTSUPP or -EBUSY and the
+ * remedy otherwise. */
+int dump_check(const struct container *c, const struct container_state *s, struct error *err);
+
+/* CRIU is started and probes while the container runs; the freeze comes last
+ * before CRIU seizes the tasks. Afterwards the container is whole and frozen
+ * under the lease, also after a failure once it was frozen: the caller thaws.
+ * images_fd (borrowed) gets CRIU's images. */
+int dump_container(const struct container *c, const struct container_state *s,
+		   const struct criu *criu, struct lease_hold *lease, int images_fd,
+		   struct manifest **ret, struct error *err);
+
+/* Opens a folder of the (frozen) container by its mount point, through
+ * /proc/PID/root. */
+int dump_open_inside(pid_t pid, const char *path, int *ret_fd, struct error *err);

@@ -1,0 +1,35 @@
+/*
+ * lease.h - freezing a container through its monitor, for a checkpoint
+ *
+ * The lease is the open connection: when this process ends without lease_thaw,
+ * the monitor thaws the container, unless a decision is on disk (handover.h).
+ */
+#pragma once
+
+#include "engine/base/cleanup.h"
+#include "engine/container.h"
+
+struct lease_hold {
+	int fd;				/* to the monitor; -EBADF: none */
+	bool frozen;
+	uint64_t frozen_us;		/* clock_us when the freeze was complete */
+	uint64_t frozen_real_us;
+	uint64_t pipe_inodes[3];
+};
+#define LEASE_HOLD_EMPTY { .fd = -EBADF }
+
+/* Connects; nothing is frozen yet. */
+int lease_open(const struct container *c, struct lease_hold *ret, struct error *err);
+
+/* The lease lasts at least until this process has ended (CRIU's). */
+int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err);
+
+/* Closes the gate, freezes, and drains the container's pipes. */
+int lease_freeze(struct lease_hold *l, struct error *err);
+int lease_thaw(struct lease_hold *l, struct error *err);
+
+/* The original has moved: killed, its folder removed. Waits until it is gone. */
+int lease_discard(struct lease_hold *l, struct error *err);
+
+/* Closes the connection. */
+void lease_closep(struct lease_hold *l);

@@ -1,0 +1,70 @@
+#include <poll.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "migrate/restore.h"
+#include "migrate/restore_monitor.h"
+
+static int call_monitor(int control, uint32_t op, int fd, uint32_t expected,
+			struct monitor_message *ret, struct error *err)
+{
+	if (op && monitor_send(control, op, NULL, NULL, 0, fd, err) < 0)
+		return -err->code;
+	if (monitor_receive(control, ret, err) < 0)
+		return -err->code;
+	if (ret->op == MONITOR_STARTED && ret->value[0])
+		return error_set(err, (int)ret->value[0], "%.*s", (int)ret->len, ret->data);
+	if (ret->op != expected)
+		return error_set(err, EPROTO, "unexpected message %u from the monitor", ret->op);
+	return 0;
+}
+
+int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
+		  struct error *err)
+{
+	const struct monitor_plan monitor = { .start = restore_monitor_start,
+					      .ctx = (void *)(uintptr_t)plan };
+	CLEANUP(fd_closep) int control = -EBADF;
+	struct monitor_message reply;
+
+	if (monitor_spawn(c, &monitor, &control, err) < 0 ||
+	    call_monitor(control, 0, -EBADF, RESTORE_PREPARED, &reply, err) < 0)
+		return -err->code;
+	*ret_control = TAKE_FD(control);
+	return 0;
+}
+
+static void wait_patiently(int control, void (*on_wait)(void *ctx), void *ctx)
+{
+	struct pollfd p = { .fd = control, .events = POLLIN };
+
+	while (on_wait && poll(&p, 1, 2000) == 0)
+		on_wait(ctx);
+}
+
+int restore_go(int control, int workdir_fd, void (*on_wait)(void *ctx), void *ctx,
+	       struct restore_times *times, struct error *err)
+{
+	struct monitor_message reply;
+
+	if (monitor_send(control, RESTORE_GO, NULL, NULL, 0, workdir_fd, err) < 0)
+		return -err->code;
+	wait_patiently(control, on_wait, ctx);
+	if (call_monitor(control, 0, -EBADF, RESTORE_DONE, &reply, err) < 0)
+		return -err->code;
+	times->restore_us = reply.value[0];
+	times->pid = (pid_t)reply.value[1];
+	return 0;
+}
+
+int restore_commit(int control, struct restore_times *times, struct error *err)
+{
+	struct monitor_message reply;
+
+	if (call_monitor(control, RESTORE_COMMIT, -EBADF, RESTORE_RESUMED, &reply, err) < 0)
+		return -err->code;
+	times->resume_us = reply.value[0];
+	times->resumed_real_us = reply.value[1];
+	return 0;
+}

@@ -1,0 +1,48 @@
+/*
+ * restore.h - making a dumped container live again: the target's half of a
+ * migration and of `godwit restore` alike
+ *
+ * The work is done by the new container's monitor, whose child the container
+ * will be. Whoever asked for it talks with the monitor over its control socket:
+ *
+ *	asker                           monitor
+ *	                            <-  PREPARED	namespaces, interface (closed),
+ *							cgroup, CRIU found
+ *	GO with the workdir         ->
+ *	                            <-  DONE		restored, complete, frozen
+ *	COMMIT                      ->
+ *	                            <-  RESUMED		it runs, the gate is open
+ *	                            <-  MONITOR_STARTED
+ *
+ * When the asker goes away before COMMIT, or anything fails, the monitor kills
+ * the copy, removes all of it with its folder, and decides the token as
+ * refused, so that the source can thaw the original.
+ */
+#pragma once
+
+#include "engine/monitor.h"
+#include "migrate/manifest.h"
+#include "migrate/token.h"
+
+struct restore_plan {
+	const char *token;		/* NULL: nobody asks what became of it */
+};
+
+struct restore_times {
+	uint64_t restore_us;		/* GO to DONE */
+	uint64_t resume_us;		/* COMMIT to RESUMED */
+	uint64_t resumed_real_us;
+	pid_t pid;
+};
+
+/* Forks the monitor of c (locked, status incoming) and waits for PREPARED. */
+int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
+		  struct error *err);
+
+/* workdir_fd is borrowed. While it takes long, on_wait is called now and then
+ * (may be NULL). */
+int restore_go(int control, int workdir_fd, void (*on_wait)(void *ctx), void *ctx,
+	       struct restore_times *times, struct error *err);
+
+/* -ECANCELED when the token was refused before. */
+int restore_commit(int control, struct restore_times *times, struct error *err);

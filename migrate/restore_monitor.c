@@ -1,0 +1,309 @@
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "criu-glue/criu.h"
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "engine/devices.h"
+#include "engine/rootfs.h"
+#include "engine/tree.h"
+#include "migrate/dump.h"
+#include "migrate/restore.h"
+#include "migrate/restore_monitor.h"
+#include "migrate/workdir.h"
+
+#define FREEZE_TIMEOUT_US 10000000
+
+struct restore {
+	struct monitor_setup *setup;
+	const struct restore_plan *plan;
+	struct criu criu;
+	struct manifest *manifest;
+	int workdir, images;
+	pid_t criu_pid;
+};
+
+static void restore_closep(struct restore *r)
+{
+	manifest_free(r->manifest);
+	fd_close(&r->workdir);
+	fd_close(&r->images);
+}
+
+/* What can be done before anything of the container has arrived. A mount
+ * namespace of our own, so that whatever is mounted goes with us. CRIU's cache
+ * of what the kernel can do is kept on /run, if that is a tmpfs. */
+static int prepare(struct restore *r, struct error *err)
+{
+	const struct monitor_setup *s = r->setup;
+
+	if (criu_find(&r->criu, err) < 0)
+		return -err->code;
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
+	if (devices_attach_default(cgroup_fd(s->cgroup), err) < 0)
+		return -err->code;
+	return network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err);
+}
+
+static int receive_op(int control, uint32_t op, int *ret_fd, struct error *err)
+{
+	struct monitor_message m;
+	ssize_t n = fd_recv_msg(control, &m, sizeof(m), ret_fd, ret_fd ? 1 : 0, err);
+
+	if (n < 0)
+		return (int)n;
+	if (n == 0)
+		return error_set(err, ECANCELED, "whoever asked for the restore went away");
+	if ((size_t)n < offsetof(struct monitor_message, data) || m.op != op)
+		return error_set(err, EPROTO, "unexpected message during a restore");
+	return 0;
+}
+
+/* In a child, in the namespaces whose view the mounts depend on; the mount
+ * namespace is the monitor's. */
+static int mount_everything(const struct restore *r, struct error *err)
+{
+	const struct monitor_setup *s = r->setup;
+
+	if (setns(s->netns_fd, CLONE_NEWNET) < 0)
+		return error_set(err, errno, "enter the network namespace: %s", strerror(errno));
+	if (cgroup_join(s->cgroup, 0, err) < 0)
+		return -err->code;
+	if (unshare(CLONE_NEWCGROUP) < 0)
+		return error_set(err, errno, "new cgroup namespace: %s", strerror(errno));
+	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, err);
+}
+
+static int in_child(const struct restore *r, int (*fn)(const struct restore *r, struct error *err),
+		    struct error *err)
+{
+	int p[2], n;
+	pid_t pid;
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_set(err, errno, "pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid == 0) {
+		struct error said = { 0 };
+
+		if (fn(r, &said) < 0)
+			(void)!write(p[1], &said, sizeof(said));
+		_exit(0);
+	}
+	(void)close(p[1]);
+	n = (int)read(p[0], err, sizeof(*err));
+	(void)close(p[0]);
+	if (pid < 0 || waitpid(pid, NULL, 0) < 0)
+		return error_set(err, ECHILD, "fork: %s", strerror(errno));
+	return n == sizeof(*err) ? -err->code : 0;
+}
+
+/* Files of the container's tmpfs mounts go back to where they were. */
+static int fill_tmpfs(const struct restore *r, struct error *err)
+{
+	CLEANUP(fd_closep) int merged = -EBADF;
+
+	if (fd_open_dir_at(r->setup->container->dir_fd, "merged", false, 0, &merged, err) < 0)
+		return -err->code;
+	for (size_t i = 0; r->manifest->tmpfs[i]; i++) {
+		CLEANUP(fd_closep) int from = -EBADF, to = -EBADF;
+		struct tree_stats stats;
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "tmpfs/%zu", i);
+		if (workdir_open(r->workdir, name, &from, err) < 0 ||
+		    rootfs_open(merged, r->manifest->tmpfs[i], O_RDONLY | O_DIRECTORY, 0, &to, err) < 0 ||
+		    tree_copy(from, to, &stats, err) < 0)
+			return error_wrap(err, "files of %s", r->manifest->tmpfs[i]);
+	}
+	return 0;
+}
+
+static int prepare_criu(void *ctx)
+{
+	const struct restore *r = ctx;
+	struct error err;
+
+	if (cgroup_join(r->setup->cgroup, 0, &err) < 0)
+		return -err.code;
+	return unshare(CLONE_NEWCGROUP) < 0 ? -errno : 0;
+}
+
+static int on_started(void *ctx, pid_t criu_pid, struct error *err)
+{
+	(void)err;
+	((struct restore *)ctx)->criu_pid = criu_pid;
+	return 0;
+}
+
+/* The tasks are complete and held by CRIU: let CRIU out of the cgroup and
+ * freeze the rest, so that they stand still when CRIU lets go. */
+static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
+{
+	const struct restore *r = ctx;
+
+	(void)pid;
+	if (stage != CRIU_PRE_RESUME)
+		return 0;
+	if (cgroup_leave(r->setup->cgroup, r->criu_pid, err) < 0)
+		return -err->code;
+	return cgroup_freeze(r->setup->cgroup, FREEZE_TIMEOUT_US, err);
+}
+
+/* Only what the engine itself mounts as external may be asked for. */
+static int name_mounts(const struct restore *r, struct criu_mount **ret, char **ret_paths,
+		       size_t *ret_n, struct error *err)
+{
+	const struct container *c = r->setup->container;
+	char **points = r->manifest->external_mounts;
+	struct criu_mount *m;
+	char *paths;
+	size_t n = 0, size = strlen(c->node->path) + sizeof(c->name) + 4096 + 32;
+
+	while (points[n])
+		n++;
+	m = calloc(n + 1, sizeof(*m));
+	paths = calloc(n + 1, size);
+	*ret = m;
+	*ret_paths = paths;
+	*ret_n = n;
+	if (!m || !paths)
+		return error_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		char *path = paths + i * size;
+
+		(void)snprintf(path, size, "%s/containers/%s/merged%s", c->node->path, c->name, points[i]);
+		m[i] = (struct criu_mount){ .key = points[i], .path = path };
+		if (!rootfs_is_external(c->spec, points[i]))
+			return error_set(err, EINVAL, "mount point %s is not one that this engine makes", points[i]);
+	}
+	return 0;
+}
+
+static size_t name_pipes(const struct restore *r, struct criu_inherit *files, char keys[3][32])
+{
+	size_t n = 0;
+
+	for (int i = 0; i < 3; i++) {
+		if (!r->manifest->pipe_inodes[i] || r->setup->stdio[i] < 0)
+			continue;
+		(void)snprintf(keys[n], 32, "pipe:[%llu]", (unsigned long long)r->manifest->pipe_inodes[i]);
+		files[n] = (struct criu_inherit){ .key = keys[n], .fd = r->setup->stdio[i] };
+		n++;
+	}
+	return n;
+}
+
+static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
+{
+	const struct container *c = r->setup->container;
+	const struct criu_hooks hooks = { .notify = on_stage, .started = on_started,
+					  .prepare_child = prepare_criu, .ctx = r };
+	CLEANUP(freep) struct criu_mount *mounts = NULL;
+	CLEANUP(freep) char *paths = NULL;
+	struct criu_inherit files[3];
+	char keys[3][32], root[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
+	struct criu_restore_plan plan = {
+		.images_fd = r->images, .root = root, .netns_fd = r->setup->netns_fd,
+		.netns_key = DUMP_NETNS_KEY, .files = files, .n_files = name_pipes(r, files, keys),
+	};
+
+	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);
+	if (name_mounts(r, &mounts, &paths, &plan.n_mounts, err) < 0)
+		return -err->code;
+	plan.mounts = mounts;
+	if (criu_restore(&r->criu, &plan, &hooks, ret_pid, err) < 0) {
+		workdir_keep_log(r->images, CRIU_RESTORE_LOG, c, err);
+		return -err->code;
+	}
+	return 0;
+}
+
+static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
+{
+	if (manifest_read(r->workdir, &r->manifest, err) < 0 ||
+	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
+	    in_child(r, mount_everything, err) < 0 || fill_tmpfs(r, err) < 0)
+		return -err->code;
+	return run_criu(r, ret_pid, err);
+}
+
+/* Settled on disk before the first instruction runs. */
+static int decide(const struct restore *r, enum token_outcome wanted, struct error *err)
+{
+	enum token_outcome now = wanted;
+
+	if (r->plan->token &&
+	    token_decide(r->setup->container->node, r->plan->token, wanted, &now, err) < 0)
+		return -err->code;
+	return now == wanted ? 0 : error_set(err, ECANCELED, "this migration was refused before it was "
+					     "committed");
+}
+
+static int resume(struct restore *r, struct error *err)
+{
+	struct monitor_setup *s = r->setup;
+	uint64_t t0 = clock_us(), value[4] = { 0 };
+
+	if (decide(r, TOKEN_RESUMED, err) < 0 ||
+	    (s->endpoint.bridge[0] &&
+	     network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, err) < 0) ||
+	    (!r->manifest->was_paused && cgroup_thaw(s->cgroup, err) < 0))
+		return -err->code;
+	if (s->endpoint.bridge[0] && network_announce(s->netns_fd, &s->endpoint, err) < 0)
+		return -err->code;
+	value[0] = clock_us() - t0;
+	value[1] = clock_real_us();
+	return monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, err);
+}
+
+static int record(const struct restore *r, struct error *err)
+{
+	struct container_state st;
+
+	if (container_state(r->setup->container, &st, err) < 0)
+		return -err->code;
+	st.started_us = r->manifest->started_us;
+	st.migrations = r->manifest->migrations + (r->plan->token != NULL);
+	return container_state_write(r->setup->container, &st, err);
+}
+
+static int run(struct restore *r, pid_t *ret_pid, struct error *err)
+{
+	int control = r->setup->control;
+	uint64_t t0, value[4] = { 0 };
+
+	if (prepare(r, err) < 0 ||
+	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
+	    receive_op(control, RESTORE_GO, &r->workdir, err) < 0)
+		return -err->code;
+	t0 = clock_us();
+	if (restore_tasks(r, ret_pid, err) < 0 || record(r, err) < 0)
+		return -err->code;
+	value[0] = clock_us() - t0;
+	value[1] = (uint64_t)*ret_pid;
+	if (monitor_send(control, RESTORE_DONE, value, NULL, 0, -EBADF, err) < 0 ||
+	    receive_op(control, RESTORE_COMMIT, NULL, err) < 0)
+		return -err->code;
+	return 0;
+}
+
+int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_terminal,
+			  struct error *err)
+{
+	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
+						     .images = -EBADF };
+	struct error ignored, reason;
+
+	*ret_terminal = -EBADF;
+	if (run(&r, ret_pid, err) == 0 && resume(&r, err) == 0)
+		return 0;
+	reason = *err;
+	(void)decide(&r, TOKEN_REFUSED, &ignored);
+	*err = reason;
+	return -err->code;
+}
