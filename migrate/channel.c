@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
 #include "migrate/channel.h"
+#include "migrate/host.h"
 #include "proto/block.h"
 #include "proto/checksum.h"
 #include "proto/frame.h"
@@ -106,30 +107,6 @@ void channel_free(struct channel *ch)
 	free(ch);
 }
 
-/* "host", "host:port", "[v6]:port", "v6" */
-static int split_host(const char *text, char host[256], char port[16], struct error *err)
-{
-	const char *colon = strrchr(text, ':'), *bracket = strchr(text, ']');
-	size_t len = strlen(text);
-
-	(void)snprintf(port, 16, "%d", WIRE_DEFAULT_PORT);
-	if (text[0] == '[' && bracket) {
-		text++;
-		len = (size_t)(bracket - text);
-		colon = bracket[1] == ':' ? bracket + 1 : NULL;
-	} else if (colon && strchr(text, ':') == colon) {
-		len = (size_t)(colon - text);
-	} else {
-		colon = NULL;		/* no port, or a bare IPv6 address */
-	}
-	if (len == 0 || len > 255 || (colon && (!colon[1] || strlen(colon + 1) > 15)))
-		return error_set(err, EINVAL, "'%.100s' is not HOST or HOST:PORT", text);
-	(void)snprintf(host, 256, "%.*s", (int)len, text);
-	if (colon)
-		(void)snprintf(port, 16, "%s", colon + 1);
-	return 0;
-}
-
 static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -170,8 +147,10 @@ int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
 	char host[256], port[16];
 	int fd = -EBADF, r;
 
-	if (split_host(address, host, port, err) < 0)
+	if (host_split(address, host, port, err) < 0)
 		return -err->code;
+	if (!host[0])
+		return error_set(err, EINVAL, "'%s' names no host", address);
 	r = getaddrinfo(host, port, &hints, &list);
 	if (r)
 		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
@@ -517,6 +496,11 @@ void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct 
 {
 	ch->progress = fn;
 	ch->progress_ctx = ctx;
+}
+
+void channel_not_cancellable(struct channel *ch)
+{
+	ch->cancelled = NULL;
 }
 
 bool channel_wait_readable(struct channel *ch, uint64_t timeout_us)

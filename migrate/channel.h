@@ -77,6 +77,9 @@ struct channel_stats channel_stats(const struct channel *ch);
 void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct channel_stats *s),
 			 void *ctx);
 
+/* From now on signals don't end calls any more. */
+void channel_not_cancellable(struct channel *ch);
+
 /* True when the peer hung up or sent something; waits at most timeout_us. */
 bool channel_wait_readable(struct channel *ch, uint64_t timeout_us);
 int channel_fd(const struct channel *ch);

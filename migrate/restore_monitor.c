@@ -112,10 +112,8 @@ static int fill_tmpfs(const struct restore *r, struct error *err)
 	for (size_t i = 0; r->manifest->tmpfs[i]; i++) {
 		CLEANUP(fd_closep) int from = -EBADF, to = -EBADF;
 		struct tree_stats stats;
-		char name[32];
 
-		(void)snprintf(name, sizeof(name), "tmpfs/%zu", i);
-		if (workdir_open(r->workdir, name, &from, err) < 0 ||
+		if (workdir_open_tmpfs(r->workdir, r->manifest->tmpfs[i], &from, err) < 0 ||
 		    rootfs_open(merged, r->manifest->tmpfs[i], O_RDONLY | O_DIRECTORY, 0, &to, err) < 0 ||
 		    tree_copy(from, to, &stats, err) < 0)
 			return error_wrap(err, "files of %s", r->manifest->tmpfs[i]);
@@ -225,7 +223,10 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 
 static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 {
-	if (manifest_read(r->workdir, &r->manifest, err) < 0 ||
+	CLEANUP(fd_closep) int meta = -EBADF;
+
+	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
+	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
 	    in_child(r, mount_everything, err) < 0 || fill_tmpfs(r, err) < 0)
 		return -err->code;
@@ -244,21 +245,26 @@ static int decide(const struct restore *r, enum token_outcome wanted, struct err
 					     "committed");
 }
 
+/* After the decision there is no way back: whatever fails then, the container
+ * stays, and an operator sees it paused or without network. */
 static int resume(struct restore *r, struct error *err)
 {
 	struct monitor_setup *s = r->setup;
 	uint64_t t0 = clock_us(), value[4] = { 0 };
+	struct error ignored;
 
-	if (decide(r, TOKEN_RESUMED, err) < 0 ||
-	    (s->endpoint.bridge[0] &&
-	     network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, err) < 0) ||
-	    (!r->manifest->was_paused && cgroup_thaw(s->cgroup, err) < 0))
+	if (decide(r, TOKEN_RESUMED, err) < 0)
 		return -err->code;
-	if (s->endpoint.bridge[0] && network_announce(s->netns_fd, &s->endpoint, err) < 0)
-		return -err->code;
+	if (s->endpoint.bridge[0])
+		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
+	if (!r->manifest->was_paused)
+		(void)cgroup_thaw(s->cgroup, &ignored);
+	if (s->endpoint.bridge[0])
+		(void)network_announce(s->netns_fd, &s->endpoint, &ignored);
 	value[0] = clock_us() - t0;
 	value[1] = clock_real_us();
-	return monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, err);
+	(void)monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
+	return 0;
 }
 
 static int record(const struct restore *r, struct error *err)

@@ -1,0 +1,29 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "migrate/host.h"
+#include "proto/wire.h"
+
+int host_split(const char *text, char ret_host[256], char ret_port[16], struct error *err)
+{
+	const char *colon = strrchr(text, ':'), *bracket = strchr(text, ']'), *host = text;
+	size_t len = strlen(text);
+
+	if (text[0] == '[' && bracket) {
+		host++;
+		len = (size_t)(bracket - host);
+		colon = bracket[1] == ':' ? bracket + 1 : NULL;
+	} else if (colon && strchr(text, ':') == colon) {
+		len = (size_t)(colon - text);
+	} else {
+		colon = NULL;		/* no port, or a bare IPv6 address */
+	}
+	if (len > 255 || (len == 0 && !colon) || (colon && (!colon[1] || strlen(colon + 1) > 15)))
+		return error_set(err, EINVAL, "'%.100s' is not HOST or HOST:PORT", text);
+	(void)snprintf(ret_host, 256, "%.*s", (int)len, host);
+	(void)snprintf(ret_port, 16, "%d", WIRE_DEFAULT_PORT);
+	if (colon)
+		(void)snprintf(ret_port, 16, "%s", colon + 1);
+	return 0;
+}

@@ -1,0 +1,167 @@
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "migrate/host.h"
+#include "migrate/server.h"
+#include "migrate/target.h"
+
+struct server {
+	const struct node *node;
+	struct server_options options;
+	int listen_fd, signal_fd;
+	size_t n_children;
+};
+
+static int listen_on(const struct addrinfo *a, struct error *err)
+{
+	const int one = 1;
+	CLEANUP(fd_closep) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return error_set(err, errno, "socket: %s", strerror(errno));
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, 64) < 0)
+		return error_set(err, errno, "%s", strerror(errno));
+	return TAKE_FD(fd);
+}
+
+static int open_listener(const char *address, struct error *err)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+	struct addrinfo *list = NULL;
+	char host[256], port[16];
+	int r;
+
+	if (host_split(address, host, port, err) < 0)
+		return -err->code;
+	r = getaddrinfo(host[0] ? host : NULL, port, &hints, &list);
+	if (r)
+		return error_set(err, EINVAL, "listen on '%s': %s", address, gai_strerror(r));
+	r = listen_on(list, err);
+	freeaddrinfo(list);
+	return r < 0 ? error_wrap(err, "listen on %s port %s", host[0] ? host : "any address", port) : r;
+}
+
+static int open_signals(struct error *err)
+{
+	sigset_t set;
+	int fd;
+
+	(void)sigemptyset(&set);
+	for (const int *s = (const int[]){ SIGCHLD, SIGTERM, SIGINT, 0 }; *s; s++)
+		(void)sigaddset(&set, *s);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? error_set(err, errno, "signalfd: %s", strerror(errno)) : fd;
+}
+
+static void say(const struct server *s, const char *line)
+{
+	if (s->options.log)
+		s->options.log(s->options.ctx, line);
+}
+
+int server_open(const struct node *node, const struct server_options *options,
+		struct server **ret, char ret_address[128], struct error *err)
+{
+	CLEANUP(server_freep) struct server *s = calloc(1, sizeof(*s));
+	struct sockaddr_storage bound;
+	socklen_t len = sizeof(bound);
+	char host[96] = "?", port[16] = "?";
+
+	if (!s)
+		return error_set(err, ENOMEM, "out of memory");
+	*s = (struct server){ .node = node, .options = *options, .listen_fd = -EBADF, .signal_fd = -EBADF };
+	s->listen_fd = open_listener(options->listen, err);
+	if (s->listen_fd < 0)
+		return -err->code;
+	s->signal_fd = open_signals(err);
+	if (s->signal_fd < 0 || target_sweep(node, err) < 0)
+		return -err->code;
+	(void)getsockname(s->listen_fd, (struct sockaddr *)&bound, &len);
+	(void)getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),
+			  NI_NUMERICHOST | NI_NUMERICSERV);
+	(void)snprintf(ret_address, 128, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+void server_free(struct server *s)
+{
+	if (!s)
+		return;
+	fd_close(&s->listen_fd);
+	fd_close(&s->signal_fd);
+	free(s);
+}
+
+static _Noreturn void child_main(struct server *s, int fd)
+{
+	struct error err;
+	sigset_t none;
+
+	fd_close(&s->listen_fd);
+	fd_close(&s->signal_fd);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	if (target_serve(s->node, fd, s->options.log, s->options.ctx, &err) < 0)
+		say(s, err.msg);
+	_exit(0);
+}
+
+static void accept_one(struct server *s)
+{
+	int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	pid_t pid;
+
+	if (fd < 0)
+		return;
+	if (s->n_children >= SERVER_CONNECTIONS_MAX) {
+		say(s, "too many connections; one was turned away");
+		fd_close(&fd);
+		return;
+	}
+	pid = fork();
+	if (pid == 0)
+		child_main(s, fd);
+	if (pid < 0)
+		say(s, "fork failed; a connection was turned away");
+	else
+		s->n_children++;
+	fd_close(&fd);
+}
+
+/* False when it is time to end. */
+static bool take_signals(struct server *s)
+{
+	struct signalfd_siginfo si;
+	bool go_on = true;
+
+	while (read(s->signal_fd, &si, sizeof(si)) == sizeof(si))
+		if (si.ssi_signo != SIGCHLD)
+			go_on = false;
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		s->n_children--;
+	return go_on;
+}
+
+int server_run(struct server *s, struct error *err)
+{
+	struct pollfd p[] = { { .fd = s->listen_fd, .events = POLLIN },
+			      { .fd = s->signal_fd, .events = POLLIN } };
+
+	for (;;) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return error_set(err, errno, "poll: %s", strerror(errno));
+		if (p[1].revents && !take_signals(s))
+			return 0;
+		if (p[0].revents)
+			accept_one(s);
+	}
+}

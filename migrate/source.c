@@ -1,0 +1,412 @@
+#include <fcntl.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/fd.h"
+#include "engine/image.h"
+#include "migrate/dump.h"
+#include "migrate/machine.h"
+#include "migrate/source.h"
+#include "migrate/trees.h"
+#include "migrate/workdir.h"
+
+/* ---- negotiate ---- */
+
+static int measure(struct source *s, struct message_offer *o, struct error *err)
+{
+	CLEANUP(fd_closep) int upper = -EBADF;
+	struct tree_stats disk = { 0 };
+
+	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	    tree_measure(upper, &disk, err) < 0 ||
+	    machine_container_memory(s->container, &o->memory_bytes, err) < 0)
+		return -err->code;
+	o->disk_bytes = disk.bytes;
+	return 0;
+}
+
+static int send_offer(struct source *s, struct error *err)
+{
+	CLEANUP(image_freep) struct image *image = NULL;
+	CLEANUP(freep) char *config = NULL;
+	CLEANUP(machine_features_freep) struct machine_features features = { 0 };
+	struct message m = { .type = WIRE_OFFER };
+	struct message_offer *o = &m.offer;
+	struct utsname un;
+
+	(void)uname(&un);
+	if (image_open(s->container->node->state_fd, s->container->spec->image, &image, err) < 0 ||
+	    spec_to_json(s->container->spec, &config, err) < 0 || measure(s, o, err) < 0 ||
+	    machine_cpu_features(&features, err) < 0)
+		return -err->code;
+	o->token = s->report->token;
+	o->name = s->container->name;
+	o->config_json = config;
+	o->image_name = image->name;
+	o->image_digest = image->digest;
+	o->image_bytes = image->bytes;
+	o->image_entries = image->entries;
+	o->arch = un.machine;
+	o->kernel_release = un.release;
+	o->criu_version = s->criu.version;
+	o->cpu_features = features.names;
+	o->n_cpu_features = features.n;
+	return channel_send(s->channel, &m, err);
+}
+
+static void keep_reasons(struct source *s, const struct message_verdict *v)
+{
+	size_t size = 1;
+	char *text, *end;
+
+	for (size_t i = 0; i < v->n_reasons; i++)
+		size += strlen(v->reasons[i].code) + strlen(v->reasons[i].message) +
+			strlen(v->reasons[i].remedy) + 8;
+	text = end = calloc(1, size);
+	for (size_t i = 0; text && i < v->n_reasons; i++)
+		end += sprintf(end, "%s: %s; %s\n", v->reasons[i].code, v->reasons[i].message,
+			       v->reasons[i].remedy);
+	s->report->reasons = text;
+}
+
+static int read_verdict(struct source *s, struct error *err)
+{
+	struct message m = { 0 };
+	int r = 0;
+
+	if (channel_receive(s->channel, WIRE_VERDICT, &m, err) < 0)
+		return -err->code;
+	s->image_wanted = m.verdict.image_wanted;
+	if (!m.verdict.accepted) {
+		keep_reasons(s, &m.verdict);
+		r = error_set(err, EPERM, "%s refuses it: %s (%s)%s", s->report->peer, m.verdict.reasons[0].message,
+			      m.verdict.reasons[0].code, m.verdict.n_reasons > 1 ? ", and more reasons" : "");
+	}
+	message_free(&m);
+	return r;
+}
+
+int source_negotiate(struct source *s, struct error *err)
+{
+	if (dump_check(s->container, &s->state, err) < 0 || criu_find(&s->criu, err) < 0 ||
+	    token_make(s->report->token, err) < 0 ||
+	    channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0 ||
+	    channel_greet(s->channel, s->container->node->config.name, s->report->peer, err) < 0)
+		return -err->code;
+	if (s->options->level != SOURCE_FOLLOW_LINK)
+		channel_set_level(s->channel, s->options->level);
+	if (send_offer(s, err) < 0)
+		return -err->code;
+	return read_verdict(s, err);
+}
+
+/* ---- prepare ---- */
+
+static void on_progress(void *ctx, const struct channel_stats *stats)
+{
+	const struct source *s = ctx;
+
+	if (s->options->progress)
+		s->options->progress(s->options->ctx, s->phase, stats);
+}
+
+static int send_image(struct source *s, struct error *err)
+{
+	CLEANUP(fd_closep) int rootfs = -EBADF;
+
+	if (image_rootfs_fd(s->container->node->state_fd, s->container->spec->image, &rootfs, err) < 0)
+		return -err->code;
+	return trees_send(s->channel, MESSAGE_TREE_IMAGE, "", rootfs, err);
+}
+
+int source_prepare(struct source *s, struct error *err)
+{
+	struct message m = { 0 };
+
+	channel_on_progress(s->channel, on_progress, s);
+	if ((s->image_wanted && send_image(s, err) < 0) ||
+	    channel_receive(s->channel, WIRE_PREPARED, &m, err) < 0)
+		return -err->code;
+	message_free(&m);
+	return 0;
+}
+
+/* ---- dump ---- */
+
+int source_dump(struct source *s, struct error *err)
+{
+	struct message m = { .type = WIRE_FROZEN };
+
+	if (lease_open(s->container, &s->lease, err) < 0 || workdir_create(&s->workdir, err) < 0 ||
+	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||
+	    fd_open_dir_at(s->container->dir_fd, "meta", false, 0, &s->meta, err) < 0)
+		return -err->code;
+	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, &s->manifest,
+			   err) < 0) {
+		workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
+		return -err->code;
+	}
+	m.frozen.frozen_at_real_us = s->lease.frozen_real_us;
+	if (manifest_write(s->meta, s->manifest, err) < 0)
+		return -err->code;
+	return channel_send(s->channel, &m, err);
+}
+
+void source_thaw(struct source *s)
+{
+	struct error ignored;
+
+	(void)lease_thaw(&s->lease, &ignored);
+	lease_closep(&s->lease);
+	if (s->meta >= 0)
+		(void)unlinkat(s->meta, MANIFEST_JSON, 0);
+}
+
+/* ---- transfer ---- */
+
+static int send_tmpfs(struct source *s, struct error *err)
+{
+	for (size_t i = 0; s->manifest->tmpfs[i]; i++) {
+		CLEANUP(fd_closep) int fd = -EBADF;
+
+		if (dump_open_inside(s->state.pid, s->manifest->tmpfs[i], &fd, err) < 0 ||
+		    trees_send(s->channel, MESSAGE_TREE_TMPFS, s->manifest->tmpfs[i], fd, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+int source_transfer(struct source *s, struct error *err)
+{
+	const struct message m = { .type = WIRE_RESTORE };
+	CLEANUP(fd_closep) int upper = -EBADF;
+
+	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0 || send_tmpfs(s, err) < 0 ||
+	    trees_send(s->channel, MESSAGE_TREE_CHECKPOINT, "", s->images, err) < 0 ||
+	    trees_send(s->channel, MESSAGE_TREE_META, "", s->meta, err) < 0)
+		return -err->code;
+	return channel_send(s->channel, &m, err);
+}
+
+/* ---- restore ---- */
+
+int source_await_restore(struct source *s, struct error *err)
+{
+	struct message m = { 0 };
+
+	if (channel_receive(s->channel, WIRE_RESTORED, &m, err) < 0)
+		return -err->code;
+	s->report->restore_us = m.restored.restore_us;
+	message_free(&m);
+	return 0;
+}
+
+/* ---- commit ---- */
+
+static int decide(struct source *s, struct error *err)
+{
+	struct handover *h = &s->handover;
+	struct error ignored;
+
+	if (s->options->cancelled && *s->options->cancelled)
+		return error_set(err, ECANCELED, "cancelled");
+	memcpy(h->token, s->report->token, sizeof(h->token));
+	(void)snprintf(h->peer, sizeof(h->peer), "%s", s->options->host);
+	h->decided_us = clock_real_us();
+	if (handover_write(s->container, h, err) == 0)
+		return 0;
+	(void)handover_remove(s->container, &ignored);
+	err->code = ECANCELED;		/* nothing is decided: the caller takes it back */
+	return -err->code;
+}
+
+static int send_commit(struct source *s, struct error *err)
+{
+	const struct message commit = { .type = WIRE_COMMIT, .commit.token = s->handover.token };
+	struct message m = { 0 };
+
+	if (channel_send(s->channel, &commit, err) < 0 ||
+	    channel_receive(s->channel, WIRE_RESUMED, &m, err) < 0)
+		return -err->code;
+	s->report->resume_us = m.resumed.resume_us;
+	message_free(&m);
+	return 0;
+}
+
+/* A new connection, which takes the place of *ch when the target answers. */
+static int ask(const struct container *c, const struct handover *h, struct channel **ch,
+	       enum message_outcome *ret, struct error *err)
+{
+	const struct message query = { .type = WIRE_QUERY, .query.token = h->token };
+	CLEANUP(channel_freep) struct channel *fresh = NULL;
+	struct message m = { 0 };
+	char peer[WIRE_NAME_MAX + 1];
+
+	if (channel_connect(h->peer, NULL, &fresh, err) < 0 ||
+	    channel_greet(fresh, c->node->config.name, peer, err) < 0 ||
+	    channel_send(fresh, &query, err) < 0 ||
+	    channel_receive(fresh, WIRE_ANSWER, &m, err) < 0)
+		return -err->code;
+	*ret = m.answer.outcome;
+	message_free(&m);
+	channel_free(*ch);
+	*ch = TAKE_PTR(fresh);
+	return 0;
+}
+
+/* 0: it runs there. -ECANCELED: it never will. Else nobody knows yet. */
+static int ask_until(struct source *s, struct error *why)
+{
+	uint64_t end = clock_us() + s->options->settle_us;
+	enum message_outcome outcome;
+	struct error err;
+
+	for (;;) {
+		if (ask(s->container, &s->handover, &s->channel, &outcome, &err) == 0) {
+			if (outcome == MESSAGE_OUTCOME_RESUMED)
+				return 0;
+			if (outcome == MESSAGE_OUTCOME_REFUSED)
+				return error_set(why, ECANCELED, "the target had not begun to run it");
+		}
+		if (clock_us() >= end)
+			return error_wrap(why, "the target does not say whether it runs there");
+		(void)usleep(500000);
+	}
+}
+
+int source_commit(struct source *s, struct error *err)
+{
+	if (decide(s, err) < 0)
+		return -err->code;
+	channel_not_cancellable(s->channel);
+	if (send_commit(s, err) < 0 && ask_until(s, err) < 0)
+		return -err->code;
+	s->report->downtime_us = clock_us() - s->lease.frozen_us;
+	return 0;
+}
+
+void source_take_back(struct source *s)
+{
+	struct error ignored;
+
+	(void)handover_remove(s->container, &ignored);
+}
+
+/* ---- release ---- */
+
+static int destroy_original(struct container *c, struct lease_hold *lease, struct error *err)
+{
+	struct error ignored;
+
+	if (lease->fd >= 0 && lease_discard(lease, &ignored) == 0)
+		return 0;
+	return container_clean(c, false, err);
+}
+
+int source_release(struct source *s, struct error *err)
+{
+	const struct message m = { .type = WIRE_RELEASE, .release.token = s->handover.token };
+	struct error ignored;
+
+	if (destroy_original(s->container, &s->lease, err) < 0)
+		return -err->code;
+	(void)channel_send(s->channel, &m, &ignored);
+	return 0;
+}
+
+/* ---- the whole ---- */
+
+static void on_stage(struct source *s, enum stage_id stage)
+{
+	const struct channel_stats none = { 0 };
+	struct channel_stats now = s->channel ? channel_stats(s->channel) : none;
+
+	s->phase = migrate_stages[stage].name;
+	on_progress(s, &now);
+}
+
+static void source_closep(struct source *s)
+{
+	lease_closep(&s->lease);
+	manifest_free(s->manifest);
+	channel_free(s->channel);
+	fd_close(&s->images);
+	fd_close(&s->workdir);
+	fd_close(&s->meta);
+}
+
+void source_report_free(struct source_report *report)
+{
+	free(report->reasons);
+	report->reasons = NULL;
+}
+
+static const char *state_in_words(enum migrate_state state)
+{
+	return state == MIGRATE_IN_DOUBT ? "the source is in doubt" : "the container runs at the source";
+}
+
+int source_migrate(struct container *c, const struct source_options *options,
+		   struct source_report *report, struct error *err)
+{
+	CLEANUP(source_closep) struct source s = {
+		.container = c, .options = options, .report = report, .lease = LEASE_HOLD_EMPTY,
+		.workdir = -EBADF, .images = -EBADF, .meta = -EBADF,
+	};
+	uint64_t t0 = clock_us();
+	int r;
+
+	*report = (struct source_report){ .state = MIGRATE_IDLE };
+	if (container_state(c, &s.state, err) < 0)
+		return -err->code;
+	r = stage_run_source(&s, &report->state, report->phase_us, on_stage, err);
+	if (r < 0)
+		channel_abort(s.channel, err, state_in_words(report->state));
+	report->total_us = clock_us() - t0;
+	if (s.channel) {
+		struct channel_stats stats = channel_stats(s.channel);
+
+		report->bytes_raw = stats.raw_bytes;
+		report->bytes_wire = stats.wire_bytes;
+	}
+	return r;
+}
+
+int source_settle_by_hand(struct container *c, bool gone, struct error *err)
+{
+	CLEANUP(lease_closep) struct lease_hold lease = LEASE_HOLD_EMPTY;
+	struct error ignored;
+
+	(void)lease_open(c, &lease, &ignored);
+	if (gone)
+		return destroy_original(c, &lease, err);
+	if (lease.fd < 0)
+		return error_set(err, ESRCH, "container '%s' does not live any more: its monitor is gone", c->name);
+	if (lease_freeze(&lease, err) < 0 || handover_remove(c, err) < 0)
+		return -err->code;
+	return lease_thaw(&lease, err);
+}
+
+int source_settle(struct container *c, bool *ret_gone, struct error *err)
+{
+	CLEANUP(channel_freep) struct channel *ch = NULL;
+	enum message_outcome outcome;
+	struct message release = { .type = WIRE_RELEASE };
+	struct handover h;
+	struct error ignored;
+
+	if (handover_read(c, &h, err) < 0 || ask(c, &h, &ch, &outcome, err) < 0)
+		return -err->code;
+	if (outcome != MESSAGE_OUTCOME_RESUMED && outcome != MESSAGE_OUTCOME_REFUSED)
+		return error_set(err, EINPROGRESS, "%s has not decided yet", h.peer);
+	*ret_gone = outcome == MESSAGE_OUTCOME_RESUMED;
+	if (source_settle_by_hand(c, *ret_gone, err) < 0)
+		return -err->code;
+	release.release.token = h.token;
+	if (*ret_gone)
+		(void)channel_send(ch, &release, &ignored);
+	return 0;
+}

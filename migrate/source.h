@@ -1,0 +1,83 @@
+/*
+ * source.h - the side of a migration that the container leaves
+ *
+ * source_migrate is the whole of it; the stage functions are the source's
+ * column of stage.h's table.
+ */
+#pragma once
+
+#include <signal.h>
+
+#include "criu-glue/criu.h"
+#include "migrate/channel.h"
+#include "migrate/handover.h"
+#include "migrate/lease.h"
+#include "migrate/manifest.h"
+#include "migrate/stage.h"
+
+#define SOURCE_FOLLOW_LINK 1000		/* compression level: whatever the link is worth */
+
+/* What is told while it goes on, and what came of it. */
+struct source_report {
+	char peer[WIRE_NAME_MAX + 1];	/* the target's node name */
+	char token[TOKEN_SIZE];
+	enum migrate_state state;
+	uint64_t phase_us[STAGE_MAX_];
+	uint64_t total_us;
+	uint64_t downtime_us;		/* freeze complete to RESUMED received */
+	uint64_t restore_us, resume_us;	/* as the target measured them */
+	uint64_t bytes_raw, bytes_wire;
+	char *reasons;			/* a refusal's: "code: message; remedy" lines, or NULL */
+};
+
+struct source_options {
+	const char *host;		/* HOST[:PORT] */
+	int level;			/* block.h, or SOURCE_FOLLOW_LINK */
+	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
+	const volatile sig_atomic_t *cancelled;
+	/* May be NULL. Called at each phase's begin and some times a second. */
+	void (*progress)(void *ctx, const char *phase, const struct channel_stats *stats);
+	void *ctx;
+};
+
+struct source {
+	struct container *container;
+	struct container_state state;
+	const struct source_options *options;
+	struct source_report *report;
+	struct criu criu;
+	struct channel *channel;
+	struct handover handover;
+	struct lease_hold lease;
+	struct manifest *manifest;
+	int workdir, images, meta;
+	bool image_wanted;
+	const char *phase;
+};
+
+void source_report_free(struct source_report *report);
+
+/* Migrates a container that the caller has opened and locked. Returns 0 when
+ * it runs on the target. On failure report->state tells: ROLLED_BACK, it runs
+ * here as before; IN_DOUBT, it is frozen here and the target has not said
+ * whether it runs there. */
+int source_migrate(struct container *c, const struct source_options *options,
+		   struct source_report *report, struct error *err);
+
+/* For a container that is in doubt: asks the peer of its record once more,
+ * and finishes or takes back accordingly. *ret_gone tells which. -EINPROGRESS
+ * when the target has not decided, another negative when it can't be asked. */
+int source_settle(struct container *c, bool *ret_gone, struct error *err);
+
+/* By hand, without asking: destroys the original, or runs it again. */
+int source_settle_by_hand(struct container *c, bool gone, struct error *err);
+
+int source_negotiate(struct source *s, struct error *err);
+int source_prepare(struct source *s, struct error *err);
+int source_dump(struct source *s, struct error *err);
+int source_transfer(struct source *s, struct error *err);
+int source_await_restore(struct source *s, struct error *err);
+int source_commit(struct source *s, struct error *err);
+int source_release(struct source *s, struct error *err);
+void source_thaw(struct source *s);
+void source_take_back(struct source *s);

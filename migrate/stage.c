@@ -1,0 +1,80 @@
+#include <errno.h>
+
+#include "engine/base/clock.h"
+#include "migrate/source.h"
+#include "migrate/stage.h"
+#include "migrate/target.h"
+
+const struct migrate_stage migrate_stages[STAGE_MAX_] = {
+	[STAGE_NEGOTIATE] = { "negotiate", MIGRATE_NEGOTIATE, source_negotiate, target_negotiate,
+			      NULL, target_forget },
+	[STAGE_PREPARE]   = { "prepare", MIGRATE_PREPARE, source_prepare, target_prepare,
+			      NULL, target_tear_down },
+	[STAGE_DUMP]      = { "dump", MIGRATE_FROZEN, source_dump, target_await_freeze,
+			      source_thaw, NULL },
+	[STAGE_TRANSFER]  = { "transfer", MIGRATE_FROZEN, source_transfer, target_transfer, NULL, NULL },
+	[STAGE_RESTORE]   = { "restore", MIGRATE_FROZEN, source_await_restore, target_restore, NULL, NULL },
+	[STAGE_COMMIT]    = { "commit", MIGRATE_HANDOVER, source_commit, target_commit,
+			      source_take_back, NULL },
+	[STAGE_RELEASE]   = { "release", MIGRATE_HANDOVER, source_release, target_release, NULL, NULL },
+};
+
+static void undo_source_from(struct source *s, int row)
+{
+	for (; row >= 0; row--)
+		if (migrate_stages[row].undo_source)
+			migrate_stages[row].undo_source(s);
+}
+
+static void undo_target_from(struct target *t, int row)
+{
+	for (; row >= 0; row--)
+		if (migrate_stages[row].undo_target)
+			migrate_stages[row].undo_target(t);
+}
+
+int stage_run_source(struct source *s, enum migrate_state *state, uint64_t times_us[STAGE_MAX_],
+		     void (*begin)(struct source *s, enum stage_id stage), struct error *err)
+{
+	for (int row = 0; row < STAGE_MAX_; row++) {
+		const struct migrate_stage *stage = &migrate_stages[row];
+		uint64_t t0 = clock_us();
+		int r;
+
+		if (*state != stage->state)
+			migrate_state_set(state, stage->state);
+		if (begin)
+			begin(s, (enum stage_id)row);
+		r = stage->source(s, err);
+		times_us[row] = clock_us() - t0;
+		if (r == 0)
+			continue;
+		(void)error_wrap(err, "%s", stage->name);
+		/* Past the decision only the target's refusal takes it back. */
+		if (row >= STAGE_COMMIT && r != -ECANCELED) {
+			migrate_state_set(state, MIGRATE_IN_DOUBT);
+			return r;
+		}
+		migrate_state_set(state, MIGRATE_ABORTING);
+		undo_source_from(s, row);
+		migrate_state_set(state, MIGRATE_ROLLED_BACK);
+		return r;
+	}
+	migrate_state_set(state, MIGRATE_DONE);
+	return 0;
+}
+
+int stage_run_target(struct target *t, struct error *err)
+{
+	for (int row = 0; row < STAGE_MAX_; row++) {
+		int r = migrate_stages[row].target(t, err);
+
+		if (r == 0)
+			continue;
+		(void)error_wrap(err, "%s", migrate_stages[row].name);
+		if (row <= STAGE_COMMIT)
+			undo_target_from(t, row);
+		return r;
+	}
+	return 0;
+}

@@ -1,0 +1,338 @@
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/base/fd.h"
+#include "engine/image.h"
+#include "migrate/admission.h"
+#include "migrate/machine.h"
+#include "migrate/target.h"
+#include "migrate/token.h"
+#include "migrate/trees.h"
+#include "migrate/workdir.h"
+
+__attribute__((format(printf, 2, 3)))
+static void say(const struct target *t, const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (t->log)
+		t->log(t->ctx, line);
+}
+
+/* ---- negotiate ---- */
+
+/* The folder is the reservation of name and address. */
+static int reserve(struct target *t, struct admission *a, struct error *err)
+{
+	struct container_state st = { .status = CONTAINER_INCOMING, .exit_code = -1 };
+
+	if (container_create(t->node, a->spec, CONTAINER_INCOMING, &t->container, err) < 0) {
+		admission_refuse(a, "name-taken", "try again, or choose another node", "%s", err->msg);
+		return 0;
+	}
+	a->spec = NULL;
+	container_state_stamp(&st, 0, getpid());
+	return container_state_write(t->container, &st, err);
+}
+
+static int answer_offer(struct target *t, const struct admission *a, struct error *err)
+{
+	const struct message m = { .type = WIRE_VERDICT, .verdict = {
+		.accepted = a->n == 0, .n_reasons = a->n,
+		.reasons = (struct message_reason *)(uintptr_t)a->reasons,
+		.image_wanted = a->n == 0 && a->image_wanted, .node_name = t->node->config.name } };
+
+	if (channel_send(t->channel, &m, err) < 0)
+		return -err->code;
+	if (a->n)
+		return error_set(err, EPERM, "refused container '%s': %s", t->offer.offer.name,
+				 a->reasons[0].message);
+	return 0;
+}
+
+int target_negotiate(struct target *t, struct error *err)
+{
+	CLEANUP(fd_closep) int lock = -EBADF;
+	struct admission a = { 0 };
+	enum token_outcome known;
+	int r;
+
+	if (token_look_up(t->node, t->offer.offer.token, &known, err) < 0 ||
+	    node_lock(t->node, &lock, err) < 0 || target_sweep(t->node, err) < 0 ||
+	    admission_check(t->node, &t->offer.offer, &a, err) < 0)
+		return -err->code;
+	if (known != TOKEN_UNKNOWN)
+		admission_refuse(&a, "token-used", "start the migration again", "this token is decided already");
+	r = a.n ? 0 : reserve(t, &a, err);
+	if (r == 0)
+		r = answer_offer(t, &a, err);
+	t->image_wanted = a.image_wanted;
+	admission_free(&a);
+	return r;
+}
+
+void target_forget(struct target *t)
+{
+	struct error ignored;
+
+	if (t->container)
+		(void)container_clean(t->container, false, &ignored);
+}
+
+/* ---- prepare ---- */
+
+static int receive_image(struct target *t, struct error *err)
+{
+	const struct message_offer *o = &t->offer.offer;
+	const struct tree_limits limits = { .entries = o->image_entries + 16,
+					    .bytes = o->image_bytes + (1 << 20) };
+	CLEANUP(image_freep) struct image *image = NULL;
+	struct message m = { 0 };
+
+	if (channel_receive(t->channel, WIRE_TREE_BEGIN, &m, err) < 0)
+		return -err->code;
+	message_free(&m);
+	return image_receive(t->node->state_fd, o->image_name, o->image_digest, trees_read, t->channel,
+			     &limits, &image, err);
+}
+
+int target_prepare(struct target *t, struct error *err)
+{
+	struct message m = { .type = WIRE_PREPARED };
+
+	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0)
+		return -err->code;
+	t->plan.token = t->offer.offer.token;
+	if (restore_begin(t->container, &t->plan, &t->control, err) < 0)
+		return -err->code;
+	return channel_send(t->channel, &m, err);
+}
+
+/* The monitor removes what it made when its asker hangs up; wait for that. */
+void target_tear_down(struct target *t)
+{
+	struct monitor_message m;
+	struct error ignored;
+
+	if (t->control < 0)
+		return;
+	(void)shutdown(t->control, SHUT_WR);
+	while (monitor_receive(t->control, &m, &ignored) == 0)
+		;
+	fd_close(&t->control);
+}
+
+/* ---- dump, transfer ---- */
+
+int target_await_freeze(struct target *t, struct error *err)
+{
+	struct message m = { 0 };
+
+	if (channel_receive(t->channel, WIRE_FROZEN, &m, err) < 0)
+		return -err->code;
+	message_free(&m);
+	return 0;
+}
+
+static int open_place(const struct target *t, const struct message_tree_begin *b, int *ret_fd,
+		      struct error *err)
+{
+	switch (b->kind) {
+	case MESSAGE_TREE_UPPER:
+		return fd_open_dir_at(t->container->dir_fd, "upper", false, 0, ret_fd, err);
+	case MESSAGE_TREE_META:
+		return fd_open_dir_at(t->container->dir_fd, "meta", false, 0, ret_fd, err);
+	case MESSAGE_TREE_CHECKPOINT:
+		return workdir_open(t->workdir, "images", ret_fd, err);
+	case MESSAGE_TREE_TMPFS:
+		return workdir_open_tmpfs(t->workdir, b->label, ret_fd, err);
+	case MESSAGE_TREE_IMAGE:
+		break;
+	}
+	return error_set(err, EPROTO, "a tree of an unexpected kind");
+}
+
+static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, struct error *err)
+{
+	CLEANUP(fd_closep) int place = -EBADF;
+	struct message m = { 0 };
+	uint64_t room = 0;
+	struct tree_limits limits = { .entries = 100000000 };
+	int r;
+
+	if (channel_receive(t->channel, WIRE_TREE_BEGIN, &m, err) < 0)
+		return -err->code;
+	*ret_kind = m.tree_begin.kind;
+	r = open_place(t, &m.tree_begin, &place, err);
+	if (r == 0)
+		r = machine_free_disk(place, &room, err);
+	limits.bytes = room + 1;
+	if (r == 0)
+		r = trees_receive(t->channel, place, &limits, err);
+	if (r < 0)
+		(void)error_wrap(err, "receive %s", message_tree_kind_name(m.tree_begin.kind));
+	message_free(&m);
+	return r;
+}
+
+int target_transfer(struct target *t, struct error *err)
+{
+	enum message_tree_kind kind = MESSAGE_TREE_UPPER;
+
+	while (kind != MESSAGE_TREE_META)
+		if (receive_tree(t, &kind, err) < 0)
+			return -err->code;
+	return 0;
+}
+
+/* ---- restore, commit, release ---- */
+
+static void show_life(void *ctx)
+{
+	const struct target *t = ctx;
+	const struct message m = { .type = WIRE_PROGRESS, .progress.phase = "restore" };
+	struct error ignored;
+
+	(void)channel_send(t->channel, &m, &ignored);
+}
+
+int target_restore(struct target *t, struct error *err)
+{
+	struct message m = { 0 };
+
+	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
+		return -err->code;
+	message_free(&m);
+	if (restore_go(t->control, t->workdir, show_life, t, &t->times, err) < 0)
+		return -err->code;
+	m = (struct message){ .type = WIRE_RESTORED, .restored = {
+		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid } };
+	return channel_send(t->channel, &m, err);
+}
+
+int target_commit(struct target *t, struct error *err)
+{
+	struct message m = { 0 };
+	int r;
+
+	if (channel_receive(t->channel, WIRE_COMMIT, &m, err) < 0)
+		return -err->code;
+	r = strcmp(m.commit.token, t->offer.offer.token) != 0 ?
+		error_set(err, EPROTO, "COMMIT of another migration") :
+		restore_commit(t->control, &t->times, err);
+	message_free(&m);
+	if (r < 0)
+		return r;
+	t->committed = true;
+	say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer);
+	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
+		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
+		.resumed_at_real_us = t->times.resumed_real_us } };
+	/* It runs here, whether the source hears of it now or asks later. */
+	(void)channel_send(t->channel, &m, err);
+	return 0;
+}
+
+int target_release(struct target *t, struct error *err)
+{
+	struct message m = { 0 };
+
+	if (channel_receive(t->channel, WIRE_RELEASE, &m, err) < 0)
+		return 0;		/* the token is kept until the source asks */
+	message_free(&m);
+	return token_forget(t->node, t->offer.offer.token, err);
+}
+
+/* ---- the whole ---- */
+
+static void target_closep(struct target *t)
+{
+	fd_close(&t->control);
+	fd_close(&t->workdir);
+	container_free(t->container);
+	message_free(&t->offer);
+	channel_free(t->channel);
+}
+
+/* Nothing but a decision is an answer: what was not resumed until now never
+ * will be, because the record is made once. */
+static int answer_query(struct target *t, const char *token, struct error *err)
+{
+	struct message m = { .type = WIRE_ANSWER, .answer.token = token }, release = { 0 };
+	enum token_outcome outcome;
+	struct error ignored;
+
+	if (token_decide(t->node, token, TOKEN_REFUSED, &outcome, err) < 0)
+		return -err->code;
+	m.answer.outcome = outcome == TOKEN_RESUMED ? MESSAGE_OUTCOME_RESUMED : MESSAGE_OUTCOME_REFUSED;
+	if (channel_send(t->channel, &m, err) < 0)
+		return -err->code;
+	if (channel_receive(t->channel, WIRE_RELEASE, &release, &ignored) == 0)
+		(void)token_forget(t->node, token, &ignored);
+	message_free(&release);
+	return 0;
+}
+
+static int take_offer(struct target *t, struct error *err)
+{
+	say(t, "%s offers container '%s'", t->peer, t->offer.offer.name);
+	if (stage_run_target(t, err) == 0)
+		return 0;
+	if (!t->committed)
+		channel_abort(t->channel, err, "nothing of it is left on the target");
+	return error_wrap(err, "container '%s' from %s", t->offer.offer.name, t->peer);
+}
+
+int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
+		 void *ctx, struct error *err)
+{
+	CLEANUP(target_closep) struct target t = { .node = node, .control = -EBADF, .workdir = -EBADF,
+						   .log = log, .ctx = ctx };
+
+	if (channel_accept(fd_consumed, &t.channel, err) < 0 ||
+	    channel_greet(t.channel, node->config.name, t.peer, err) < 0)
+		return -err->code;
+	if (channel_receive(t.channel, 0, &t.offer, err) < 0)
+		return -err->code;
+	if (t.offer.type == WIRE_OFFER)
+		return take_offer(&t, err);
+	if (t.offer.type == WIRE_QUERY)
+		return answer_query(&t, t.offer.query.token, err);
+	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t.offer.type));
+}
+
+/* A folder that is incoming, whose monitor and whose receiver are dead. */
+static int sweep_one(const struct node *node, const char *name, struct error *err)
+{
+	CLEANUP(container_freep) struct container *c = NULL;
+	struct container_state st;
+	struct error ignored;
+
+	if (container_open(node, name, &c, &ignored) < 0 || container_lock(c, false, &ignored) < 0 ||
+	    container_state(c, &st, &ignored) < 0)
+		return 0;
+	if (st.status != CONTAINER_INCOMING || st.monitor_alive)
+		return 0;
+	return container_clean(c, false, err);
+}
+
+int target_sweep(const struct node *node, struct error *err)
+{
+	char **names = NULL;
+	size_t n = 0;
+	int r = container_list(node, &names, &n, err);
+
+	for (size_t i = 0; i < n; i++) {
+		if (r == 0)
+			r = sweep_one(node, names[i], err);
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}

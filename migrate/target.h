@@ -1,0 +1,46 @@
+/*
+ * target.h - the side of a migration that the container arrives at
+ *
+ * target_serve is one connection from its first byte to its last, in a process
+ * of its own; the stage functions are the target's column of stage.h's table.
+ */
+#pragma once
+
+#include "engine/container.h"
+#include "migrate/channel.h"
+#include "migrate/restore.h"
+#include "migrate/stage.h"
+
+struct target {
+	const struct node *node;
+	struct channel *channel;
+	char peer[WIRE_NAME_MAX + 1];
+	struct message offer;		/* owned */
+	bool image_wanted;
+	struct container *container;	/* incoming; NULL before */
+	struct restore_plan plan;
+	struct restore_times times;
+	int control;			/* to its monitor */
+	int workdir;
+	bool committed;
+	void (*log)(void *ctx, const char *line);
+	void *ctx;
+};
+
+/* Speaks with the peer behind fd (consumed) until one side hangs up. log gets
+ * a line when something begins, succeeds or fails. */
+int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
+		 void *ctx, struct error *err);
+
+/* Removes what migrations left behind whose processes died. */
+int target_sweep(const struct node *node, struct error *err);
+
+int target_negotiate(struct target *t, struct error *err);
+int target_prepare(struct target *t, struct error *err);
+int target_await_freeze(struct target *t, struct error *err);
+int target_transfer(struct target *t, struct error *err);
+int target_restore(struct target *t, struct error *err);
+int target_commit(struct target *t, struct error *err);
+int target_release(struct target *t, struct error *err);
+void target_forget(struct target *t);
+void target_tear_down(struct target *t);

@@ -1,0 +1,17 @@
+/*
+ * trees.h - directory trees over a channel, and between directories
+ */
+#pragma once
+
+#include "engine/tree.h"
+#include "migrate/channel.h"
+
+/* Sends everything below dirfd (borrowed) as one TREE. */
+int trees_send(struct channel *ch, enum message_tree_kind kind, const char *label, int dirfd,
+	       struct error *err);
+
+/* A tree_read_fn over the TREE that has begun; ctx is the channel. */
+ssize_t trees_read(void *ctx, const void **ret_data, struct error *err);
+
+/* Unpacks the TREE that has begun into dirfd (borrowed). */
+int trees_receive(struct channel *ch, int dirfd, const struct tree_limits *limits, struct error *err);
