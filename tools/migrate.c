@@ -1,0 +1,131 @@
+#include <signal.h>
+#include <string.h>
+
+#include "engine/base/units.h"
+#include "migrate/source.h"
+#include "proto/block.h"
+#include "tools/commands.h"
+#include "tools/progress.h"
+
+/* Exit code: the container is frozen here and may run there. */
+#define EXIT_IN_DOUBT 3
+
+struct migrate_options {
+	const char *compress;
+	uint64_t settle_us;
+	bool json, quiet;
+};
+
+static const struct migrate_options defaults = { .settle_us = 30000000 };
+
+static const struct option_row rows[] = {
+	OPTION(0, "compress", TEXT, "LEVEL", struct migrate_options, compress,
+	       "zstd level, 'none', or 'auto': what the link is worth [auto]"),
+	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
+	       "how long to ask a target that fell silent after the decision [30s]"),
+	OPTION(0, "json", FLAG, NULL, struct migrate_options, json, "print the report as JSON"),
+	OPTION('q', "quiet", FLAG, NULL, struct migrate_options, quiet, "no progress"),
+	OPTION_END,
+};
+
+static volatile sig_atomic_t cancelled;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	cancelled = 1;
+}
+
+/* Without SA_RESTART, so that waiting calls come back. */
+static void catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	for (const int *s = (const int[]){ SIGINT, SIGTERM, SIGHUP, 0 }; *s; s++)
+		(void)sigaction(*s, &sa, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int parse_level(const char *text, int *ret, struct error *err)
+{
+	char *end;
+	long v;
+
+	*ret = SOURCE_FOLLOW_LINK;
+	if (!text || !strcmp(text, "auto"))
+		return 0;
+	*ret = BLOCK_LEVEL_STORE;
+	if (!strcmp(text, "none"))
+		return 0;
+	v = strtol(text, &end, 10);
+	if (end == text || *end || v == 0 || v < block_level_min() || v > block_level_max())
+		return error_set(err, EINVAL, "--compress: '%.20s' is not auto, none, or a zstd level from %d to %d",
+				 text, block_level_min(), block_level_max());
+	*ret = (int)v;
+	return 0;
+}
+
+static void explain_failure(const struct container *c, const struct source_report *r)
+{
+	if (r->reasons)
+		fprintf(stderr, "%s", r->reasons);
+	if (r->state == MIGRATE_IN_DOUBT)
+		fprintf(stderr, "container '%s' is frozen here and in doubt: %s may run it. 'godwit resolve %s' asks "
+			"again.\n", c->name, r->peer[0] ? r->peer : "the target", c->name);
+	else
+		fprintf(stderr, "container '%s' goes on here as before\n", c->name);
+}
+
+static int report(const struct container *c, const struct source_report *r,
+		  const struct migrate_options *o, const struct error *err)
+{
+	if (o->json)
+		progress_print_json(c, r, err);
+	else if (!err)
+		progress_print_report(c, r);
+	if (!err)
+		return EXIT_OK;
+	(void)command_fail(err, EXIT_FAILED);
+	explain_failure(c, r);
+	return r->state == MIGRATE_IN_DOUBT ? EXIT_IN_DOUBT : EXIT_FAILED;
+}
+
+static int migrate_run(const struct invocation *inv)
+{
+	const struct migrate_options *o = inv->options;
+	CLEANUP(container_freep) struct container *c = NULL;
+	struct progress progress;
+	struct source_report r = { 0 };
+	struct source_options options = {
+		.host = inv->argv[1], .settle_us = o->settle_us, .cancelled = &cancelled,
+		.progress = progress_update, .ctx = &progress,
+	};
+	struct error err;
+	int result;
+
+	if (parse_level(o->compress, &options.level, &err) < 0)
+		return command_usage_error(inv->command, "%s", err.msg);
+	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
+		return command_fail(&err, EXIT_FAILED);
+	catch_signals();
+	progress_init(&progress, o->quiet);
+	result = source_migrate(c, &options, &r, &err);
+	progress_end(&progress);
+	if (result < 0)
+		(void)error_wrap(&err, "migrate '%s' to %s", c->name, options.host);
+	result = report(c, &r, o, result < 0 ? &err : NULL);
+	source_report_free(&r);
+	return result;
+}
+
+const struct command command_migrate = {
+	.name = "migrate", .usage = "NAME HOST[:PORT]",
+	.summary = "move a running container to another node",
+	.notes = "Its memory, open files, connections, file changes and address move; clients see a\n"
+		 "pause. On HOST 'godwit serve' must be running. Until the decision a failure, Ctrl-C\n"
+		 "or the death of this command leave the container running here.\n\n"
+		 "Exit codes: 0 it runs on HOST; 1 it does not, and runs here; 3 in doubt: decided,\n"
+		 "but HOST fell silent; the container is frozen here until 'godwit resolve'.\n",
+	.options = rows, .options_size = sizeof(struct migrate_options), .defaults = &defaults,
+	.min_args = 2, .max_args = 2, .run = migrate_run,
+};

@@ -1,0 +1,102 @@
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "tools/progress.h"
+
+#define MB 1e6
+
+void progress_init(struct progress *p, bool quiet)
+{
+	*p = (struct progress){ .quiet = quiet, .terminal = isatty(2), .begun_us = clock_us() };
+}
+
+static void print_line(const struct progress *p, const struct channel_stats *s, double rate)
+{
+	double seconds = (double)(clock_us() - p->begun_us) / 1e6;
+
+	if (p->terminal)
+		fprintf(stderr, "\r\033[K%6.1f s  %-10s %8.1f MB  %7.1f MB/s", seconds, p->phase,
+			(double)s->raw_bytes / MB, rate);
+	else
+		fprintf(stderr, "%.1f s %s, %.1f MB so far\n", seconds, p->phase, (double)s->raw_bytes / MB);
+}
+
+void progress_update(void *ctx, const char *phase, const struct channel_stats *s)
+{
+	struct progress *p = ctx;
+	uint64_t now = clock_us();
+	bool same = p->phase && !strcmp(p->phase, phase);
+	double rate = 0;
+
+	if (p->quiet || (same && !p->terminal))
+		return;
+	if (same && now > p->last_us)
+		rate = (double)(s->raw_bytes - p->last_bytes) / (double)(now - p->last_us);
+	p->phase = phase;
+	p->last_us = now;
+	p->last_bytes = s->raw_bytes;
+	print_line(p, s, rate);
+}
+
+void progress_end(struct progress *p)
+{
+	if (!p->quiet && p->terminal && p->phase)
+		fputs("\r\033[K", stderr);
+	p->phase = NULL;
+}
+
+static double ms(uint64_t us)
+{
+	return (double)us / 1000;
+}
+
+void progress_print_report(const struct container *c, const struct source_report *r)
+{
+	printf("container '%s' runs on %s\n\n", c->name, r->peer);
+	for (int i = 0; i < STAGE_MAX_; i++)
+		printf("  %-12s%10.1f ms\n", migrate_stages[i].name, ms(r->phase_us[i]));
+	printf("  %-12s%10.1f ms\n\n", "total", ms(r->total_us));
+	printf("  downtime    %10.1f ms   freeze to resume (CRIU's restore %.1f, resume %.1f)\n",
+	       ms(r->downtime_us), ms(r->restore_us), ms(r->resume_us));
+	printf("  data        %10.1f MB   %.1f MB on the wire\n", (double)r->bytes_raw / MB,
+	       (double)r->bytes_wire / MB);
+}
+
+static json_t *phases(const struct source_report *r)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < STAGE_MAX_; i++)
+		(void)json_object_set_new(o, migrate_stages[i].name, json_real(ms(r->phase_us[i])));
+	return o;
+}
+
+static json_t *reasons(const struct source_report *r)
+{
+	json_t *a = json_array();
+
+	for (const char *l = r->reasons; l && *l; l = strchr(l, '\n') + 1)
+		(void)json_array_append_new(a, json_stringn(l, strcspn(l, "\n")));
+	return a;
+}
+
+void progress_print_json(const struct container *c, const struct source_report *r,
+			 const struct error *error)
+{
+	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o}",
+		"ok", error == NULL, "container", c->name, "source", c->node->config.name,
+		"target", r->peer, "state", migrate_state_name(r->state),
+		"downtime_ms", ms(r->downtime_us), "total_ms", ms(r->total_us),
+		"restore_ms", ms(r->restore_us), "resume_ms", ms(r->resume_us),
+		"bytes_raw", (json_int_t)r->bytes_raw, "bytes_wire", (json_int_t)r->bytes_wire,
+		"phases_ms", phases(r), "reasons", reasons(r));
+
+	if (error)
+		(void)json_object_set_new(o, "error", json_string(error->msg));
+	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+	putchar('\n');
+	json_decref(o);
+}
