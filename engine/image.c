@@ -18,6 +18,20 @@ void image_free(struct image *image)
 	free(image);
 }
 
+int image_new(const char *name, struct image **ret, struct error *err)
+{
+	struct image *image = calloc(1, sizeof(*image));
+
+	if (image)
+		image->name = strdup(name);
+	if (!image || !image->name) {
+		image_free(image);
+		return error_set(err, ENOMEM, "out of memory");
+	}
+	*ret = image;
+	return 0;
+}
+
 int image_check_name(const char *name, struct error *err)
 {
 	size_t len = strlen(name);
@@ -89,7 +103,7 @@ static void list_clear(struct list *list)
 
 static int list_add(struct list *list, int images_fd, const char *name, struct error *err)
 {
-	struct image **more = realloc(list->images, (list->n + 1) * sizeof(*more));
+	struct image **more = realloc(list->images, (list->n + 1) * sizeof(struct image *));
 
 	if (!more)
 		return error_set(err, ENOMEM, "out of memory");
@@ -130,7 +144,7 @@ int image_list(int state_fd, struct image ***ret, size_t *ret_n, struct error *e
 	if (errno)
 		return error_set(err, errno, "list images: %s", strerror(errno));
 	if (list.n)
-		qsort(list.images, list.n, sizeof(list.images[0]), by_name);
+		qsort(list.images, list.n, sizeof(struct image *), by_name);
 	*ret_n = TAKE(list.n, 0);
 	*ret = TAKE_PTR(list.images);
 	return 0;

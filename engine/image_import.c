@@ -51,7 +51,7 @@ static int take_existing(int state_fd, const struct image *wanted, struct image 
 
 	if (image_open(state_fd, wanted->name, &existing, err) < 0)
 		return -err->code;
-	if (strcmp(existing->digest, wanted->digest))
+	if (strcmp(existing->digest, wanted->digest) != 0)
 		return error_set(err, EEXIST, "an image of this name is there with other content: "
 				 "choose another name or remove it with godwit image rm");
 	*ret = TAKE_PTR(existing);
@@ -62,17 +62,17 @@ static int take_existing(int state_fd, const struct image *wanted, struct image 
 static int finish(int state_fd, struct image_stage *stage, const char *name, const char *digest,
 		  const struct tree_stats *stats, struct image **ret, struct error *err)
 {
-	CLEANUP(image_freep) struct image *image = calloc(1, sizeof(*image));
+	CLEANUP(image_freep) struct image *image = NULL;
 	int r;
 
-	if (!image || !(image->name = strdup(name)))
-		return error_set(err, ENOMEM, "out of memory");
+	if (image_new(name, &image, err) < 0)
+		return -err->code;
 	image->entries = stats->entries;
 	image->bytes = stats->bytes;
 	image->created_us = clock_real_us();
 	if (tree_digest(stage->rootfs_fd, image->digest, err) < 0)
 		return -err->code;
-	if (digest && strcmp(digest, image->digest))
+	if (digest && strcmp(digest, image->digest) != 0)
 		return error_set(err, EBADMSG, "what arrived has the digest %.12s..., announced was "
 				 "%.12s...", image->digest, digest);
 	r = image_stage_commit(stage, image, err);

@@ -37,15 +37,14 @@ static int take(json_t *root, struct image *image, struct error *err)
 
 int image_json_read(int image_fd, const char *name, struct image **ret, struct error *err)
 {
-	CLEANUP(image_freep) struct image *image = calloc(1, sizeof(*image));
+	CLEANUP(image_freep) struct image *image = NULL;
 	CLEANUP(json_decrefp) json_t *root = NULL;
 	CLEANUP(freep) char *text = NULL;
 	json_error_t problem;
 	size_t len;
 
-	if (!image || !(image->name = strdup(name)))
-		return error_set(err, ENOMEM, "out of memory");
-	if (fd_read_file_at(image_fd, FILE_NAME, SIZE_MAX_BYTES, &text, &len, err) < 0)
+	if (image_new(name, &image, err) < 0 ||
+	    fd_read_file_at(image_fd, FILE_NAME, SIZE_MAX_BYTES, &text, &len, err) < 0)
 		return -err->code;
 	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &problem);
 	if (!root)

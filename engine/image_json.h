@@ -12,5 +12,8 @@ int image_json_read(int image_fd, const char *name, struct image **ret, struct e
 /* Not brought to the disk: image_stage_commit does that for everything. */
 int image_json_write(int image_fd, const struct image *image, struct error *err);
 
+/* An image of which nothing is known but the name. */
+int image_new(const char *name, struct image **ret, struct error *err);
+
 /* Whether text could be what tree_digest makes. */
 bool image_json_is_digest(const char *text);

@@ -48,7 +48,7 @@ static int remove_abandoned(int images_fd, struct error *err)
 	while ((e = readdir(dir))) {
 		CLEANUP(fd_closep) int fd = -EBADF;
 
-		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) || !lock(images_fd, e->d_name, &fd))
+		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0 || !lock(images_fd, e->d_name, &fd))
 			continue;
 		if (fd_remove_tree_at(images_fd, e->d_name, err) < 0)
 			return -err->code;

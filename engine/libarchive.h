@@ -67,7 +67,6 @@
 	X(archive_set_error)				\
 	X(archive_write_close)				\
 	X(archive_write_data)				\
-	X(archive_write_fail)				\
 	X(archive_write_finish_entry)			\
 	X(archive_write_free)				\
 	X(archive_write_header)				\

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "engine/tree_walk.h"
 
 #define BUFFER_SIZE (256 << 10)
+#define ZEROS_SIZE ((size_t)1 << 30)
 #define HOLE_SIZE (64 << 10)	/* smaller holes are sent as zeros */
 #define HOLES_MAX 10000		/* of one file, the rest is sent as zeros */
 
@@ -19,7 +21,9 @@ struct packer {
 	tree_write_fn write;
 	void *ctx;
 	struct error write_err;		/* code 0: the stream is sound */
+	bool complete;
 	uint64_t bytes;
+	void *zeros;			/* never written, so without memory behind it */
 	char buf[BUFFER_SIZE];
 };
 
@@ -108,13 +112,14 @@ static int find_pieces(int fd, uint64_t size, struct pieces *pieces, struct erro
 	return r;
 }
 
+/* libarchive steps over those in a hole without reading them: in large steps,
+ * a file of terabytes takes no time. */
 static int pack_zeros(struct packer *p, uint64_t len, struct error *err)
 {
-	memset(p->buf, 0, sizeof(p->buf));
 	while (len) {
-		size_t n = len < sizeof(p->buf) ? (size_t)len : sizeof(p->buf);
+		size_t n = len < ZEROS_SIZE ? (size_t)len : ZEROS_SIZE;
 
-		if (p->lib.archive_write_data(p->archive, p->buf, n) != (la_ssize_t)n)
+		if (p->lib.archive_write_data(p->archive, p->zeros, n) != (la_ssize_t)n)
 			return pack_failed(p, "pack", err);
 		len -= n;
 	}
@@ -189,7 +194,9 @@ static int pack_open(struct packer *p, struct error *err)
 {
 	p->archive = p->lib.archive_write_new();
 	p->entry = p->lib.archive_entry_new();
-	if (!p->archive || !p->entry)
+	p->zeros = mmap(NULL, ZEROS_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			-1, 0);
+	if (!p->archive || !p->entry || p->zeros == MAP_FAILED)
 		return error_set(err, ENOMEM, "out of memory");
 	if (p->lib.archive_write_set_format_pax(p->archive) != ARCHIVE_OK ||
 	    p->lib.archive_write_set_options(p->archive, "hdrcharset=BINARY,xattrheader=SCHILY") !=
@@ -203,12 +210,15 @@ static int pack_open(struct packer *p, struct error *err)
 
 static void packer_free(struct packer *p)
 {
-	if (p->archive) {
-		(void)p->lib.archive_write_fail(p->archive);	/* no more bytes */
+	/* after an error, what libarchive still holds must not look like an end */
+	if (!p->complete)
+		p->write_err.code = ECANCELED;
+	if (p->archive)
 		(void)p->lib.archive_write_free(p->archive);
-	}
 	if (p->entry)
 		p->lib.archive_entry_free(p->entry);
+	if (p->zeros && p->zeros != MAP_FAILED)
+		(void)munmap(p->zeros, ZEROS_SIZE);
 	free(p);
 }
 DEFINE_CLEANUP(struct packer *, packer_free)
@@ -230,6 +240,7 @@ int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 		return -err->code;
 	if (p->lib.archive_write_close(p->archive) != ARCHIVE_OK)
 		return pack_failed(p, "pack", err);
+	p->complete = true;
 	stats.bytes = p->bytes;
 	if (ret)
 		*ret = stats;

@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "engine/libarchive.h"
@@ -48,11 +49,12 @@ static void decode(char *name)
 	char *out = name;
 
 	for (const char *in = name; *in; out++) {
-		unsigned byte;
+		char hex[3] = { in[0] == '%' ? in[1] : '\0' };
 
-		if (in[0] == '%' && isxdigit((unsigned char)in[1]) &&
-		    isxdigit((unsigned char)in[2]) && sscanf(in + 1, "%2x", &byte) == 1 && byte) {
-			*out = (char)byte;
+		hex[1] = hex[0] ? in[2] : '\0';
+		if (isxdigit((unsigned char)hex[0]) && isxdigit((unsigned char)hex[1]) &&
+		    strcmp(hex, "00") != 0) {
+			*out = (char)strtoul(hex, NULL, 16);
 			in += 3;
 		} else {
 			*out = *in++;

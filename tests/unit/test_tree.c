@@ -232,7 +232,7 @@ static void odd_names_survive(void **state)
 static void holes_stay_holes(void **state)
 {
 	const struct scratch *s = *state;
-	const off_t sizes[] = { 9LL << 30, 1 << 20, (1 << 20) + 17, 200000 };
+	const off_t sizes[] = { 15LL << 40, 1 << 20, (1 << 20) + 17, 200000 };
 	struct tree_stats stats;
 
 	for (size_t i = 0; i < 4; i++) {
