@@ -44,6 +44,7 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum wire_type type)
 static const ProtobufCFieldDescriptor *twin(const ProtobufCMessageDescriptor *descriptor,
 					    const struct message_shape *shape, size_t i)
 {
+	(void)shape;				/* NDEBUG */
 	assert(descriptor->n_fields == shape->n_fields);
 	assert(strcmp(descriptor->fields[i].name, shape->fields[i].name) == 0);
 	return &descriptor->fields[i];
