@@ -119,6 +119,8 @@ static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct e
 		return -err->code;
 	for (int i = 0; i < 3; i++)
 		fd_close(&m->setup.stdio[i]);
+	if (m->terminal_fd >= 0)
+		(void)fcntl(m->terminal_fd, F_SETFL, O_NONBLOCK);
 	if (container_state(m->setup.container, st, err) < 0)
 		return -err->code;
 	container_state_stamp(st, m->pid, getpid());

@@ -204,16 +204,6 @@ static void op_discard(struct monitor *m, struct client *c)
 	m->discarded = true;
 }
 
-static void op_stdin(struct monitor *m, const struct monitor_message *q)
-{
-	int fd = m->terminal_fd >= 0 ? m->terminal_fd : m->pipes[0];
-
-	if (q->len && fd >= 0)
-		(void)!write(fd, q->data, q->len);
-	else if (!q->len)
-		fd_close(&m->pipes[0]);
-}
-
 static void op_resize(const struct monitor *m, const struct client *c, const struct monitor_message *q)
 {
 	int r = m->terminal_fd < 0 ? -ENOTTY :
@@ -245,7 +235,8 @@ static void serve_request(struct monitor *m, struct client *c, const struct moni
 		op_discard(m, c);
 		break;
 	case MONITOR_STDIN:
-		op_stdin(m, q);
+		c->feeds = true;
+		monitor_input_put(m, q->data, q->len);
 		break;
 	case MONITOR_RESIZE:
 		op_resize(m, c, q);
@@ -321,23 +312,33 @@ static bool congested(const struct monitor *m)
 	return false;
 }
 
-enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_TRACER, P_CLIENTS };
+enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_INPUT, P_TRACER, P_CLIENTS };
 
-static size_t fill_poll(const struct monitor *m, struct pollfd *p)
+/* One whose input can't be taken yet is not heard, not even when it hangs up:
+ * it may have sent more before. */
+static struct pollfd poll_client(const struct monitor *m, const struct client *c)
+{
+	bool deaf = c->feeds && m->input_len;
+	short events = (short)((deaf ? 0 : POLLIN) | (c->pending_len ? POLLOUT : 0));
+
+	return (struct pollfd){ .fd = events ? c->fd : -1, .events = events };
+}
+
+static size_t fill_poll(struct monitor *m, struct pollfd *p)
 {
 	bool read_output = !congested(m);
 	const int fds[P_CLIENTS] = {
 		[P_SIGNAL] = m->signal_fd, [P_LISTEN] = m->listen_fd,
 		[P_OUT] = read_output ? m->pipes[1] : -1, [P_ERR] = read_output ? m->pipes[2] : -1,
 		[P_TERMINAL] = read_output ? m->terminal_fd : -1,
+		[P_INPUT] = monitor_input_waits_for(m),
 		[P_TRACER] = m->lease.client_fd < 0 ? m->lease.tracer_fd : -1,
 	};
 
 	for (size_t i = 0; i < P_CLIENTS; i++)
-		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+		p[i] = (struct pollfd){ .fd = fds[i], .events = i == P_INPUT ? POLLOUT : POLLIN };
 	for (size_t i = 0; i < m->n_clients; i++)
-		p[P_CLIENTS + i] = (struct pollfd){ .fd = m->clients[i].fd,
-			.events = (short)(POLLIN | (m->clients[i].pending_len ? POLLOUT : 0)) };
+		p[P_CLIENTS + i] = poll_client(m, &m->clients[i]);
 	return P_CLIENTS + m->n_clients;
 }
 
@@ -350,7 +351,7 @@ static void serve_clients(struct monitor *m, const struct pollfd *p, size_t n)
 
 		if (p[i].revents & POLLOUT)
 			alive = flush_client(c);
-		if (alive && (p[i].revents & (POLLIN | POLLHUP | POLLERR)))
+		if (alive && (p[i].events & POLLIN) && (p[i].revents & (POLLIN | POLLHUP | POLLERR)))
 			alive = read_request(m, c);
 		if (!alive)
 			drop_client(m, i);
@@ -372,6 +373,8 @@ void monitor_loop(struct monitor *m)
 			(void)read_stream(m, &m->pipes[2], OUTPUT_STDERR);
 		if (p[P_TERMINAL].revents)
 			(void)read_stream(m, &m->terminal_fd, OUTPUT_STDOUT);
+		if (p[P_INPUT].revents)
+			monitor_input_flush(m);
 		if (p[P_TRACER].revents)
 			lease_expire(m);
 		serve_clients(m, p + P_CLIENTS, n_clients);
@@ -380,6 +383,17 @@ void monitor_loop(struct monitor *m)
 		if (p[P_SIGNAL].revents)
 			reap(m);
 	}
+}
+
+/* What a client sent and nobody read would turn the close into a reset, and
+ * that would hide our last message from it. */
+static void stop_hearing(int fd)
+{
+	char byte;
+
+	(void)shutdown(fd, SHUT_RD);
+	while (recv(fd, &byte, 1, MSG_DONTWAIT) > 0)
+		;
 }
 
 /* Output that is still pending goes out first, as far as the reader takes it. */
@@ -398,5 +412,6 @@ void monitor_tell_exit(struct monitor *m)
 		if (c->waiting || c->attached)
 			answer(c->fd, m->discarded ? MONITOR_DISCARD : MONITOR_WAIT,
 			       m->discarded ? 0 : m->state.exit_code, NULL, NULL);
+		stop_hearing(c->fd);
 	}
 }

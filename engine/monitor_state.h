@@ -13,6 +13,7 @@ struct client {
 	int fd;
 	bool attached;			/* gets OUTPUT */
 	bool waiting;			/* gets the exit code */
+	bool feeds;			/* sends STDIN */
 	char *pending;			/* OUTPUT that its socket did not take yet */
 	size_t pending_len;
 };
@@ -32,6 +33,8 @@ struct monitor {
 	int pipes[3];			/* our ends: [0] written, [1] and [2] read */
 	uint64_t pipe_inodes[3];
 	int terminal_fd;
+	char *input;			/* for stdin, not taken yet; see monitor_input.c */
+	size_t input_len;
 	struct output output;
 	pid_t pid;
 	struct container_state state;
@@ -50,5 +53,14 @@ void monitor_drain(struct monitor *m);
 
 /* Tells WAITing clients; ATTACHed ones learn it by the end of the stream. */
 void monitor_tell_exit(struct monitor *m);
+
+/* Input for the container; none of it is its end. */
+void monitor_input_put(struct monitor *m, const char *data, size_t len);
+
+/* Writes what waits, as far as it is taken. */
+void monitor_input_flush(struct monitor *m);
+
+/* The descriptor to poll for POLLOUT; -EBADF: nothing waits. */
+int monitor_input_waits_for(struct monitor *m);
 
 int monitor_add_client(struct monitor *m, int fd_consumed);
