@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -15,14 +16,18 @@
 #include "engine/rootfs.h"
 #include "engine/seccomp.h"
 
+/* A working directory that is not there is made, as podman does. */
 static int enter_cwd(const char *cwd, struct error *err)
 {
-	char part[4096];
+	char part[PATH_MAX];
+	size_t len = strlen(cwd);
 
 	if (chdir(cwd) == 0)
 		return 0;
-	for (const char *p = cwd + 1; errno == ENOENT && p; p = strchr(p + 1, '/')) {
-		(void)snprintf(part, sizeof(part), "%.*s", (int)(strchrnul(p, '/') - cwd), cwd);
+	for (size_t i = 1; errno == ENOENT && i <= len && len < sizeof(part); i++) {
+		if (cwd[i] != '/' && cwd[i] != '\0')
+			continue;
+		(void)snprintf(part, sizeof(part), "%.*s", (int)i, cwd);
 		if (mkdir(part, 0755) < 0 && errno != EEXIST)
 			break;
 		errno = ENOENT;
