@@ -8,8 +8,11 @@
 static const struct command *const commands[] = {
 	&command_run,
 	&command_start,
+	&command_exec,
 	&command_attach,
 	&command_ps,
+	&command_inspect,
+	&command_logs,
 	&command_stop,
 	&command_kill,
 	&command_pause,

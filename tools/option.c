@@ -6,7 +6,7 @@
 #include "tools/command.h"
 
 #define ROWS_MAX 48
-#define HELP_COLUMN 28
+#define HELP_COLUMN 30
 
 static int parse_count(const char *text, uint32_t *ret, struct error *err)
 {
@@ -65,7 +65,6 @@ static void make_tables(const struct command *c, struct getopt_tables *t)
 	char *p = t->letters;
 	size_t n = 0;
 
-	*t = (struct getopt_tables){ 0 };
 	if (c->command_follows)
 		*p++ = '+';
 	*p++ = ':';
@@ -101,7 +100,7 @@ static int refuse(int why, char **argv, struct error *err)
 int option_parse(const struct command *c, int argc, char **argv, void *options, int *ret_first,
 		 struct error *err)
 {
-	struct getopt_tables t;
+	struct getopt_tables t = { 0 };
 	int got;
 
 	make_tables(c, &t);
