@@ -115,10 +115,11 @@ static int child_prepare(const struct worker_plan *plan, const struct channels *
 static _Noreturn void child_main(const struct worker_plan *plan, const struct channels *c,
 				 pid_t parent)
 {
+	char exitkill[] = SHIM_EXITKILL "=1";
 	char *const env[] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH },
-		plan->dies_with_caller ? (char[]){ SHIM_EXITKILL "=1" } : NULL, NULL };
+		plan->dies_with_caller ? exitkill : NULL, NULL };
 	char *const argv[] = { (char[]){ "criu" }, (char[]){ "--no-default-config" },
 			       (char[]){ "swrk" }, (char[]){ "3" }, NULL };
 	struct error err = { 0 };
