@@ -15,11 +15,13 @@
 #include "engine/base/fd.h"
 
 /* The shim's file, in our read-only data. */
-extern const char shim_begin[], shim_end[];
+extern const char shim_file[];
+extern const uint64_t shim_bytes;
 __asm__(".pushsection .rodata\n"
-	".globl shim_begin, shim_end\n"
-	"shim_begin: .incbin \"" SHIM_LIBRARY "\"\n"
-	"shim_end:\n"
+	".globl shim_file, shim_bytes\n"
+	"shim_file: .incbin \"" SHIM_LIBRARY "\"\n"
+	"shim_end: .balign 8\n"
+	"shim_bytes: .8byte shim_end - shim_file\n"
 	".popsection\n");
 
 /* Above every number that the child gives out. */
@@ -125,7 +127,7 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	struct error err = { 0 };
 	int report;
 
-	_Static_assert(WORKER_SOCKET == 3 && SHIM_FD == 4 && WORKER_FD_BASE == 5, "as in argv");
+	_Static_assert(WORKER_SOCKET == 3 && SHIM_RPC_FD == 3 && SHIM_FD == 4 && WORKER_FD_BASE == 5, "as in argv");
 	if (park(c->their_report, &report, &err) < 0)
 		_exit(127);
 	if (child_prepare(plan, c, parent, &err) == 0) {
@@ -155,7 +157,7 @@ static int make_shim(int *ret_fd, struct error *err)
 	*ret_fd = memfd_create("godwit-criu-shim", MFD_CLOEXEC);
 	if (*ret_fd < 0)
 		return error_set(err, errno, "memfd_create: %s", strerror(errno));
-	return fd_write_full(*ret_fd, shim_begin, (size_t)(shim_end - shim_begin), err);
+	return fd_write_full(*ret_fd, shim_file, shim_bytes, err);
 }
 
 static int make_channels(struct channels *ret, struct error *err)

@@ -11,8 +11,9 @@
  *  getsockopt  SO_PASSCRED and SO_PASSSEC of a socket that has no such thing:
  *           0, as kernels before 6.16 said. CRIU 4.1 gives up on the error.
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
- *           before it lets the tasks go, they die too, and never run half
- *           restored or uncommitted.
+ *           before it lets the tasks go, they die too. And when the caller has
+ *           hung up before that (CRIU would only log it), CRIU is made to die:
+ *           a copy that nobody has frozen never runs.
  *
  * Loaded by worker.c from descriptor SHIM_FD. Runs inside CRIU, so it owns
  * nothing, allocates nothing and prints nothing.
@@ -20,6 +21,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -103,6 +106,13 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 	return (int)r;
 }
 
+static bool caller_is_gone(void)
+{
+	struct pollfd p = { .fd = SHIM_RPC_FD, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) != 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
+}
+
 /* PTRACE_PEEK requests return the word; the kernel writes it to *data. */
 EXPORT long ptrace(enum __ptrace_request request, ...)
 {
@@ -119,6 +129,8 @@ EXPORT long ptrace(enum __ptrace_request request, ...)
 	va_end(ap);
 	if (tracees_die_with_us && (request == PTRACE_SEIZE || request == PTRACE_SETOPTIONS))
 		data |= PTRACE_O_EXITKILL;
+	if (tracees_die_with_us && request == PTRACE_DETACH && caller_is_gone())
+		(void)raise(SIGKILL);
 	r = libc_syscall()(SYS_ptrace, (long)request, (long)pid, addr, data);
 	if (peek && r == 0) {
 		errno = 0;

@@ -7,5 +7,8 @@
 #define SHIM_FD 4
 #define SHIM_PATH "/proc/self/fd/4"
 
+/* CRIU's end of the RPC socket. */
+#define SHIM_RPC_FD 3
+
 /* Environment: set when tasks that CRIU traces must die with it. */
 #define SHIM_EXITKILL "GODWIT_CRIU_EXITKILL"

@@ -66,15 +66,31 @@ static const struct box_mount box_mounts[] = {
 	{ "shm", "/dev/shm", true },
 	{ "sys", "/sys", true },
 	{ "cg", "/sys/fs/cgroup", true },
+	{ "mask-kcore", "/proc/timer_list", false },
+	{ "mask-dir", "/proc/fs", true },
+	{ "hosts", "/etc/hosts", false },
+	/* from here on only on a hybrid host */
 	{ "cg-unified", "/sys/fs/cgroup/unified", true },
 	{ "cg-memory", "/sys/fs/cgroup/memory", true },
 	{ "cg-cpu", "/sys/fs/cgroup/cpu", true },
 	{ "cg-pids", "/sys/fs/cgroup/pids", true },
-	{ "mask-kcore", "/proc/timer_list", false },
-	{ "mask-dir", "/proc/fs", true },
-	{ "hosts", "/etc/hosts", false },
 };
-#define BOX_MOUNTS (sizeof(box_mounts) / sizeof(box_mounts[0]))
+#define BOX_MOUNTS_MAX (sizeof(box_mounts) / sizeof(box_mounts[0]))
+
+static bool host_is_pure_v2(void)
+{
+	return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+}
+
+static size_t n_box_mounts(void)
+{
+	return host_is_pure_v2() ? BOX_MOUNTS_MAX - BOX_HIERARCHIES : BOX_MOUNTS_MAX;
+}
+
+static int n_box_hierarchies(void)
+{
+	return host_is_pure_v2() ? 1 : BOX_HIERARCHIES;
+}
 
 static const char *const box_hierarchies[BOX_HIERARCHIES] = { "unified", "memory", "cpu", "pids" };
 
@@ -137,6 +153,27 @@ static const char *box_ext(const struct box *b)
 	return fmt("%s/ext-%d", b->dir, b->generation);
 }
 
+/* A cgroup2, or a tmpfs with a mount for each hierarchy, which CRIU gets one by one. */
+static void box_prepare_cgroups(const struct box *b, const char *ext)
+{
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	if (host_is_pure_v2()) {
+		MUST(mount("cgroup", fmt("%s/cg", ext), "cgroup2", flags | MS_RDONLY, NULL));
+		return;
+	}
+	MUST(mount("tmpfs", fmt("%s/cg", ext), "tmpfs", flags, "mode=755,size=4k"));
+	for (int i = 0; i < b->n_cgroups; i++) {
+		const char *name = box_hierarchies[i];
+
+		MUST(mkdir(fmt("%s/cg/%s", ext, name), 0755));
+		MUST(mkdir(fmt("%s/cg-%s", ext, name), 0755));
+		MUST(mount("cgroup", fmt("%s/cg-%s", ext, name), i ? "cgroup" : "cgroup2",
+			   flags | MS_RDONLY, i ? name : NULL));
+	}
+	MUST(mount("", fmt("%s/cg", ext), "", MS_REMOUNT | MS_BIND | flags | MS_RDONLY, NULL));
+}
+
 /* All but native mounts, below ext, as the engine prepares them; the caller is
  * in the box's cgroups and cgroup namespace. */
 static void box_prepare_mounts(const struct box *b, const char *ext)
@@ -148,7 +185,7 @@ static void box_prepare_mounts(const struct box *b, const char *ext)
 
 	(void)umask(0);
 	MUST(mkdir(ext, 0700));
-	for (size_t i = 0; i < BOX_MOUNTS; i++) {
+	for (size_t i = 0; i < n_box_mounts(); i++) {
 		if (strncmp(box_mounts[i].key, "cg-", 3) == 0)
 			continue;
 		if (box_mounts[i].dir)
@@ -170,18 +207,7 @@ static void box_prepare_mounts(const struct box *b, const char *ext)
 		   "mode=1777,size=1m"));
 	MUST(mount("sysfs", fmt("%s/sys", ext), "sysfs",
 		   MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL));
-	MUST(mount("tmpfs", fmt("%s/cg", ext), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-		   "mode=755,size=4k"));
-	for (int i = 0; i < b->n_cgroups; i++) {
-		const char *name = box_hierarchies[i];
-
-		MUST(mkdir(fmt("%s/cg/%s", ext, name), 0755));
-		MUST(mkdir(fmt("%s/cg-%s", ext, name), 0755));
-		MUST(mount("cgroup", fmt("%s/cg-%s", ext, name), i ? "cgroup" : "cgroup2",
-			   MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, i ? name : NULL));
-	}
-	MUST(mount("", fmt("%s/cg", ext), "", MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV |
-		   MS_NOEXEC | MS_RDONLY, NULL));
+	box_prepare_cgroups(b, ext);
 	MUST(mount("/dev/null", fmt("%s/mask-kcore", ext), NULL, MS_BIND, NULL));
 	MUST(mount("tmpfs", fmt("%s/mask-dir", ext), "tmpfs", MS_RDONLY, "size=0k"));
 	put(fmt("%s/hosts", ext), "127.0.0.1 localhost\n");
@@ -202,7 +228,7 @@ static void box_enter(const struct box *b)
 	box_prepare_mounts(b, ext);
 	box_mount_root(b);
 	MUST(mount("proc", fmt("%s/proc", b->root), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL));
-	for (size_t i = 0; i < BOX_MOUNTS; i++)
+	for (size_t i = 0; i < n_box_mounts(); i++)
 		if (mount(fmt("%s/%s", ext, box_mounts[i].key),
 			  fmt("%s%s", b->root, box_mounts[i].inside), NULL, MS_BIND, NULL) < 0)
 			DIE(box_mounts[i].inside);
@@ -336,7 +362,7 @@ static void box_unwire(struct box *b)
 /* Names only, by the process that cleans up. */
 static void box_name(struct box *b)
 {
-	*b = (struct box){ .netns = -EBADF, .peer_netns = -EBADF, .n_cgroups = BOX_HIERARCHIES,
+	*b = (struct box){ .netns = -EBADF, .peer_netns = -EBADF, .n_cgroups = n_box_hierarchies(),
 			   .out = { -EBADF, -EBADF }, .err = { -EBADF, -EBADF } };
 	snprintf(b->dir, sizeof(b->dir), "/tmp/godwit-criu-XXXXXX");
 	if (!mkdtemp(b->dir))
@@ -345,7 +371,7 @@ static void box_name(struct box *b)
 	snprintf(b->name, sizeof(b->name), "godwit-test-criu-%d", (int)getpid());
 	for (int i = 0; i < b->n_cgroups; i++)
 		snprintf(b->cgroup[i], sizeof(b->cgroup[i]), "/sys/fs/cgroup/%s/%s/box",
-			 box_hierarchies[i], b->name);
+			 host_is_pure_v2() ? "." : box_hierarchies[i], b->name);
 }
 
 /* Files, cgroups and network of a box, in the monitor, which has a mount

@@ -72,17 +72,17 @@ static int on_started(void *ctx, pid_t pid, struct error *err)
 static int dump(struct move *m, int images, uint64_t ghost_limit, struct error *err)
 {
 	struct criu_hooks hooks = { .notify = on_notify, .ctx = m };
-	struct criu_mount mounts[BOX_MOUNTS];
+	struct criu_mount mounts[BOX_MOUNTS_MAX];
 	struct stat netns;
 	struct criu_dump_plan plan = {
 		.pid = m->b->init, .images_fd = images, .freeze_cgroup = m->b->cgroup[0],
-		.netns_key = "extnet", .mounts = mounts, .n_mounts = BOX_MOUNTS,
+		.netns_key = "extnet", .mounts = mounts, .n_mounts = n_box_mounts(),
 		.ghost_limit_bytes = ghost_limit,
 	};
 
 	MUST(fstat(m->b->netns, &netns));
 	plan.netns_inode = netns.st_ino;
-	for (size_t i = 0; i < BOX_MOUNTS; i++)
+	for (size_t i = 0; i < n_box_mounts(); i++)
 		mounts[i] = (struct criu_mount){ box_mounts[i].key, box_mounts[i].inside };
 	return criu_dump(m->criu_binary, &plan, &hooks, err);
 }
@@ -106,13 +106,13 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 {
 	struct criu_hooks hooks = { .notify = on_notify, .ctx = m, .prepare_child = in_child,
 				    .terminal = on_terminal, .started = on_started };
-	char paths[BOX_MOUNTS][128];
-	struct criu_mount mounts[BOX_MOUNTS];
+	char paths[BOX_MOUNTS_MAX][128];
+	struct criu_mount mounts[BOX_MOUNTS_MAX];
 	struct criu_inherit files[2];
 	struct box *b = m->b;
 	struct criu_restore_plan plan = {
 		.images_fd = images, .root = b->root, .netns_fd = b->netns,
-		.netns_key = "extnet", .mounts = mounts, .n_mounts = BOX_MOUNTS,
+		.netns_key = "extnet", .mounts = mounts, .n_mounts = n_box_mounts(),
 		.files = files, .n_files = b->terminal ? 0 : b->one_pipe ? 1 : 2,
 	};
 	int r;
@@ -123,7 +123,7 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 	MUST(pipe2(b->err, O_CLOEXEC));
 	files[0] = (struct criu_inherit){ keys[0], b->out[1] };
 	files[1] = (struct criu_inherit){ keys[1], b->err[1] };
-	for (size_t i = 0; i < BOX_MOUNTS; i++) {
+	for (size_t i = 0; i < n_box_mounts(); i++) {
 		(void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", box_ext(b), box_mounts[i].key);
 		mounts[i] = (struct criu_mount){ box_mounts[i].key, paths[i] };
 	}

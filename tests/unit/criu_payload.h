@@ -61,21 +61,23 @@ static struct holdings payload_hold(void)
 /* Every hierarchy that the box is in shows the box's cgroup as its root. */
 static bool payload_sees_own_cgroups(void)
 {
+	bool hybrid = access("/sys/fs/cgroup/unified", F_OK) == 0;
 	CLEANUP(file_closep) FILE *f = fopen("/proc/self/cgroup", "re");
 	char line[256];
-	int roots = 0;
+	int n = hybrid ? BOX_HIERARCHIES : 1, roots = 0;
 
 	while (f && fgets(line, sizeof(line), f)) {
 		const char *names = strchr(line, ':') + 1, *path = strchr(names, ':') + 1;
 
-		for (int i = 0; i < BOX_HIERARCHIES; i++)
+		for (int i = 0; i < n; i++)
 			if (!strncmp(names, i ? box_hierarchies[i] : ":",
 				     i ? strlen(box_hierarchies[i]) : 1))
 				roots += !strcmp(path, "/\n");
 	}
-	return roots >= BOX_HIERARCHIES && access("/sys/fs/cgroup/memory/memory.limit_in_bytes",
-						  R_OK) == 0 &&
-	       access("/sys/fs/cgroup/unified/cgroup.freeze", F_OK) == 0;
+	if (access(hybrid ? "/sys/fs/cgroup/unified/cgroup.freeze" : "/sys/fs/cgroup/cgroup.freeze",
+		   F_OK) < 0)
+		return false;
+	return roots >= n;
 }
 
 static const char *payload_check(const struct holdings *h)
