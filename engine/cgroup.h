@@ -95,6 +95,10 @@ int cgroup_remove(const struct cgroup *cg, struct error *err);
 int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
 		      struct error *err);
 
+/* Whether this host has the pids controller: for a default, which must not
+ * make a start fail where nobody asked for it. */
+int cgroup_can_limit_pids(bool *ret, struct error *err);
+
 /* Reads back what is in force. */
 int cgroup_get_limits(const struct cgroup *cg, struct cgroup_limits *ret, struct error *err);
 int cgroup_get_usage(const struct cgroup *cg, struct cgroup_usage *ret, struct error *err);

@@ -80,6 +80,21 @@ int cgroup_layout_root(bool pure_v2, enum cgroup_hierarchy h, int *ret_fd, struc
 	return 0;
 }
 
+int cgroup_can_limit_pids(bool *ret, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = -EBADF;
+	CLEANUP(freep) char *list = NULL;
+	bool pure_v2 = false;
+
+	if (cgroup_is_pure_v2(&pure_v2, err) < 0 ||
+	    cgroup_layout_root(pure_v2, pure_v2 ? CGROUP_V2 : CGROUP_PIDS, &fd, err) < 0)
+		return -err->code;
+	if (pure_v2 && fd_read_file_at(fd, "cgroup.controllers", 4096, &list, NULL, err) < 0)
+		return -err->code;
+	*ret = fd >= 0 && (!pure_v2 || strstr(list, "pids"));
+	return 0;
+}
+
 static int open_below(int root_fd, const char *path)
 {
 	struct open_how how = {
