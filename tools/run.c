@@ -7,8 +7,6 @@
 #include "tools/run.h"
 #include "tools/session.h"
 
-#define PIDS_DEFAULT 2048
-
 #define ROW(letter, name, kind, value, member, help) \
 	OPTION(letter, name, kind, value, struct run_options, member, help)
 
@@ -111,6 +109,6 @@ const struct command command_run = {
 		 "failed, 126 when the program can't be executed, 127 when there is none. Signals\n"
 		 "are passed on. ctrl-p ctrl-q on a terminal leaves the container running.\n",
 	.options = rows, .options_size = sizeof(struct run_options),
-	.defaults = &(const struct run_options){ .pids = PIDS_DEFAULT, .network = "bridge" },
+	.defaults = &(const struct run_options){ .pids = RUN_PIDS_DEFAULT, .network = "bridge" },
 	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .run = run_run,
 };

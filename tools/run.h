@@ -5,6 +5,8 @@
 
 #include "tools/command.h"
 
+#define RUN_PIDS_DEFAULT UINT32_MAX	/* pids was not given */
+
 struct run_options {
 	bool detach, remove, interactive, terminal;
 	const char *name, *hostname, *cwd, *user, *address, *network;

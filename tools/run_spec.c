@@ -9,6 +9,7 @@
 #include "engine/process.h"
 #include "tools/run.h"
 
+#define PIDS_DEFAULT 2048
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 static int no_memory(struct error *err)
@@ -198,6 +199,22 @@ static int take_names(const struct node *node, const struct run_options *o, stru
 	return check_hostname(s->hostname, err);
 }
 
+/* As many processes as podman allows, where the host can count them. */
+static int take_limits(const struct run_options *o, struct cgroup_limits *l, struct error *err)
+{
+	bool can = false;
+
+	l->memory_bytes = o->memory_bytes;
+	l->cpu_millis = o->cpu_millis;
+	l->pids = o->pids;
+	if (o->pids != RUN_PIDS_DEFAULT)
+		return 0;
+	if (cgroup_can_limit_pids(&can, err) < 0)
+		return -err->code;
+	l->pids = can ? PIDS_DEFAULT : 0;
+	return 0;
+}
+
 int run_spec(const struct node *node, const struct run_options *o, const char *image, char **args,
 	     struct spec **ret, struct error *err)
 {
@@ -210,7 +227,8 @@ int run_spec(const struct node *node, const struct run_options *o, const char *i
 		return error_set(err, EINVAL, "working directory '%.200s' is not absolute", o->cwd);
 	if (take_names(node, o, s, err) < 0 || take_image(node, image, s, err) < 0 ||
 	    take_user(node, o, s, home, err) < 0 || take_environment(o, s, home, err) < 0 ||
-	    take_volumes(o, s, err) < 0 || take_args(args, s, err) < 0)
+	    take_volumes(o, s, err) < 0 || take_args(args, s, err) < 0 ||
+	    take_limits(o, &s->limits, err) < 0)
 		return -err->code;
 	s->cwd = strdup(o->cwd ? o->cwd : "/");
 	if (!s->cwd)
@@ -219,8 +237,6 @@ int run_spec(const struct node *node, const struct run_options *o, const char *i
 	s->stdin_open = o->interactive;
 	s->auto_remove = o->remove;
 	s->capabilities = capability_default_mask();
-	s->limits = (struct cgroup_limits){ .memory_bytes = o->memory_bytes, .cpu_millis = o->cpu_millis,
-					    .pids = o->pids };
 	s->created_us = clock_real_us();
 	*ret = TAKE_PTR(s);
 	return 0;
