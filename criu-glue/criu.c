@@ -195,6 +195,7 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 	CLEANUP(keys_freep) struct keys keys = { 0 };
 	struct worker_plan worker = {
 		.path = criu->path,
+		.no_conntrack = plan->netns_inode != 0,
 		.prepare = hooks ? hooks->prepare_child : NULL,
 		.ctx = hooks ? hooks->ctx : NULL,
 	};

@@ -30,6 +30,7 @@ struct worker_plan {
 	 * would leave its code in the tasks, so that one goes on by itself, sees
 	 * that nobody answers, and undoes what it did. */
 	bool dies_with_caller;
+	bool no_conntrack;			/* see SHIM_NO_CONNTRACK */
 	int (*prepare)(void *ctx);		/* may be NULL; in the child, before exec */
 	void *ctx;
 };

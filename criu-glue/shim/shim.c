@@ -10,6 +10,10 @@
  *           want of CAP_SYS_RESOURCE are answered from /proc/PID/limits.
  *  getsockopt  SO_PASSCRED and SO_PASSSEC of a socket that has no such thing:
  *           0, as kernels before 6.16 said. CRIU 4.1 gives up on the error.
+ *  socket   CRIU lists connection tracking twice, also of a network namespace
+ *           that is not its business; the kernel walks a table of the whole
+ *           host for that (2 x 12 ms while the tasks are frozen). The dumping
+ *           child gets a socket that takes the question and ends.
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
  *           before it lets the tasks go, they die too. And when the caller has
  *           hung up before that (CRIU would only log it), CRIU is made to die:
@@ -21,6 +25,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -43,6 +48,8 @@ typedef long (*syscall_fn)(long nr, ...);
 
 /* Set once by the constructor. */
 static bool tracees_die_with_us;
+static bool no_conntrack;
+static pid_t main_pid;
 
 /* libc's own, which sets errno. Constructors of other libraries may call before
  * ours has run. */
@@ -106,6 +113,25 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 	return (int)r;
 }
 
+/* Its other end stays open as long as CRIU's child lives. */
+static int silent_socket(void)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
+	(void)shutdown(pair[1], SHUT_WR);
+	return pair[0];
+}
+
+EXPORT int socket(int domain, int type, int protocol)
+{
+	if (no_conntrack && domain == AF_NETLINK && protocol == NETLINK_NETFILTER &&
+	    getpid() != main_pid)
+		return silent_socket();
+	return (int)libc_syscall()(SYS_socket, domain, type, protocol);
+}
+
 static bool caller_is_gone(void)
 {
 	struct pollfd p = { .fd = SHIM_RPC_FD, .events = POLLRDHUP };
@@ -143,7 +169,10 @@ EXPORT long ptrace(enum __ptrace_request request, ...)
 __attribute__((constructor)) static void shim_start(void)
 {
 	tracees_die_with_us = getenv(SHIM_EXITKILL) != NULL;
+	no_conntrack = getenv(SHIM_NO_CONNTRACK) != NULL;
+	main_pid = getpid();
 	(void)unsetenv("LD_PRELOAD");
 	(void)unsetenv(SHIM_EXITKILL);
+	(void)unsetenv(SHIM_NO_CONNTRACK);
 	(void)close(SHIM_FD);
 }

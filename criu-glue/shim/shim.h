@@ -12,3 +12,7 @@
 
 /* Environment: set when tasks that CRIU traces must die with it. */
 #define SHIM_EXITKILL "GODWIT_CRIU_EXITKILL"
+
+/* Environment: set when the network namespace is external, so that what its
+ * connection tracking holds is not CRIU's business. */
+#define SHIM_NO_CONNTRACK "GODWIT_CRIU_NO_CONNTRACK"

@@ -227,7 +227,8 @@ static void box_enter(const struct box *b)
 	MUST(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	box_prepare_mounts(b, ext);
 	box_mount_root(b);
-	MUST(mount("proc", fmt("%s/proc", b->root), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL));
+	MUST(mount("proc", fmt("%s/proc", b->root), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		   NULL));
 	for (size_t i = 0; i < n_box_mounts(); i++)
 		if (mount(fmt("%s/%s", ext, box_mounts[i].key),
 			  fmt("%s%s", b->root, box_mounts[i].inside), NULL, MS_BIND, NULL) < 0)
@@ -414,7 +415,7 @@ static void box_clean(struct box *b)
 	if (access(b->cgroup[0], F_OK) == 0)
 		(void)fd_write_file_at(AT_FDCWD, fmt("%s/cgroup.kill", b->cgroup[0]), "1", &err);
 	for (int i = 0; i < b->n_cgroups; i++) {
-		for (int tries = 0; rmdir(b->cgroup[i]) < 0 && errno == EBUSY && tries < 300; tries++)
+		for (int n = 0; rmdir(b->cgroup[i]) < 0 && errno == EBUSY && n < 300; n++)
 			usleep(10000);
 		*strrchr(b->cgroup[i], '/') = '\0';
 		(void)rmdir(b->cgroup[i]);
