@@ -1,4 +1,3 @@
-#include <arpa/inet.h>
 #include <string.h>
 
 #include "engine/address.h"
@@ -82,20 +81,6 @@ int address_check_free(const struct node *node, const char *address, uint64_t wa
 	return r;
 }
 
-static int with_prefix(const struct node *node, const char *wanted, char ret[NETWORK_CIDR_MAX],
-		       struct error *err)
-{
-	const char *slash = strchr(node->config.subnet, '/');
-	unsigned char bytes[16];
-	char host[INET6_ADDRSTRLEN];
-
-	(void)snprintf(host, sizeof(host), "%.*s", (int)strcspn(wanted, "/"), wanted);
-	if (inet_pton(AF_INET, host, bytes) != 1 && inet_pton(AF_INET6, host, bytes) != 1)
-		return error_set(err, EINVAL, "address '%.60s' is neither IPv4 nor IPv6", wanted);
-	(void)snprintf(ret, NETWORK_CIDR_MAX, "%s%s", host, slash ? slash : "/24");
-	return 0;
-}
-
 static int lowest_free(const struct node *node, char (*list)[NETWORK_CIDR_MAX], char **names, size_t n,
 		       char ret[NETWORK_CIDR_MAX], struct error *err)
 {
@@ -123,7 +108,7 @@ int address_choose(const struct node *node, const char *wanted, struct network_e
 	int r = taken_addresses(node, &list, &names, &n, err);
 
 	if (r == 0 && wanted) {
-		r = with_prefix(node, wanted, ep->address, err);
+		r = network_address_in(node->config.subnet, wanted, ep->address, err);
 		if (r == 0)
 			r = check(node, ep->address, holder(ep->address, list, names, n), 0, err);
 	} else if (r == 0) {

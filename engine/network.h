@@ -82,6 +82,12 @@ int network_address_answers(const char *bridge, const char *address, uint64_t wa
 int network_address_nth(const char *subnet, const char *range, const char *gateway, uint32_t n,
 			char ret[NETWORK_CIDR_MAX], struct error *err);
 
+/* Checks that address ("10.88.0.9", a prefix length is ignored) is one that a
+ * host of subnet can have; ret gets it with subnet's prefix length. -EINVAL
+ * otherwise. */
+int network_address_in(const char *subnet, const char *address, char ret[NETWORK_CIDR_MAX],
+		       struct error *err);
+
 /* A locally administered MAC from the container's address, the same on every
  * node: 02:67 and four bytes of the address (IPv6: of its last four). */
 int network_mac_for(const char *address, uint8_t ret[6], struct error *err);

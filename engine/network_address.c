@@ -155,6 +155,24 @@ int network_address_nth(const char *subnet, const char *range, const char *gatew
 	return format_host(&whole, host, ret, err);
 }
 
+int network_address_in(const char *subnet, const char *address, char ret[NETWORK_CIDR_MAX],
+		       struct error *err)
+{
+	struct network_cidr whole, host;
+	struct span span;
+
+	if (network_cidr_parse(address, &host, err) < 0)
+		return -err->code;
+	if (network_cidr_parse(subnet, &whole, err) < 0)
+		return error_wrap(err, "subnet");
+	span = span_of(&whole);
+	cut_ends(&span, &whole);
+	if (host.family != whole.family || to_wide(&host) < span.first || to_wide(&host) > span.last)
+		return error_set(err, EINVAL, "address %s is not one of a host in subnet %s", address,
+				 subnet);
+	return format_host(&whole, to_wide(&host), ret, err);
+}
+
 int network_mac_for(const char *address, uint8_t ret[6], struct error *err)
 {
 	struct network_cidr cidr;
