@@ -115,16 +115,21 @@ int cgroup_freeze(const struct cgroup *cg, uint64_t timeout_us, struct error *er
 	return 0;
 }
 
+/* -ENOENT and -ENODEV: somebody else has removed it, so nothing lives there. */
 int cgroup_kill(const struct cgroup *cg, uint64_t timeout_us, struct error *err)
 {
 	CLEANUP(fd_closep) int events = -EBADF;
+	struct error why;
+	int r = open_events(cg, &events, &why);
 
-	if (open_events(cg, &events, err) < 0)
-		return error_wrap(err, "kill");
-	if (fd_write_file_at(cg->fd[CGROUP_V2], "cgroup.kill", "1", err) < 0 ||
-	    wait_event(events, "populated", false, timeout_us, err) < 0)
-		return error_wrap(err, "kill %s", cg->path);
-	return 0;
+	if (r == 0)
+		r = fd_write_file_at(cg->fd[CGROUP_V2], "cgroup.kill", "1", &why);
+	if (r == 0)
+		r = wait_event(events, "populated", false, timeout_us, &why);
+	if (r == 0 || r == -ENOENT || r == -ENODEV)
+		return 0;
+	*err = why;
+	return error_wrap(err, "kill %s", cg->path);
 }
 
 struct pid_list {
