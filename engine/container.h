@@ -103,7 +103,8 @@ int container_clean(const struct container *c, bool keep_folder, struct error *e
 /* Names of all containers, sorted; free each and the array. */
 int container_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err);
 
-/* Start time of a process in clock ticks since boot; 0 when there is none. */
+/* Start time of a process in clock ticks since boot; 0 when there is none, or
+ * only what is left of it until its parent looks (a zombie). */
 uint64_t container_pid_start(pid_t pid);
 
 /* Fills boot_id, and pid and monitor with their start times. */

@@ -52,6 +52,8 @@ uint64_t container_pid_start(pid_t pid)
 	if (pid <= 0 || fd_read_file_at(-EBADF, path, 8192, &text, NULL, &ignored) < 0)
 		return 0;
 	p = strrchr(text, ')');
+	if (p && (p[2] == 'Z' || p[2] == 'X'))
+		return 0;
 	for (int field = 2; p && field < 22; field++)
 		p = strchr(p + 1, ' ');
 	if (p)
