@@ -33,7 +33,7 @@ int console_open(bool terminal, struct console *ret, struct error *err)
 void console_close(struct console *c)
 {
 	if (c->raw)
-		(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &c->old);
+		(void)tcsetattr(STDIN_FILENO, TCSANOW, &c->old);
 	if (c->signal_fd >= 0)
 		(void)sigprocmask(SIG_SETMASK, &c->old_mask, NULL);
 	fd_close(&c->signal_fd);

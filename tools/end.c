@@ -5,7 +5,6 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
-#include "engine/monitor.h"
 #include "tools/end.h"
 
 #define KILL_TIMEOUT_US 10000000
@@ -37,18 +36,18 @@ int end_signal(const struct container *c, const struct container_state *st, int 
 	return 0;
 }
 
-/* True when the monitor told the end, or went away. */
-static bool wait_end(int monitor, uint64_t until_us)
+/* A monitor goes when all is cleaned up and told. */
+static bool wait_gone(int monitor_pidfd, uint64_t timeout_us)
 {
-	for (;;) {
-		struct pollfd p = { .fd = monitor, .events = POLLIN };
-		uint64_t now = clock_us();
-		struct monitor_message m;
-		struct error ignored;
+	uint64_t until_us = clock_us() + timeout_us;
+	struct pollfd p = { .fd = monitor_pidfd, .events = POLLIN };
 
-		if (now > until_us || poll(&p, 1, (int)((until_us - now + 999) / 1000)) == 0)
+	for (uint64_t now = clock_us();; now = clock_us()) {
+		int r = now < until_us ? poll(&p, 1, (int)((until_us - now + 999) / 1000)) : 0;
+
+		if (r == 0 || (r < 0 && errno != EINTR))
 			return false;
-		if (p.revents && (monitor_receive(monitor, &m, &ignored) < 0 || m.op == MONITOR_WAIT))
+		if (r > 0)
 			return true;
 	}
 }
@@ -94,20 +93,18 @@ static int thaw(const struct container *c, struct error *err)
 int end_container(const struct container *c, const struct container_state *st, int sig,
 		  uint64_t timeout_us, struct error *err)
 {
-	CLEANUP(fd_closep) int monitor = -EBADF;
+	CLEANUP(fd_closep) int monitor = st->monitor_alive ? pidfd_open(st->monitor_pid, 0) : -EBADF;
 
-	if (monitor_connect(c, &monitor, err) < 0)
+	if (monitor < 0 || container_pid_start(st->monitor_pid) != st->monitor_start)
 		return end_without_monitor(c, st, err);
-	if (monitor_send(monitor, MONITOR_WAIT, NULL, NULL, 0, -EBADF, err) < 0)
-		return error_wrap(err, "container '%s'", c->name);
 	if (sig && (end_signal(c, st, sig, err) < 0 ||
 		    (st->status == CONTAINER_PAUSED && thaw(c, err) < 0)))
 		return -err->code;
-	if (sig && wait_end(monitor, clock_us() + timeout_us))
+	if (sig && wait_gone(monitor, timeout_us))
 		return 0;
 	if (kill_all(c, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
-	return wait_end(monitor, clock_us() + KILL_TIMEOUT_US) ? 0 :
+	return wait_gone(monitor, KILL_TIMEOUT_US) ? 0 :
 		error_set(err, ETIMEDOUT, "container '%s': its monitor (pid %d) does not end", c->name,
 			  (int)st->monitor_pid);
 }

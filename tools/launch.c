@@ -1,3 +1,5 @@
+#include <sys/wait.h>
+
 #include "engine/base/cleanup.h"
 #include "engine/init.h"
 #include "engine/process.h"
@@ -16,11 +18,18 @@ int launch(struct container *c, const struct launch *how, int *ret_control, pid_
 	if (monitor_spawn(c, &plan, &control, err) < 0 || monitor_receive(control, &m, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
 	if (m.op != MONITOR_STARTED || m.value[0])
+		launch_reap();
+	if (m.op != MONITOR_STARTED || m.value[0])
 		return error_set(err, m.value[0] ? (int)m.value[0] : EPROTO, "container '%s': %.*s", c->name,
 				 (int)m.len, m.data);
 	*ret_control = TAKE_FD(control);
 	*ret_pid = (pid_t)m.value[1];
 	return 0;
+}
+
+void launch_reap(void)
+{
+	(void)wait(NULL);
 }
 
 int launch_exit_code(const struct error *err)

@@ -16,5 +16,9 @@ struct launch {
 int launch(struct container *c, const struct launch *how, int *ret_control, pid_t *ret_pid,
 	   struct error *err);
 
+/* Waits until the monitor, which is a child of this process, has gone: after
+ * the end of the container was told, so that nothing at all is left. */
+void launch_reap(void);
+
 /* The exit code for a start that failed. */
 int launch_exit_code(const struct error *err);

@@ -77,7 +77,10 @@ static int attend(struct container *c, const struct run_options *o, int control,
 		(void)error_wrap(&err, "container '%s'", c->name);
 		return command_fail(&err, EXIT_ENGINE);
 	}
-	return r > 0 ? EXIT_OK : code;
+	if (r > 0)
+		return EXIT_OK;
+	launch_reap();
+	return code;
 }
 
 static int run_run(const struct invocation *inv)
