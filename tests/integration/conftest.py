@@ -192,6 +192,35 @@ def rootfs(tmp_path):
     return make
 
 
+@pytest.fixture(scope="module", params=["host", "v2"])
+def node(request, tmp_path_factory):
+    """One node with the image base, shared by the tests of a file: with the cgroups
+    as the machine has them, and with cgroup2 alone. Tests leave nothing on it."""
+    folder = tmp_path_factory.mktemp("rootfs") / "base"
+    subprocess.run([str(TOP / "tests/lib/rootfs"), "make", "base", str(folder)], check=True)
+    it = Bed(1, request.param)
+    try:
+        it["node1"].godwit("image", "import", "base", folder)
+        yield it["node1"]
+    finally:
+        it.down()
+
+
+@pytest.fixture
+def box(node):
+    """Starts a container in the background, and removes it in the end: box("sleep", "9")."""
+    started = []
+
+    def start(*command, options=()):
+        name = f"box{next(numbers)}"
+        node.godwit("run", "-d", "--name", name, *options, "base", *command)
+        started.append(name)
+        return name
+    yield start
+    for name in started:
+        node.godwit("rm", "-f", name, check=False)
+
+
 def written_skips():
     """The skips that tests/skips.txt allows: name of the test, then the reason."""
     lines = SKIPS.read_text().splitlines() if SKIPS.exists() else []
