@@ -116,9 +116,8 @@ static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, stru
 static int explain(struct worker *w, const struct rpc_request *q, const struct rpc_result *result,
 		   int status, int call, struct error *err)
 {
-	char line[LOG_LINE_MAX] = "", link[64], dir[256] = ".";
+	char line[LOG_LINE_MAX] = "";
 	struct error ignored;
-	ssize_t n;
 	int code = result->code > 0 ? result->code : EIO;
 
 	if (call < 0 && err->code != ECONNRESET && err->code != ETIMEDOUT)
@@ -132,12 +131,7 @@ static int explain(struct worker *w, const struct rpc_request *q, const struct r
 	if (call < 0 && err->code == ECONNRESET && WIFSIGNALED(status))
 		(void)snprintf(line, sizeof(line), "CRIU was killed by signal %d",
 			       WTERMSIG(status));
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", q->images_fd);
-	n = readlink(link, dir, sizeof(dir) - 1);
-	if (n > 0)
-		dir[n] = '\0';
-	return error_set(err, code, "%s; see %s/%s", line[0] ? line : "CRIU gave no reason", dir,
-			 q->log_file);
+	return error_set(err, code, "%s", line[0] ? line : "CRIU gave no reason");
 }
 
 /* From start to reaped worker. */

@@ -10,8 +10,8 @@
  * The caller is single-threaded and blocks in criu_dump and criu_restore;
  * meanwhile its callback runs for CRIU's notifications.
  *
- * On failure the error is one phrase, the decisive line of CRIU's log, and the
- * path of the log; or what the caller's own hook said.
+ * On failure the error is the decisive line of CRIU's log, or what the caller's
+ * own hook said; the log is below images_fd, whose owner keeps it and says where.
  *
  * A dump: freeze in CRIU_PRE_DUMP (wait for "frozen 1"); what the images refer
  * to (the last changes of the file system, /dev/shm) is copied in

@@ -46,13 +46,15 @@ static void channels_closep(struct channels *c)
 	fd_close(&c->shim);
 }
 
+/* Ignored signals would stay ignored: CRIU ends its helpers by SIGTERM. */
 static int reset_signals(struct error *err)
 {
 	sigset_t none;
 
+	for (int s = 1; s < NSIG; s++)
+		(void)signal(s, SIG_DFL);
 	(void)sigemptyset(&none);
-	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR || signal(SIGPIPE, SIG_DFL) == SIG_ERR ||
-	    sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return error_set(err, errno, "reset signals: %s", strerror(errno));
 	return 0;
 }

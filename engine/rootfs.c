@@ -12,7 +12,9 @@
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
-enum mount_kind { NATIVE, EXTERNAL };
+/* STAGED: native, but the masks that lie in it need it while a restore is
+ * prepared. */
+enum mount_kind { NATIVE, STAGED, EXTERNAL };
 
 struct fs_mount {
 	const char *path, *type;
@@ -23,7 +25,7 @@ struct fs_mount {
 
 /* Parents before children. */
 static const struct fs_mount fs_mounts[] = {
-	{ "/proc", "proc", NULL, SAFE, NATIVE },
+	{ "/proc", "proc", NULL, SAFE, STAGED },
 	{ "/dev", "tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, EXTERNAL },
 	{ "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
 	  MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NATIVE },

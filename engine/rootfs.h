@@ -22,7 +22,7 @@
 
 enum rootfs_for {
 	ROOTFS_FOR_START,	/* everything; by the init, in its namespaces */
-	ROOTFS_FOR_RESTORE,	/* only what CRIU sees as external; by a process that is
+	ROOTFS_FOR_RESTORE,	/* what CRIU sees as external, and /proc below the masks; by a process that is
 				   in the container's network namespace and cgroup
 				   namespace and in the monitor's mount namespace */
 };

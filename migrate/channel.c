@@ -1,4 +1,3 @@
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -8,50 +7,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "migrate/channel.h"
-#include "migrate/host.h"
-#include "proto/block.h"
-#include "proto/checksum.h"
-#include "proto/frame.h"
-#include "proto/frame_reader.h"
-#include "proto/sequence.h"
+#include "migrate/channel_state.h"
 
 #define SOFTWARE "godwit " GODWIT_VERSION
-#define WINDOW_BYTES (8u << 20)		/* after so much the level is thought over */
-
-/* From hardest to fastest; the last stores. */
-static const int levels[] = { 3, 1, -3, -10, BLOCK_LEVEL_STORE };
-#define N_LEVELS (sizeof(levels) / sizeof(*levels))
-
-struct window {
-	uint64_t bytes, compress_us, send_us;
-};
-
-struct channel {
-	int fd;
-	enum wire_side side;
-	const volatile sig_atomic_t *cancelled;
-	struct sequence sequence;
-	struct frame_reader *reader;
-	struct buffer out;
-	struct block_encoder *encoder;
-	struct block_decoder *decoder;
-	struct checksum *sum;
-	size_t level;			/* index of levels[] */
-	bool level_fixed;
-	int fixed_level;
-	struct window window;
-	uint8_t *raw;			/* WIRE_DATA_MAX_BYTES: collects a block */
-	size_t raw_len;
-	uint8_t *room;			/* WIRE_RAW_MAX_BYTES */
-	struct channel_stats stats;
-	void (*progress)(void *ctx, const struct channel_stats *s);
-	void *progress_ctx;
-	uint64_t progress_at_us;
-	bool peer_aborted;
-};
-
-static enum wire_side other_side(const struct channel *ch)
+enum wire_side channel_other_side(const struct channel *ch)
 {
 	return ch->side == WIRE_SOURCE ? WIRE_TARGET : WIRE_SOURCE;
 }
@@ -71,7 +30,7 @@ static void tune_socket(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof(user_ms));
 }
 
-static int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, struct error *err)
+int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, struct error *err)
 {
 	CLEANUP(channel_freep) struct channel *ch = calloc(1, sizeof(*ch));
 
@@ -107,65 +66,6 @@ void channel_free(struct channel *ch)
 	free(ch);
 }
 
-static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
-{
-	struct pollfd p = { .fd = fd, .events = POLLOUT };
-	socklen_t len = sizeof(int);
-	int code = 0;
-
-	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
-		return 0;
-	if (errno != EINPROGRESS)
-		return -errno;
-	if (poll(&p, 1, (int)(timeout_us / 1000)) <= 0)
-		return errno == EINTR ? -ECANCELED : -ETIMEDOUT;
-	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len);
-	return -code;
-}
-
-static int connect_any(const struct addrinfo *list, int *ret_fd)
-{
-	int r = -EHOSTUNREACH;
-
-	for (const struct addrinfo *a = list; a; a = a->ai_next) {
-		CLEANUP(fd_closep) int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-		r = fd < 0 ? -errno : connect_within(fd, a, 10000000);
-		if (r < 0)
-			continue;
-		*ret_fd = TAKE_FD(fd);
-		return 0;
-	}
-	return r;
-}
-
-int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
-		    struct channel **ret, struct error *err)
-{
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-	struct addrinfo *list = NULL;
-	char host[256], port[16];
-	int fd = -EBADF, r;
-
-	if (host_split(address, host, port, err) < 0)
-		return -err->code;
-	if (!host[0])
-		return error_set(err, EINVAL, "'%s' names no host", address);
-	r = getaddrinfo(host, port, &hints, &list);
-	if (r)
-		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
-				 host, gai_strerror(r));
-	r = connect_any(list, &fd);
-	freeaddrinfo(list);
-	if (r < 0)
-		return error_set(err, -r, "connect to %s port %s: %s; is 'godwit serve' running there?", host, port,
-				 strerror(-r));
-	if (channel_new(fd, WIRE_SOURCE, ret, err) < 0)
-		return -err->code;
-	(*ret)->cancelled = cancelled;
-	return 0;
-}
-
 int channel_accept(int fd_consumed, struct channel **ret, struct error *err)
 {
 	return channel_new(fd_consumed, WIRE_TARGET, ret, err);
@@ -199,7 +99,7 @@ static void skip(struct iovec *iov, size_t n)
 	}
 }
 
-static int send_all(struct channel *ch, const void *head, size_t head_len, const void *data,
+int channel_send_all(struct channel *ch, const void *head, size_t head_len, const void *data,
 		    size_t len, struct error *err)
 {
 	struct iovec iov[2] = { { .iov_base = (void *)(uintptr_t)head, .iov_len = head_len },
@@ -229,13 +129,13 @@ int channel_send(struct channel *ch, const struct message *m, struct error *err)
 		return -err->code;
 	ch->out.len = 0;
 	if (message_encode_frame(m, &ch->out, err) < 0 ||
-	    send_all(ch, ch->out.data, ch->out.len, NULL, 0, err) < 0)
+	    channel_send_all(ch, ch->out.data, ch->out.len, NULL, 0, err) < 0)
 		return error_wrap(err, "send %s", wire_type_name(m->type));
 	return 0;
 }
 
 /* One whole frame into the reader. */
-static int read_frame(struct channel *ch, const struct frame **ret, struct error *err)
+int channel_read_frame(struct channel *ch, const struct frame **ret, struct error *err)
 {
 	for (;;) {
 		size_t size;
@@ -260,7 +160,7 @@ static int read_frame(struct channel *ch, const struct frame **ret, struct error
 			break;
 	}
 	*ret = frame_reader_frame(ch->reader);
-	return sequence_check(&ch->sequence, other_side(ch), (*ret)->type, err);
+	return sequence_check(&ch->sequence, channel_other_side(ch), (*ret)->type, err);
 }
 
 static int take_abort(struct channel *ch, const struct message *m, struct error *err)
@@ -271,13 +171,13 @@ static int take_abort(struct channel *ch, const struct message *m, struct error 
 }
 
 /* Decodes the frame in hand; PROGRESS returns 1 and is dropped. */
-static int take_message(struct channel *ch, const struct frame *f, struct message *ret,
+int channel_take_message(struct channel *ch, const struct frame *f, struct message *ret,
 			struct error *err)
 {
 	int r = message_decode(f->type, frame_reader_payload(ch->reader), f->length, ret, err);
 
 	if (r == 0)
-		r = sequence_step(&ch->sequence, other_side(ch), f->type, ret, err);
+		r = sequence_step(&ch->sequence, channel_other_side(ch), f->type, ret, err);
 	if (r == 0 && f->type == WIRE_ABORT)
 		r = take_abort(ch, ret, err);
 	if (r < 0 || f->type == WIRE_PROGRESS)
@@ -293,9 +193,9 @@ int channel_receive(struct channel *ch, enum wire_type type, struct message *ret
 	int r;
 
 	do {
-		r = read_frame(ch, &f, err);
+		r = channel_read_frame(ch, &f, err);
 		if (r == 0)
-			r = take_message(ch, f, &m, err);
+			r = channel_take_message(ch, f, &m, err);
 	} while (r == 1);
 	if (r == 0 && type && m.type != type) {
 		r = error_set(err, EPROTO, "expected %s, the peer sent %s", wire_type_name(type),
@@ -324,154 +224,6 @@ int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_
 	(void)snprintf(ret_peer, WIRE_NAME_MAX + 1, "%s", theirs.hello.node_name);
 	message_free(&theirs);
 	return r;
-}
-
-void channel_set_level(struct channel *ch, int level)
-{
-	ch->level_fixed = true;
-	ch->fixed_level = level;
-}
-
-static int current_level(const struct channel *ch)
-{
-	return ch->level_fixed ? ch->fixed_level : levels[ch->level];
-}
-
-/* Compressing is worth its time while the link is what we wait for. */
-static void think_over_level(struct channel *ch)
-{
-	struct window *w = &ch->window;
-
-	if (w->bytes < WINDOW_BYTES)
-		return;
-	if (w->compress_us > 2 * w->send_us && ch->level + 1 < N_LEVELS)
-		ch->level++;
-	else if (w->send_us > 2 * w->compress_us && ch->level > 0)
-		ch->level--;
-	*w = (struct window){ 0 };
-}
-
-static void report_progress(struct channel *ch)
-{
-	uint64_t now;
-
-	if (!ch->progress)
-		return;
-	now = clock_us();
-	if (now - ch->progress_at_us < 100000)
-		return;
-	ch->progress_at_us = now;
-	ch->progress(ch->progress_ctx, &ch->stats);
-}
-
-static int send_block(struct channel *ch, struct error *err)
-{
-	uint8_t head[WIRE_HEADER_BYTES];
-	struct block b;
-	uint64_t t0 = clock_us(), t1, t2;
-
-	if (block_encode(ch->encoder, current_level(ch), ch->raw, ch->raw_len, ch->room,
-			 WIRE_RAW_MAX_BYTES, &b, err) < 0 ||
-	    frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
-	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
-		return -err->code;
-	t1 = clock_us();
-	if (send_all(ch, head, sizeof(head), b.data, b.len, err) < 0)
-		return -err->code;
-	t2 = clock_us();
-	ch->stats.compress_us += t1 - t0;
-	ch->stats.send_us += t2 - t1;
-	ch->window.bytes += ch->raw_len;
-	ch->window.compress_us += t1 - t0;
-	ch->window.send_us += t2 - t1;
-	ch->stats.raw_bytes += ch->raw_len;
-	checksum_update(ch->sum, ch->raw, ch->raw_len);
-	ch->raw_len = 0;
-	think_over_level(ch);
-	report_progress(ch);
-	return 0;
-}
-
-int channel_tree_begin(struct channel *ch, enum message_tree_kind kind, const char *label,
-		       struct error *err)
-{
-	const struct message m = { .type = WIRE_TREE_BEGIN, .tree_begin = {
-		.kind = kind, .label = label, .compressed = true } };
-
-	checksum_reset(ch->sum);
-	ch->raw_len = 0;
-	return channel_send(ch, &m, err);
-}
-
-int channel_send_data(struct channel *ch, const void *data, size_t len, struct error *err)
-{
-	if (len == 0)
-		return ch->raw_len ? send_block(ch, err) : 0;
-	while (len) {
-		size_t n = WIRE_DATA_MAX_BYTES - ch->raw_len;
-
-		if (n > len)
-			n = len;
-		memcpy(ch->raw + ch->raw_len, data, n);
-		ch->raw_len += n;
-		data = (const char *)data + n;
-		len -= n;
-		if (ch->raw_len == WIRE_DATA_MAX_BYTES && send_block(ch, err) < 0)
-			return -err->code;
-	}
-	return 0;
-}
-
-int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err)
-{
-	struct message m = { .type = WIRE_TREE_END };
-
-	if (channel_send_data(ch, NULL, 0, err) < 0)
-		return -err->code;
-	m.tree_end = (struct message_tree_end){ .raw_bytes = checksum_bytes(ch->sum), .entries = entries,
-						.checksum = checksum_value(ch->sum) };
-	return channel_send(ch, &m, err);
-}
-
-static ssize_t check_end(struct channel *ch, const struct frame *f, struct error *err)
-{
-	struct message m = { 0 };
-	int r = take_message(ch, f, &m, err);
-
-	if (r < 0)
-		return r;
-	if (m.tree_end.raw_bytes != checksum_bytes(ch->sum) ||
-	    m.tree_end.checksum != checksum_value(ch->sum))
-		r = error_set(err, EPROTO, "a tree arrived damaged: its checksum differs");
-	message_free(&m);
-	checksum_reset(ch->sum);
-	return r;
-}
-
-ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err)
-{
-	const struct frame *f;
-	struct message m = { 0 };
-	struct block b;
-
-	for (;;) {
-		if (read_frame(ch, &f, err) < 0)
-			return -err->code;
-		if (f->type == WIRE_DATA)
-			break;
-		if (f->type == WIRE_TREE_END)
-			return check_end(ch, f, err);
-		if (take_message(ch, f, &m, err) < 0)
-			return -err->code;
-	}
-	if (sequence_step(&ch->sequence, other_side(ch), WIRE_DATA, NULL, err) < 0 ||
-	    block_decode(ch->decoder, f->flags, frame_reader_payload(ch->reader), f->length, ch->room,
-			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
-		return -err->code;
-	checksum_update(ch->sum, b.data, b.len);
-	ch->stats.raw_bytes += b.len;
-	*ret_data = b.data;
-	return (ssize_t)b.len;
 }
 
 void channel_abort(struct channel *ch, const struct error *why, const char *state)

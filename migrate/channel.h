@@ -64,8 +64,12 @@ int channel_send_data(struct channel *ch, const void *data, size_t len, struct e
 int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err);
 ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err);
 
-/* Fixes the compression level (BLOCK_LEVEL_STORE: none) instead of following
- * the link. */
+/* "auto" (or NULL), "none", or a zstd level, as people write it. */
+#define CHANNEL_LEVEL_AUTO 1000
+int channel_parse_level(const char *text, int *ret, struct error *err);
+
+/* Fixes the compression level instead of following the link; CHANNEL_LEVEL_AUTO
+ * changes nothing. */
 void channel_set_level(struct channel *ch, int level);
 
 /* Best effort: tells the peer why, before hanging up. */

@@ -29,14 +29,24 @@ static int copy_tree(int from_parent, const char *from, int to_parent, const cha
 	return 0;
 }
 
-static int copy_tmpfs(const struct manifest *m, pid_t pid, int dir, struct error *err)
+struct saving {
+	const struct container *container;
+	pid_t pid;
+	int dir;
+};
+
+static int copy_files(void *ctx, const struct manifest *m, struct error *err)
 {
+	const struct saving *s = ctx;
+
+	if (copy_tree(s->container->dir_fd, "upper", s->dir, "upper", err) < 0)
+		return -err->code;
 	for (size_t i = 0; m->tmpfs[i]; i++) {
 		CLEANUP(fd_closep) int from = -EBADF, to = -EBADF;
 		struct tree_stats stats;
 
-		if (dump_open_inside(pid, m->tmpfs[i], &from, err) < 0 ||
-		    workdir_open_tmpfs(dir, m->tmpfs[i], &to, err) < 0 ||
+		if (dump_open_inside(s->pid, m->tmpfs[i], &from, err) < 0 ||
+		    workdir_open_tmpfs(s->dir, m->tmpfs[i], &to, err) < 0 ||
 		    tree_copy(from, to, &stats, err) < 0)
 			return error_wrap(err, "copy %s", m->tmpfs[i]);
 	}
@@ -67,17 +77,18 @@ static int save_frozen(const struct container *c, struct lease_hold *lease, int 
 	CLEANUP(fd_closep) int images = -EBADF, meta = -EBADF;
 	struct container_state st;
 	struct criu criu;
+	struct saving saving = { .container = c, .dir = dir };
 
 	if (container_state(c, &st, err) < 0 || dump_check(c, &st, err) < 0 || criu_find(&criu, err) < 0 ||
 	    write_description(c, dir, err) < 0 || lease_open(c, lease, err) < 0 ||
 	    workdir_open(dir, "images", &images, err) < 0)
 		return -err->code;
-	if (dump_container(c, &st, &criu, lease, images, &m, err) < 0) {
+	saving.pid = st.pid;
+	if (dump_container(c, &st, &criu, lease, images, copy_files, &saving, &m, err) < 0) {
 		workdir_keep_log(images, CRIU_DUMP_LOG, c, err);
 		return -err->code;
 	}
-	if (copy_tree(c->dir_fd, "upper", dir, "upper", err) < 0 ||
-	    copy_tree(c->dir_fd, "meta", dir, "meta", err) < 0 || copy_tmpfs(m, st.pid, dir, err) < 0 ||
+	if (copy_tree(c->dir_fd, "meta", dir, "meta", err) < 0 ||
 	    fd_open_dir_at(dir, "meta", false, 0, &meta, err) < 0)
 		return -err->code;
 	return manifest_write(meta, m, err);

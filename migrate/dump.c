@@ -60,23 +60,12 @@ int dump_check(const struct container *c, const struct container_state *s, struc
 }
 
 struct dump_run {
+	const struct container_state *state;
 	struct lease_hold *lease;
+	struct manifest *manifest;
+	dump_files_fn files;
+	void *ctx;
 };
-
-static int on_started(void *ctx, pid_t criu_pid, struct error *err)
-{
-	struct dump_run *run = ctx;
-
-	return lease_set_tracer(run->lease, criu_pid, err);
-}
-
-static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
-{
-	struct dump_run *run = ctx;
-
-	(void)pid;
-	return stage == CRIU_PRE_DUMP ? lease_freeze(run->lease, err) : 0;
-}
 
 static int netns_inode(pid_t pid, uint64_t *ret, struct error *err)
 {
@@ -102,27 +91,6 @@ static struct criu_mount *name_mounts(char **points, size_t *ret_n)
 		m[i] = (struct criu_mount){ .key = points[i], .path = points[i] };
 	*ret_n = n;
 	return m;
-}
-
-static int run_criu(const struct container *c, pid_t pid, const struct criu *criu,
-		    struct lease_hold *lease, int images_fd, char **points, struct error *err)
-{
-	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
-	struct dump_run run = { .lease = lease };
-	const struct criu_hooks hooks = { .notify = on_stage, .started = on_started, .ctx = &run };
-	struct criu_dump_plan plan = {
-		.pid = pid, .images_fd = images_fd, .netns_key = DUMP_NETNS_KEY,
-		.ghost_limit_bytes = GHOST_LIMIT_BYTES,
-	};
-	CLEANUP(freep) struct criu_mount *mounts = name_mounts(points, &plan.n_mounts);
-
-	if (!mounts)
-		return error_set(err, ENOMEM, "out of memory");
-	plan.mounts = mounts;
-	if (container_cgroup(c, false, &cg, err) < 0 || netns_inode(pid, &plan.netns_inode, err) < 0)
-		return -err->code;
-	plan.freeze_cgroup = cgroup_path(cg);
-	return criu_dump(criu, &plan, &hooks, err);
 }
 
 static bool is_empty(int dir_fd)
@@ -167,24 +135,74 @@ static int list_tmpfs(pid_t pid, struct manifest *m, struct error *err)
 	return 0;
 }
 
+static int on_started(void *ctx, pid_t criu_pid, struct error *err)
+{
+	struct dump_run *run = ctx;
+
+	return lease_set_tracer(run->lease, criu_pid, err);
+}
+
+static int fill_manifest(struct dump_run *run, struct error *err)
+{
+	struct manifest *m = run->manifest;
+
+	memcpy(m->pipe_inodes, run->lease->pipe_inodes, sizeof(m->pipe_inodes));
+	m->was_paused = run->state->status == CONTAINER_PAUSED;
+	m->migrations = run->state->migrations;
+	m->started_us = run->state->started_us;
+	m->frozen_at_us = run->lease->frozen_real_us;
+	return list_tmpfs(run->state->pid, m, err);
+}
+
+static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
+{
+	struct dump_run *run = ctx;
+
+	(void)pid;
+	if (stage == CRIU_PRE_DUMP)
+		return lease_freeze(run->lease, err);
+	if (stage != CRIU_POST_DUMP)
+		return 0;
+	if (fill_manifest(run, err) < 0)
+		return -err->code;
+	return run->files(run->ctx, run->manifest, err);
+}
+
+static int run_criu(const struct container *c, const struct criu *criu, struct dump_run *run,
+		    int images_fd, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	const struct criu_hooks hooks = { .notify = on_stage, .started = on_started, .ctx = run };
+	struct criu_dump_plan plan = {
+		.pid = run->state->pid, .images_fd = images_fd, .netns_key = DUMP_NETNS_KEY,
+		.ghost_limit_bytes = GHOST_LIMIT_BYTES,
+	};
+	CLEANUP(freep) struct criu_mount *mounts = name_mounts(run->manifest->external_mounts,
+								&plan.n_mounts);
+
+	if (!mounts)
+		return error_set(err, ENOMEM, "out of memory");
+	plan.mounts = mounts;
+	if (container_cgroup(c, false, &cg, err) < 0 ||
+	    netns_inode(plan.pid, &plan.netns_inode, err) < 0)
+		return -err->code;
+	plan.freeze_cgroup = cgroup_path(cg);
+	return criu_dump(criu, &plan, &hooks, err);
+}
+
 int dump_container(const struct container *c, const struct container_state *s,
 		   const struct criu *criu, struct lease_hold *lease, int images_fd,
-		   struct manifest **ret, struct error *err)
+		   dump_files_fn files, void *ctx, struct manifest **ret, struct error *err)
 {
 	CLEANUP(manifest_freep) struct manifest *m = calloc(1, sizeof(*m));
+	struct dump_run run = { .state = s, .lease = lease, .manifest = m, .files = files, .ctx = ctx };
 
 	if (!m)
 		return error_set(err, ENOMEM, "out of memory");
-	if (rootfs_external_mounts(c, s->pid, &m->external_mounts, err) < 0 ||
-	    run_criu(c, s->pid, criu, lease, images_fd, m->external_mounts, err) < 0 ||
-	    list_tmpfs(s->pid, m, err) < 0)
-		return -err->code;
-	memcpy(m->pipe_inodes, lease->pipe_inodes, sizeof(m->pipe_inodes));
 	m->criu_version = criu->version;
-	m->was_paused = s->status == CONTAINER_PAUSED;
-	m->migrations = s->migrations;
-	m->started_us = s->started_us;
-	m->frozen_at_us = lease->frozen_real_us;
+	if (rootfs_external_mounts(c, s->pid, &m->external_mounts, err) < 0 ||
+	    run_criu(c, criu, &run, images_fd, err) < 0)
+		return -err->code;
 	*ret = TAKE_PTR(m);
 	return 0;
 }

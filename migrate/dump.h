@@ -16,13 +16,17 @@
  * remedy otherwise. */
 int dump_check(const struct container *c, const struct container_state *s, struct error *err);
 
+/* Copies the container's files away; called while CRIU still keeps the names
+ * that it made for unlinked ones (link_remap.*). m lists the tmpfs mounts. */
+typedef int (*dump_files_fn)(void *ctx, const struct manifest *m, struct error *err);
+
 /* CRIU is started and probes while the container runs; the freeze comes last
  * before CRIU seizes the tasks. Afterwards the container is whole and frozen
  * under the lease, also after a failure once it was frozen: the caller thaws.
  * images_fd (borrowed) gets CRIU's images. */
 int dump_container(const struct container *c, const struct container_state *s,
 		   const struct criu *criu, struct lease_hold *lease, int images_fd,
-		   struct manifest **ret, struct error *err);
+		   dump_files_fn files, void *ctx, struct manifest **ret, struct error *err);
 
 /* Opens a folder of the (frozen) container by its mount point, through
  * /proc/PID/root. */

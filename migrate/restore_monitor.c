@@ -44,8 +44,6 @@ static int prepare(struct restore *r, struct error *err)
 		return -err->code;
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
-	if (devices_attach_default(cgroup_fd(s->cgroup), err) < 0)
-		return -err->code;
 	return network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err);
 }
 
@@ -138,8 +136,9 @@ static int on_started(void *ctx, pid_t criu_pid, struct error *err)
 	return 0;
 }
 
-/* The tasks are complete and held by CRIU: let CRIU out of the cgroup and
- * freeze the rest, so that they stand still when CRIU lets go. */
+/* The tasks are complete and held by CRIU: let CRIU, which may use any device,
+ * out of the cgroup, and freeze the rest, so that they stand still when CRIU
+ * lets go. */
 static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
 {
 	const struct restore *r = ctx;
@@ -147,7 +146,8 @@ static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *e
 	(void)pid;
 	if (stage != CRIU_PRE_RESUME)
 		return 0;
-	if (cgroup_leave(r->setup->cgroup, r->criu_pid, err) < 0)
+	if (cgroup_leave(r->setup->cgroup, r->criu_pid, err) < 0 ||
+	    devices_attach_default(cgroup_fd(r->setup->cgroup), err) < 0)
 		return -err->code;
 	return cgroup_freeze(r->setup->cgroup, FREEZE_TIMEOUT_US, err);
 }
@@ -298,6 +298,16 @@ static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 	return 0;
 }
 
+/* The container has its own by now; ours would keep the folder busy. */
+static void drop_mounts(const struct restore *r)
+{
+	const struct container *c = r->setup->container;
+	char path[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
+
+	(void)snprintf(path, sizeof(path), "%s/containers/%s/merged", c->node->path, c->name);
+	(void)umount2(path, MNT_DETACH);
+}
+
 int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_terminal,
 			  struct error *err)
 {
@@ -306,8 +316,10 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 	struct error ignored, reason;
 
 	*ret_terminal = -EBADF;
-	if (run(&r, ret_pid, err) == 0 && resume(&r, err) == 0)
+	if (run(&r, ret_pid, err) == 0 && resume(&r, err) == 0) {
+		drop_mounts(&r);
 		return 0;
+	}
 	reason = *err;
 	(void)decide(&r, TOKEN_REFUSED, &ignored);
 	*err = reason;

@@ -95,8 +95,7 @@ int source_negotiate(struct source *s, struct error *err)
 	    channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0 ||
 	    channel_greet(s->channel, s->container->node->config.name, s->report->peer, err) < 0)
 		return -err->code;
-	if (s->options->level != SOURCE_FOLLOW_LINK)
-		channel_set_level(s->channel, s->options->level);
+	channel_set_level(s->channel, s->options->level);
 	if (send_offer(s, err) < 0)
 		return -err->code;
 	return read_verdict(s, err);
@@ -135,23 +134,44 @@ int source_prepare(struct source *s, struct error *err)
 
 /* ---- dump ---- */
 
+static int send_tmpfs(struct source *s, const struct manifest *m, struct error *err)
+{
+	for (size_t i = 0; m->tmpfs[i]; i++) {
+		CLEANUP(fd_closep) int fd = -EBADF;
+
+		if (dump_open_inside(s->state.pid, m->tmpfs[i], &fd, err) < 0 ||
+		    trees_send(s->channel, MESSAGE_TREE_TMPFS, m->tmpfs[i], fd, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+static int send_files(void *ctx, const struct manifest *m, struct error *err)
+{
+	struct source *s = ctx;
+	const struct message frozen = { .type = WIRE_FROZEN,
+					.frozen.frozen_at_real_us = s->lease.frozen_real_us };
+	CLEANUP(fd_closep) int upper = -EBADF;
+
+	if (channel_send(s->channel, &frozen, err) < 0 ||
+	    fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0)
+		return -err->code;
+	return send_tmpfs(s, m, err);
+}
+
 int source_dump(struct source *s, struct error *err)
 {
-	struct message m = { .type = WIRE_FROZEN };
-
 	if (lease_open(s->container, &s->lease, err) < 0 || workdir_create(&s->workdir, err) < 0 ||
 	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||
 	    fd_open_dir_at(s->container->dir_fd, "meta", false, 0, &s->meta, err) < 0)
 		return -err->code;
-	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, &s->manifest,
-			   err) < 0) {
+	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, send_files, s,
+			   &s->manifest, err) < 0) {
 		workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
 		return -err->code;
 	}
-	m.frozen.frozen_at_real_us = s->lease.frozen_real_us;
-	if (manifest_write(s->meta, s->manifest, err) < 0)
-		return -err->code;
-	return channel_send(s->channel, &m, err);
+	return manifest_write(s->meta, s->manifest, err);
 }
 
 void source_thaw(struct source *s)
@@ -166,26 +186,11 @@ void source_thaw(struct source *s)
 
 /* ---- transfer ---- */
 
-static int send_tmpfs(struct source *s, struct error *err)
-{
-	for (size_t i = 0; s->manifest->tmpfs[i]; i++) {
-		CLEANUP(fd_closep) int fd = -EBADF;
-
-		if (dump_open_inside(s->state.pid, s->manifest->tmpfs[i], &fd, err) < 0 ||
-		    trees_send(s->channel, MESSAGE_TREE_TMPFS, s->manifest->tmpfs[i], fd, err) < 0)
-			return -err->code;
-	}
-	return 0;
-}
-
 int source_transfer(struct source *s, struct error *err)
 {
 	const struct message m = { .type = WIRE_RESTORE };
-	CLEANUP(fd_closep) int upper = -EBADF;
 
-	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
-	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0 || send_tmpfs(s, err) < 0 ||
-	    trees_send(s->channel, MESSAGE_TREE_CHECKPOINT, "", s->images, err) < 0 ||
+	if (trees_send(s->channel, MESSAGE_TREE_CHECKPOINT, "", s->images, err) < 0 ||
 	    trees_send(s->channel, MESSAGE_TREE_META, "", s->meta, err) < 0)
 		return -err->code;
 	return channel_send(s->channel, &m, err);

@@ -15,8 +15,6 @@
 #include "migrate/manifest.h"
 #include "migrate/stage.h"
 
-#define SOURCE_FOLLOW_LINK 1000		/* compression level: whatever the link is worth */
-
 /* What is told while it goes on, and what came of it. */
 struct source_report {
 	char peer[WIRE_NAME_MAX + 1];	/* the target's node name */
@@ -32,7 +30,7 @@ struct source_report {
 
 struct source_options {
 	const char *host;		/* HOST[:PORT] */
-	int level;			/* block.h, or SOURCE_FOLLOW_LINK */
+	int level;			/* channel_parse_level */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
 	const volatile sig_atomic_t *cancelled;
 	/* May be NULL. Called at each phase's begin and some times a second. */

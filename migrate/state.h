@@ -1,12 +1,14 @@
 /*
  * state.h - where a migration is, seen from the source
  *
- *   IDLE ─► NEGOTIATE ─► PREPARE ─► FROZEN ─► HANDOVER ─► DONE
- *              │            │          │          │
- *              └────────────┴──────────┘          ├─► IN_DOUBT (frozen; ask again)
- *                           ▼                     │
- *                       ABORTING ◄────────────────┘ (the target refused)
- *                           ▼
+ *   IDLE -> NEGOTIATE -> PREPARE -> FROZEN -> HANDOVER -> DONE
+ *               |           |         |          |
+ *               +-----------+---------+          +-> IN_DOUBT (frozen; ask again)
+ *                           |                    |
+ *                           v                    |
+ *                        ABORTING <--------------+   (the target refused)
+ *                           |
+ *                           v
  *                      ROLLED_BACK (the container runs at the source)
  */
 #pragma once

@@ -3,7 +3,6 @@
 
 #include "engine/base/units.h"
 #include "migrate/source.h"
-#include "proto/block.h"
 #include "tools/commands.h"
 #include "tools/progress.h"
 
@@ -46,25 +45,6 @@ static void catch_signals(void)
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
-static int parse_level(const char *text, int *ret, struct error *err)
-{
-	char *end;
-	long v;
-
-	*ret = SOURCE_FOLLOW_LINK;
-	if (!text || !strcmp(text, "auto"))
-		return 0;
-	*ret = BLOCK_LEVEL_STORE;
-	if (!strcmp(text, "none"))
-		return 0;
-	v = strtol(text, &end, 10);
-	if (end == text || *end || v == 0 || v < block_level_min() || v > block_level_max())
-		return error_set(err, EINVAL, "--compress: '%.20s' is not auto, none, or a zstd level from %d to %d",
-				 text, block_level_min(), block_level_max());
-	*ret = (int)v;
-	return 0;
-}
-
 static void explain_failure(const struct container *c, const struct source_report *r)
 {
 	if (r->reasons)
@@ -103,8 +83,8 @@ static int migrate_run(const struct invocation *inv)
 	struct error err;
 	int result;
 
-	if (parse_level(o->compress, &options.level, &err) < 0)
-		return command_usage_error(inv->command, "%s", err.msg);
+	if (channel_parse_level(o->compress, &options.level, &err) < 0)
+		return command_usage_error(inv->command, "--compress: %s", err.msg);
 	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
 	catch_signals();

@@ -1,0 +1,66 @@
+#include <netdb.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "migrate/channel_state.h"
+#include "migrate/host.h"
+
+static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(int);
+	int code = 0;
+
+	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	if (poll(&p, 1, (int)(timeout_us / 1000)) <= 0)
+		return errno == EINTR ? -ECANCELED : -ETIMEDOUT;
+	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len);
+	return -code;
+}
+
+static int connect_any(const struct addrinfo *list, int *ret_fd)
+{
+	int r = -EHOSTUNREACH;
+
+	for (const struct addrinfo *a = list; a; a = a->ai_next) {
+		CLEANUP(fd_closep) int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		r = fd < 0 ? -errno : connect_within(fd, a, 10000000);
+		if (r < 0)
+			continue;
+		*ret_fd = TAKE_FD(fd);
+		return 0;
+	}
+	return r;
+}
+
+int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
+		    struct channel **ret, struct error *err)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo *list = NULL;
+	char host[256], port[16];
+	int fd = -EBADF, r;
+
+	if (host_split(address, host, port, err) < 0)
+		return -err->code;
+	if (!host[0])
+		return error_set(err, EINVAL, "'%s' names no host", address);
+	r = getaddrinfo(host, port, &hints, &list);
+	if (r)
+		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
+				 host, gai_strerror(r));
+	r = connect_any(list, &fd);
+	freeaddrinfo(list);
+	if (r < 0)
+		return error_set(err, -r, "connect to %s port %s: %s; is 'godwit serve' running there?", host, port,
+				 strerror(-r));
+	if (channel_new(fd, WIRE_SOURCE, ret, err) < 0)
+		return -err->code;
+	(*ret)->cancelled = cancelled;
+	return 0;
+}

@@ -1,0 +1,178 @@
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "migrate/channel_state.h"
+
+#define WINDOW_BYTES (8u << 20)		/* after so much the level is thought over */
+#define PROGRESS_US 100000
+
+/* From hardest to fastest; the last stores. */
+static const int levels[] = { 3, 1, -3, -10, BLOCK_LEVEL_STORE };
+#define N_LEVELS (sizeof(levels) / sizeof(*levels))
+
+int channel_parse_level(const char *text, int *ret, struct error *err)
+{
+	char *end;
+	long v;
+
+	*ret = CHANNEL_LEVEL_AUTO;
+	if (!text || !strcmp(text, "auto"))
+		return 0;
+	*ret = BLOCK_LEVEL_STORE;
+	if (!strcmp(text, "none"))
+		return 0;
+	v = strtol(text, &end, 10);
+	if (end == text || *end || v == 0 || v < block_level_min() || v > block_level_max())
+		return error_set(err, EINVAL, "'%.20s' is not auto, none, or a zstd level from %d to %d", text,
+				 block_level_min(), block_level_max());
+	*ret = (int)v;
+	return 0;
+}
+
+void channel_set_level(struct channel *ch, int level)
+{
+	ch->level_fixed = level != CHANNEL_LEVEL_AUTO;
+	ch->fixed_level = level;
+}
+
+static int current_level(const struct channel *ch)
+{
+	return ch->level_fixed ? ch->fixed_level : levels[ch->level];
+}
+
+/* Compressing is worth its time while the link is what we wait for. */
+static void think_over_level(struct channel *ch)
+{
+	struct window *w = &ch->window;
+
+	if (w->bytes < WINDOW_BYTES)
+		return;
+	if (w->compress_us > 2 * w->send_us && ch->level + 1 < N_LEVELS)
+		ch->level++;
+	else if (w->send_us > 2 * w->compress_us && ch->level > 0)
+		ch->level--;
+	*w = (struct window){ 0 };
+}
+
+static void report_progress(struct channel *ch)
+{
+	uint64_t now;
+
+	if (!ch->progress)
+		return;
+	now = clock_us();
+	if (now - ch->progress_at_us < PROGRESS_US)
+		return;
+	ch->progress_at_us = now;
+	ch->progress(ch->progress_ctx, &ch->stats);
+}
+
+static int send_block(struct channel *ch, struct error *err)
+{
+	uint8_t head[WIRE_HEADER_BYTES];
+	struct block b;
+	uint64_t t0 = clock_us(), t1, t2;
+
+	if (block_encode(ch->encoder, current_level(ch), ch->raw, ch->raw_len, ch->room,
+			 WIRE_RAW_MAX_BYTES, &b, err) < 0 ||
+	    frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
+	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
+		return -err->code;
+	t1 = clock_us();
+	if (channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0)
+		return -err->code;
+	t2 = clock_us();
+	ch->stats.compress_us += t1 - t0;
+	ch->stats.send_us += t2 - t1;
+	ch->window.bytes += ch->raw_len;
+	ch->window.compress_us += t1 - t0;
+	ch->window.send_us += t2 - t1;
+	ch->stats.raw_bytes += ch->raw_len;
+	checksum_update(ch->sum, ch->raw, ch->raw_len);
+	ch->raw_len = 0;
+	think_over_level(ch);
+	report_progress(ch);
+	return 0;
+}
+
+int channel_tree_begin(struct channel *ch, enum message_tree_kind kind, const char *label,
+		       struct error *err)
+{
+	const struct message m = { .type = WIRE_TREE_BEGIN, .tree_begin = {
+		.kind = kind, .label = label, .compressed = true } };
+
+	checksum_reset(ch->sum);
+	ch->raw_len = 0;
+	return channel_send(ch, &m, err);
+}
+
+int channel_send_data(struct channel *ch, const void *data, size_t len, struct error *err)
+{
+	if (len == 0)
+		return ch->raw_len ? send_block(ch, err) : 0;
+	while (len) {
+		size_t n = WIRE_DATA_MAX_BYTES - ch->raw_len;
+
+		if (n > len)
+			n = len;
+		memcpy(ch->raw + ch->raw_len, data, n);
+		ch->raw_len += n;
+		data = (const char *)data + n;
+		len -= n;
+		if (ch->raw_len == WIRE_DATA_MAX_BYTES && send_block(ch, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err)
+{
+	struct message m = { .type = WIRE_TREE_END };
+
+	if (channel_send_data(ch, NULL, 0, err) < 0)
+		return -err->code;
+	m.tree_end = (struct message_tree_end){ .raw_bytes = checksum_bytes(ch->sum), .entries = entries,
+						.checksum = checksum_value(ch->sum) };
+	return channel_send(ch, &m, err);
+}
+
+static ssize_t check_end(struct channel *ch, const struct frame *f, struct error *err)
+{
+	struct message m = { 0 };
+	int r = channel_take_message(ch, f, &m, err);
+
+	if (r < 0)
+		return r;
+	if (m.tree_end.raw_bytes != checksum_bytes(ch->sum) ||
+	    m.tree_end.checksum != checksum_value(ch->sum))
+		r = error_set(err, EPROTO, "a tree arrived damaged: its checksum differs");
+	message_free(&m);
+	checksum_reset(ch->sum);
+	return r;
+}
+
+ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err)
+{
+	const struct frame *f;
+	struct message m = { 0 };
+	struct block b;
+
+	for (;;) {
+		if (channel_read_frame(ch, &f, err) < 0)
+			return -err->code;
+		if (f->type == WIRE_DATA)
+			break;
+		if (f->type == WIRE_TREE_END)
+			return check_end(ch, f, err);
+		if (channel_take_message(ch, f, &m, err) < 0)
+			return -err->code;
+	}
+	if (sequence_step(&ch->sequence, channel_other_side(ch), WIRE_DATA, NULL, err) < 0 ||
+	    block_decode(ch->decoder, f->flags, frame_reader_payload(ch->reader), f->length, ch->room,
+			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
+		return -err->code;
+	checksum_update(ch->sum, b.data, b.len);
+	ch->stats.raw_bytes += b.len;
+	*ret_data = b.data;
+	return (ssize_t)b.len;
+}
