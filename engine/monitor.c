@@ -177,12 +177,11 @@ static void record_exit(struct monitor *m, const char *reason)
 	(void)container_state_write(m->setup.container, st, &ignored);
 }
 
-static void remove_folder(const struct monitor *m)
+static void remove_folder(struct monitor *m)
 {
 	const struct container *c = m->setup.container;
-	struct error ignored;
 
-	(void)fd_remove_tree_at(c->node->containers_fd, c->name, &ignored);
+	m->end_code = fd_remove_tree_at(c->node->containers_fd, c->name, &m->end_error);
 }
 
 static void fail_start(struct monitor *m, const struct monitor_plan *plan, struct error *err)

@@ -409,9 +409,10 @@ void monitor_tell_exit(struct monitor *m)
 			if (c->pending_len && poll(&p, 1, 5000) <= 0)
 				break;
 		}
-		if (c->waiting || c->attached)
-			answer(c->fd, m->discarded ? MONITOR_DISCARD : MONITOR_WAIT,
-			       m->discarded ? 0 : m->state.exit_code, NULL, NULL);
+		if (m->discarded && (c->waiting || c->attached))
+			answer_result(c->fd, MONITOR_DISCARD, m->end_code, &m->end_error);
+		else if (c->waiting || c->attached)
+			answer(c->fd, MONITOR_WAIT, m->state.exit_code, NULL, NULL);
 		stop_hearing(c->fd);
 	}
 }

@@ -43,6 +43,8 @@ struct monitor {
 	struct lease lease;
 	bool done, discarded;
 	int wait_status;
+	int end_code;			/* of the clean-up, with end_error */
+	struct error end_error;
 };
 
 /* Runs until the container has exited or was discarded. */
