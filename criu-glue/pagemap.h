@@ -1,0 +1,30 @@
+/*
+ * pagemap.h - pagemap-PID.img: which pages of a task are where
+ *
+ * CRIU's image (https://criu.org/Memory_dumps, images/pagemap.proto): a magic
+ * pair, then records of length and message; first the head {pages_id}, then
+ * entries in address order. Only what we need of it: reading the entries that
+ * CRIU dumped itself, and writing them again merged with lazy entries for
+ * pages that a page store holds. CRIU 4.1 counts pages in field 2, 4.2 in field
+ * 5: either is read, both are written. The lazy bit of entries whose pages are
+ * in pages-N.img is cleared, since a lazy restore would skip them.
+ *
+ * Codec: bytes in, bytes out; an image may come from a peer, all is bounded.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/error.h"
+
+struct pagemap_range {
+	uint64_t address;
+	uint64_t n_pages;
+};
+
+/* image (len bytes) as CRIU wrote it and n lazy ranges in ascending order make
+ * a new image at *ret, the caller's to free. -EPROTO for a damaged image or for
+ * ranges that overlap pages of the image. */
+int pagemap_merge(const void *image, size_t len, const struct pagemap_range *lazy, size_t n,
+		  void **ret, size_t *ret_len, struct error *err);

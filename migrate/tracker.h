@@ -1,0 +1,85 @@
+/*
+ * tracker.h - which pages of a container's processes were written
+ *
+ * A tracker follows the private anonymous memory of every process of a
+ * container, round after round, while it runs. A round hands out the ranges
+ * that were written since the round before (in the first: all that is
+ * populated), and arms them again in the same step, so that nothing is missed.
+ * Nothing is ever taken as clean that might not be: processes, mappings and
+ * whole address spaces that are new, were remapped or executed come whole.
+ *
+ * Backends, probed in this order, never by version:
+ *   TRACKER_UFFD       userfaultfd WP_ASYNC + PAGEMAP_SCAN (kernel >= 6.7):
+ *                      userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst
+ *   TRACKER_SOFT_DIRTY clear_refs and pagemap bit 55: soft-dirty.rst
+ *   TRACKER_NONE       each round hands out everything that is populated
+ *
+ * For UFFD one system call is injected into each process by ptrace(2), which
+ * stops it for about 2 ms, once.
+ *
+ * What is followed ("carried" ranges): private, anonymous, not hugetlb, not
+ * locked, not [stack], [vdso], [vvar], [vsyscall], not shared, readable by
+ * process_vm_readv (PROT_NONE with content is, as the kernel forces it there
+ * not: such ranges are left to CRIU). Everything else is CRIU's.
+ *
+ *   CLEANUP(tracker_freep) struct tracker *t = NULL;
+ *   r = tracker_open(cgroup, TRACKER_ANY, &t, err);
+ *   r = tracker_round(t, visit, ctx, err);		as often as wanted
+ *   ... freeze the container ...
+ *   r = tracker_round(t, visit, ctx, err);		the last pages
+ *   r = tracker_final_map(t, visit_map, ctx, err);	what is populated at all
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/base/cleanup.h"
+#include "engine/base/error.h"
+#include "engine/cgroup.h"
+
+enum tracker_kind { TRACKER_ANY, TRACKER_UFFD, TRACKER_SOFT_DIRTY, TRACKER_NONE };
+
+/* [start, end), page-aligned addresses of one process. */
+struct tracker_range {
+	uint64_t start, end;
+};
+
+struct tracker_process {
+	pid_t pid;			/* as this process sees it */
+	pid_t ns_pid;			/* in the container: CRIU names images by it */
+	uint64_t generation;		/* changes with exec: what was sent before is void */
+};
+
+/* A batch of ranges of one process, in address order. */
+typedef int (*tracker_visit_fn)(void *ctx, const struct tracker_process *p,
+				const struct tracker_range *ranges, size_t n, struct error *err);
+
+struct tracker;
+
+/* cg is borrowed and outlives the tracker. kind: TRACKER_ANY takes the best
+ * that works; a named one fails with -EOPNOTSUPP where it doesn't. Nothing is
+ * injected yet. */
+int tracker_open(const struct cgroup *cg, enum tracker_kind kind, struct tracker **ret,
+		 struct error *err);
+
+/* Ends tracking: userfaultfds are closed, so the kernel forgets the marks; the
+ * processes go on as if nothing had been. */
+void tracker_free(struct tracker *t);
+DEFINE_CLEANUP(struct tracker *, tracker_free)
+
+enum tracker_kind tracker_kind(const struct tracker *t);
+const char *tracker_kind_name(enum tracker_kind kind);
+
+/* One round. Processes that end meanwhile are no error. When the cgroup is
+ * frozen nothing is injected any more: processes that are not tracked yet come
+ * whole. */
+int tracker_round(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
+
+/* Frozen containers only, after the last round: for each process the carried
+ * ranges (populated or not: for telling CRIU what not to dump), and the
+ * populated pages in them. Both without arming. */
+int tracker_final_carried(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
+int tracker_final_map(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
