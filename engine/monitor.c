@@ -154,12 +154,13 @@ static void tear_down(struct monitor *m)
 		(void)cgroup_kill(m->setup.cgroup, KILL_TIMEOUT_US, &ignored);
 	if (m->pid > 0 && !m->done)
 		(void)waitpid(m->pid, &m->wait_status, 0);
+	fd_close(&m->setup.netns_fd);	/* the namespace goes while we do the rest */
 	monitor_drain(m);
 	(void)output_flush(&m->output, &ignored);
 	if (m->setup.cgroup)
 		(void)cgroup_remove(m->setup.cgroup, &ignored);
-	if (m->setup.endpoint.host_ifname[0])
-		(void)network_detach(m->setup.endpoint.host_ifname, &ignored);
+	if (m->setup.endpoint.bridge[0])
+		(void)network_release(m->setup.endpoint.host_ifname, &ignored);
 	(void)unlinkat(m->setup.container->dir_fd, "monitor.sock", 0);
 	close_all(m);
 }

@@ -17,6 +17,7 @@
 #define ETH0_INDEX 16
 #define ETH0 "eth0"
 #define READY_WAIT_US 100000
+#define RELEASE_WAIT_US 50000
 
 /* What is to be attached, read and looked up. */
 struct plan {
@@ -232,4 +233,20 @@ int network_detach(const char *host_ifname, struct error *err)
 	network_batch_tolerate(batch, ENODEV);
 	r = network_batch_run(batch, NULL, NULL, err);
 	return r < 0 ? error_wrap(err, "detach %s", host_ifname) : 0;
+}
+
+static bool link_is_gone(const struct nlmsghdr *message, const void *name)
+{
+	return (!message || message->nlmsg_type == RTM_DELLINK) && if_nametoindex(name) == 0;
+}
+
+int network_release(const char *host_ifname, struct error *err)
+{
+	CLEANUP(fd_closep) int watch = -EBADF;
+	struct error ignored;
+
+	if (network_watch_open(-EBADF, RTMGRP_LINK, &watch, &ignored) == 0 &&
+	    network_watch_until(watch, RELEASE_WAIT_US, link_is_gone, host_ifname, &ignored) == 0)
+		return 0;
+	return network_detach(host_ifname, err);
 }

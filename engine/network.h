@@ -56,6 +56,12 @@ int network_attach(int netns_fd, const struct network_endpoint *ep, enum network
  * tell whoever waits for the container first. */
 int network_detach(const char *host_ifname, struct error *err);
 
+/* The same when the container has ended and the last fd of its namespace is
+ * closed: the namespace takes the pair along within a few milliseconds, while
+ * removing a pair waits for an RCU grace period or two. When something else
+ * keeps the namespace alive, the pair is removed. */
+int network_release(const char *host_ifname, struct error *err);
+
 /* Takes well under a millisecond; setting what is set already is no error.
  * -ENODEV when there is no such interface. */
 int network_gate_set(const char *host_ifname, enum network_gate gate, struct error *err);
