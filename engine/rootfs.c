@@ -207,7 +207,7 @@ static int mount_cgroup_view(int root_fd, struct error *err)
 
 	if (rootfs_open(root_fd, CGROUP_VIEW_PARENT, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
 		return -err->code;
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, CGROUP_VIEW + sizeof(CGROUP_VIEW_PARENT));
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, &CGROUP_VIEW[sizeof(CGROUP_VIEW_PARENT)]);
 	return cgroup_mount_view(path, err);
 }
 

@@ -437,8 +437,8 @@ static int parse_root(json_t *root, struct spec *s, struct error *err)
 {
 	struct reader rd = { .err = err };
 	CLEANUP(freep) char *version = take_text(&rd, root, "ociVersion", true);
-	CLEANUP(json_decrefp) json_t *rootfs = take(&rd, root, "root", JSON_OBJECT, true);
 
+	json_decref(take(&rd, root, "root", JSON_OBJECT, true));	/* implied by the engine */
 	if (version && strncmp(version, "1.", 2) != 0)
 		return error_set(err, ENOTSUP, "ociVersion %.32s is not supported", version);
 	s->hostname = take_text(&rd, root, "hostname", true);

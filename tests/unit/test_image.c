@@ -279,8 +279,8 @@ static void damaged_description_is_told(void **state)
 	const struct scratch *s = *state;
 	const char *const bad[] = {
 		"", "{", "[]", "{}", "{\"digest\":\"x\",\"entries\":1,\"bytes\":1,\"created\":1}",
-		"{\"digest\":\"0123456789012345678901234567890123456789012345678901234567890123\","
-		"\"entries\":-1,\"bytes\":1,\"created\":1}",
+		("{\"digest\":\"0123456789012345678901234567890123456789012345678901234567890123\","
+		 "\"entries\":-1,\"bytes\":1,\"created\":1}"),
 	};
 	struct image *image;
 	struct error err;
