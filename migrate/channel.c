@@ -180,6 +180,8 @@ int channel_take_message(struct channel *ch, const struct frame *f, struct messa
 		r = sequence_step(&ch->sequence, channel_other_side(ch), f->type, ret, err);
 	if (r == 0 && f->type == WIRE_ABORT)
 		r = take_abort(ch, ret, err);
+	if (r == 0 && f->type == WIRE_TREE_BEGIN)
+		ch->compressed = ret->tree_begin.compressed;
 	if (r < 0 || f->type == WIRE_PROGRESS)
 		message_free(ret);
 	return r < 0 ? r : f->type == WIRE_PROGRESS;

@@ -25,6 +25,7 @@ struct channel {
 	struct block_encoder *encoder;
 	struct block_decoder *decoder;
 	struct checksum *sum;
+	bool compressed;		/* the tree being received was announced so */
 	size_t level;			/* index into channel_tree.c's list */
 	bool level_fixed;
 	int fixed_level;

@@ -167,6 +167,8 @@ ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct e
 		if (channel_take_message(ch, f, &m, err) < 0)
 			return -err->code;
 	}
+	if ((f->flags & WIRE_FLAG_ZSTD) && !ch->compressed)
+		return error_set(err, EPROTO, "a compressed block in a tree that was announced as not compressed");
 	if (sequence_step(&ch->sequence, channel_other_side(ch), WIRE_DATA, NULL, err) < 0 ||
 	    block_decode(ch->decoder, f->flags, frame_reader_payload(ch->reader), f->length, ch->room,
 			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
