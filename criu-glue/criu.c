@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "criu-glue/carried.h"
 #include "criu-glue/criu.h"
 #include "criu-glue/log.h"
 #include "criu-glue/rpc.h"
@@ -204,8 +205,11 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		.ext_unix_sk = plan->ext_unix_sk,
 		.orphan_pts_master = true,
 	};
+	int carried = plan->carried ? carried_fd(plan->carried) : -EBADF;
 	pid_t root;
 
+	worker.fds = &carried;
+	worker.n_fds = worker.carried = plan->carried != NULL;
 	if (plan->ghost_limit_bytes > UINT32_MAX)
 		return error_set(err, EINVAL, "ghost file limit of %llu bytes: at most 4 GiB - 1",
 				 (unsigned long long)plan->ghost_limit_bytes);

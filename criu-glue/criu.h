@@ -90,6 +90,8 @@ enum criu_stage {
 	CRIU_NETWORK_UNLOCK,
 };
 
+struct carried;
+
 /* Runs in the caller's process while CRIU waits. pid is the root task where
  * CRIU tells it, else 0. A negative return makes CRIU give up. */
 typedef int (*criu_notify_fn)(void *ctx, enum criu_stage stage, pid_t pid, struct error *err);
@@ -116,6 +118,7 @@ struct criu_dump_plan {
 	const char *netns_key;
 	const struct criu_mount *mounts;	/* path = mount point inside */
 	size_t n_mounts;
+	const struct carried *carried;	/* NULL, or memory to leave out: carried.h */
 	uint64_t ghost_limit_bytes;	/* largest deleted-but-open file; 0: CRIU's 1 MiB */
 	bool tcp_skip_in_flight;	/* drop connections that nobody has accepted yet */
 	bool ext_unix_sk;		/* let a socket's peer be outside */

@@ -153,6 +153,7 @@ static int open_place(const struct target *t, const struct message_tree_begin *b
 	case MESSAGE_TREE_TMPFS:
 		return workdir_open_tmpfs(t->workdir, b->label, ret_fd, err);
 	case MESSAGE_TREE_IMAGE:
+	case MESSAGE_TREE_MEMORY:
 		break;
 	}
 	return error_set(err, EPROTO, "a tree of an unexpected kind");

@@ -85,6 +85,7 @@ enum message_tree_kind {
 	MESSAGE_TREE_CHECKPOINT = 3,
 	MESSAGE_TREE_TMPFS = 4,
 	MESSAGE_TREE_META = 5,
+	MESSAGE_TREE_MEMORY = 6,	/* a round of pages: pages.h */
 };
 
 struct message_tree_begin {

@@ -41,6 +41,11 @@ static bool is_checkpoint(const struct message *m)
 	return m->tree_begin.kind == MESSAGE_TREE_CHECKPOINT;
 }
 
+static bool is_memory(const struct message *m)
+{
+	return m->tree_begin.kind == MESSAGE_TREE_MEMORY;
+}
+
 static bool is_meta(const struct message *m)
 {
 	return m->tree_begin.kind == MESSAGE_TREE_META;
@@ -77,8 +82,14 @@ static const struct row rows[] = {
 	{ S(IN_IMAGE), SOURCE(DATA), S(IN_IMAGE), NULL },
 	{ S(IN_IMAGE), SOURCE(TREE_END), S(PREPARING), NULL },
 	{ S(PREPARING), TARGET(PREPARED), S(PREPARED), NULL },
+	{ S(PREPARED), SOURCE(TREE_BEGIN), S(IN_ROUND), is_memory },
+	{ S(IN_ROUND), SOURCE(DATA), S(IN_ROUND), NULL },
+	{ S(IN_ROUND), SOURCE(TREE_END), S(PREPARED), NULL },
 	{ S(PREPARED), SOURCE(FROZEN), S(FROZEN), NULL },
 
+	{ S(FROZEN), SOURCE(TREE_BEGIN), S(IN_LAST_ROUND), is_memory },
+	{ S(IN_LAST_ROUND), SOURCE(DATA), S(IN_LAST_ROUND), NULL },
+	{ S(IN_LAST_ROUND), SOURCE(TREE_END), S(FROZEN), NULL },
 	{ S(FROZEN), SOURCE(TREE_BEGIN), S(IN_UPPER), is_upper },
 	{ S(IN_UPPER), SOURCE(DATA), S(IN_UPPER), NULL },
 	{ S(IN_UPPER), SOURCE(TREE_END), S(HAS_UPPER), NULL },

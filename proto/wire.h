@@ -15,7 +15,9 @@
  *	                            <-  VERDICT		yes, or every reason why not
  *	[ TREE IMAGE                ->			if VERDICT says image_wanted ]
  *	                            <-  PREPARED	all but the processes is there
+ *	[ TREE MEMORY               -> ]...		rounds of pages, while it runs
  *	FROZEN                      ->			the container stands still
+ *	[ TREE MEMORY               -> ]		the last pages, and the map of them
  *	TREE UPPER                  ->			changes to its root
  *	[ TREE TMPFS ]...           ->			one for each tmpfs
  *	TREE CHECKPOINT             ->			CRIU's images

@@ -14,6 +14,8 @@
  *           that is not its business; the kernel walks a table of the whole
  *           host for that (2 x 12 ms while the tasks are frozen). The dumping
  *           child gets a socket that takes the question and ends.
+ *  ioctl    PAGEMAP_SCAN tells CRIU of no pages in memory that somebody else
+ *           carries (carried.h).
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
  *           before it lets the tasks go, they die too. And when the caller has
  *           hung up before that (CRIU would only log it), CRIU is made to die:
@@ -34,6 +36,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -51,6 +55,7 @@ typedef long (*syscall_fn)(long nr, ...);
 static bool tracees_die_with_us;
 static bool no_conntrack;
 static pid_t main_pid;
+static const struct shim_carried *carried;	/* filled by our caller while CRIU waits */
 
 /* libc's own, which sets errno. Constructors of other libraries may call before
  * ours has run. */
@@ -144,6 +149,86 @@ EXPORT int socket(int domain, int type, int protocol)
 	return (int)libc_syscall()(SYS_socket, domain, type, protocol);
 }
 
+/* pagemap.rst of the kernel, "PAGEMAP_SCAN"; older headers don't have it. */
+struct scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define SCAN_REGION_BYTES 24
+#define SCAN_REQUEST _IOWR('f', 16, struct scan)
+
+static unsigned long pid_of_pagemap(int fd)
+{
+	char link[32], path[64] = "";
+	unsigned long pid = 0;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (readlink(link, path, sizeof(path) - 1) < 0 || sscanf(path, "/proc/%lu/pagemap", &pid) != 1)
+		return 0;
+	return pid;
+}
+
+/* The first range of pid that ends behind address. */
+static const struct shim_range *find_carried(unsigned long pid, uint64_t address)
+{
+	const struct shim_range *r = carried->ranges, *end = r + carried->n;
+
+	for (; r < end; r++)
+		if (r->pid == pid && r->end > address)
+			return r;
+	return NULL;
+}
+
+/* Asks the kernel about the gaps between carried ranges. */
+static long scan_gaps(int fd, unsigned long pid, struct scan *all)
+{
+	uint64_t at = all->start, found = 0;
+
+	while (at < all->end) {
+		const struct shim_range *r = find_carried(pid, at);
+		uint64_t stop = r && r->start < all->end ? r->start : all->end;
+		struct scan part = *all;
+		long n;
+
+		if (r && r->start <= at) {
+			at = r->end < all->end ? r->end : all->end;
+			continue;
+		}
+		part.start = at;
+		part.end = stop;
+		part.vec += found * SCAN_REGION_BYTES;
+		part.vec_len -= found;
+		n = libc_syscall()(SYS_ioctl, fd, SCAN_REQUEST, &part);
+		if (n < 0)
+			return n;
+		found += (uint64_t)n;
+		at = part.walk_end;
+		if (at < stop || found == all->vec_len)
+			break;
+	}
+	all->walk_end = at;
+	return (long)found;
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	unsigned long pid;
+	struct scan *scan;
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (request != SCAN_REQUEST || !carried || !carried->n)
+		return (int)libc_syscall()(SYS_ioctl, fd, request, arg);
+	scan = arg;
+	pid = pid_of_pagemap(fd);
+	if (!pid || scan->max_pages || !scan->vec_len || !find_carried(pid, 0))
+		return (int)libc_syscall()(SYS_ioctl, fd, request, arg);
+	return (int)scan_gaps(fd, pid, scan);
+}
+
 static bool caller_is_gone(void)
 {
 	struct pollfd p = { .fd = SHIM_RPC_FD, .events = POLLRDHUP };
@@ -177,12 +262,29 @@ EXPORT long ptrace(enum __ptrace_request request, ...)
 	return r;
 }
 
+static void map_carried(void)
+{
+	const char *number = getenv(SHIM_CARRIED);
+	int fd = number ? atoi(number) : -1;
+	void *list;
+
+	(void)unsetenv(SHIM_CARRIED);
+	if (fd < 0)
+		return;
+	list = mmap(NULL, SHIM_CARRIED_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	if (list == MAP_FAILED)
+		abort();		/* rather no dump than one of the wrong memory */
+	carried = list;
+	(void)close(fd);
+}
+
 /* CRIU's own children (tar, ip) shall not look for us. */
 __attribute__((constructor)) static void shim_start(void)
 {
 	tracees_die_with_us = getenv(SHIM_EXITKILL) != NULL;
 	no_conntrack = getenv(SHIM_NO_CONNTRACK) != NULL;
 	main_pid = getpid();
+	map_carried();
 	(void)unsetenv("LD_PRELOAD");
 	(void)unsetenv(SHIM_EXITKILL);
 	(void)unsetenv(SHIM_NO_CONNTRACK);

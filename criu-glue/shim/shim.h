@@ -13,6 +13,21 @@
 /* Environment: set when tasks that CRIU traces must die with it. */
 #define SHIM_EXITKILL "GODWIT_CRIU_EXITKILL"
 
+/* Environment: the number of the descriptor of a struct shim_carried. */
+#define SHIM_CARRIED "GODWIT_CRIU_CARRIED"
+
+/* carried.h: what CRIU shall not dump. Ascending for each process, whose ranges
+ * stand together. */
+struct shim_range {
+	unsigned long pid, start, end;
+};
+#define SHIM_CARRIED_MAX (1 << 20)
+struct shim_carried {
+	unsigned long n;
+	struct shim_range ranges[SHIM_CARRIED_MAX];
+};
+#define SHIM_CARRIED_BYTES sizeof(struct shim_carried)
+
 /* Environment: set when the network namespace is external, so that what its
  * connection tracking holds is not CRIU's business. */
 #define SHIM_NO_CONNTRACK "GODWIT_CRIU_NO_CONNTRACK"

@@ -510,7 +510,7 @@ static void kinds_and_outcomes_have_names(void **state)
 	(void)state;
 	assert_string_equal(message_tree_kind_name(MESSAGE_TREE_META), "meta");
 	assert_null(message_tree_kind_name((enum message_tree_kind)0));
-	assert_null(message_tree_kind_name((enum message_tree_kind)6));
+	assert_null(message_tree_kind_name((enum message_tree_kind)7));
 	assert_string_equal(message_outcome_name(MESSAGE_OUTCOME_REFUSED), "refused");
 	assert_null(message_outcome_name((enum message_outcome)6));
 }
