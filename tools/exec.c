@@ -259,5 +259,5 @@ const struct command command_exec = {
 	.notes = "Ends with the exit code of the program; 125 when godwit itself failed, 126 when\n"
 		 "the program can't be executed, 127 when there is none. Signals are passed on.\n",
 	.options = rows, .options_size = sizeof(struct exec_options),
-	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .run = exec_run,
+	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .enters_container = true, .run = exec_run,
 };

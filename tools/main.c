@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tools/commands.h"
+#include "tools/protect.h"
 
 /* In the order of the help. */
 static const struct command *const commands[] = {
@@ -151,10 +152,12 @@ static bool asks_for_help(const struct command *c, int argc, char **argv)
 	return false;
 }
 
-static int command_main(const char *state, int argc, char **argv)
+/* whole is argv of main. */
+static int command_main(char *const *whole, const char *state, int argc, char **argv)
 {
 	const struct command *c;
 	CLEANUP(freep) void *options = NULL;
+	struct error err;
 	int words = 0;
 
 	if (!strcmp(argv[0], "help"))
@@ -168,6 +171,8 @@ static int command_main(const char *state, int argc, char **argv)
 		print_command_help(c, stdout);
 		return EXIT_OK;
 	}
+	if (c->enters_container && protect_self(whole, &err) < 0)
+		return command_fail(&err, EXIT_ENGINE);
 	options = calloc(1, c->options_size + 1);
 	if (!options)
 		return command_fail(&(struct error){ .msg = "out of memory" }, EXIT_FAILED);
@@ -189,7 +194,7 @@ int main(int argc, char **argv)
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (called_as(argv[0], "migrate"))
-		return command_main(NULL, argc, argv);
+		return command_main(argv, NULL, argc, argv);
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--state") && i + 1 < argc) {
 			state = argv[++i];
@@ -208,5 +213,5 @@ int main(int argc, char **argv)
 		print_overview(stderr);
 		return EXIT_USAGE;
 	}
-	return command_main(state, argc - i, argv + i);
+	return command_main(argv, state, argc - i, argv + i);
 }

@@ -113,5 +113,5 @@ const struct command command_run = {
 		 "are passed on. ctrl-p ctrl-q on a terminal leaves the container running.\n",
 	.options = rows, .options_size = sizeof(struct run_options),
 	.defaults = &(const struct run_options){ .pids = RUN_PIDS_DEFAULT, .network = "bridge" },
-	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .run = run_run,
+	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .enters_container = true, .run = run_run,
 };

@@ -39,5 +39,5 @@ static int start_run(const struct invocation *inv)
 const struct command command_start = {
 	.name = "start", .usage = "NAME...", .summary = "start containers again that have exited",
 	.notes = "They keep their files, address and log; 'godwit attach' shows what they say.\n",
-	.min_args = 1, .max_args = ARGS_MANY, .run = start_run,
+	.min_args = 1, .max_args = ARGS_MANY, .enters_container = true, .run = start_run,
 };

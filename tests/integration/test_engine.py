@@ -182,6 +182,21 @@ def test_mount_is_forbidden(node):
     assert done.returncode != 0 and "permi" in done.stderr.lower()
 
 
+def test_the_program_itself_cannot_be_written_from_inside(node, box):
+    # What enters a container has our program as its /proc/self/exe until it executes another.
+    name = box("sleep", "1000")
+    inside = node.popen(node_godwit(), "exec", "-i", name, "cat", stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE)
+    try:
+        inside.stdin.write("x\n")
+        inside.stdin.flush()
+        assert inside.stdout.readline() == "x\n"
+        for pid in (inspect(node, name)["state"]["monitor_pid"], inside.pid):
+            assert os.statvfs(f"/proc/{pid}/exe").f_flag & os.ST_RDONLY
+    finally:
+        inside.communicate()
+
+
 # --- limits -----------------------------------------------------------------
 
 LIMITS = ("--memory", "64m", "--cpus", "0.5", "--pids-limit", "32")
