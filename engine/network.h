@@ -71,6 +71,12 @@ int network_gate_set(const char *host_ifname, enum network_gate gate, struct err
  * section 7.2.6) sent from eth0 inside the namespace. */
 int network_announce(int netns_fd, const struct network_endpoint *ep, struct error *err);
 
+/* Makes the container's kernel ask anew for every neighbour. What it asked while
+ * the gate was closed got lost, and it repeats a question only after a second
+ * (retrans_time of arp(7)), in which its answers to clients would wait: call it
+ * when the gate of a container that has arrived is open. IPv4 and IPv6. */
+int network_neighbours_forget(int netns_fd, const struct network_endpoint *ep, struct error *err);
+
 /* True when an interface of this node has the address (prefix ignored). */
 int network_address_is_local(const char *address, bool *ret, struct error *err);
 

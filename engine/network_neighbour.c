@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
+#include <linux/rtnetlink.h>
 #include <net/ethernet.h>
 #include <netinet/icmp6.h>
 #include <netinet/if_ether.h>
@@ -13,6 +14,7 @@
 #include "engine/base/clock.h"
 #include "engine/network.h"
 #include "engine/network_address.h"
+#include "engine/network_batch.h"
 #include "engine/network_netns.h"
 
 #define PROBES 3	/* RFC 5227 section 1.1, PROBE_NUM */
@@ -195,6 +197,24 @@ int network_announce(int netns_fd, const struct network_endpoint *ep, struct err
 	if (r == 0)
 		r = announce_from(&port, &address, err);
 	return r < 0 ? error_wrap(err, "announce %s", ep->address) : 0;
+}
+
+/* An interface that gets a MAC, be it the one that it has, loses its neighbours. */
+int network_neighbours_forget(int netns_fd, const struct network_endpoint *ep, struct error *err)
+{
+	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
+	const struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
+	int r;
+
+	if (ep->bridge[0] == '\0')
+		return 0;
+	r = network_batch_open(netns_fd, &batch, err);
+	if (r < 0)
+		return r;
+	network_batch_add(batch, RTM_NEWLINK, 0, "forget the neighbours of eth0", &ifi, sizeof(ifi));
+	network_batch_put_string(batch, IFLA_IFNAME, "eth0");
+	network_batch_put(batch, IFLA_ADDRESS, ep->mac, sizeof(ep->mac));
+	return network_batch_run(batch, NULL, NULL, err);
 }
 
 static int probe(const struct port *port, const struct network_cidr *address, struct error *err)

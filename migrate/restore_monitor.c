@@ -255,8 +255,10 @@ static int resume(struct restore *r, struct error *err)
 
 	if (decide(r, TOKEN_RESUMED, err) < 0)
 		return -err->code;
-	if (s->endpoint.bridge[0])
+	if (s->endpoint.bridge[0]) {
 		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
+		(void)network_neighbours_forget(s->netns_fd, &s->endpoint, &ignored);
+	}
 	if (!r->manifest->was_paused)
 		(void)cgroup_thaw(s->cgroup, &ignored);
 	if (s->endpoint.bridge[0])

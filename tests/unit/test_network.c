@@ -358,6 +358,40 @@ static void attached_closed_nothing_slips_through(void **state)
 	container_down(&c);
 }
 
+/* A question that the gate swallowed is repeated only after a second; forgotten,
+ * it is asked at once. */
+static void neighbours_asked_for_in_vain_are_asked_again(const char *address, const char *inside_ip,
+							 const char *node_ip)
+{
+	struct container c;
+	int inside, outside;
+
+	container_up(&c, "gwt-web", address, NETWORK_GATE_CLOSED);
+	inside = socket_in(c.netns_fd, inside_ip, SOCK_DGRAM, 7007);
+	outside = socket_in(node_fd, node_ip, SOCK_DGRAM, 7008);
+	assert_false(passes(inside, outside, node_ip, 7008, 100));
+	expect_output(c.netns_fd, "ip neigh show dev eth0", "INCOMPLETE");
+	OK(network_gate_set("gwt-web", NETWORK_GATE_OPEN, err));
+	OK(network_neighbours_forget(c.netns_fd, &c.ep, err));
+	assert_true(passes(inside, outside, node_ip, 7008, 300));
+	expect_output(c.netns_fd, "ip -o link show eth0", ",UP");
+	fd_close(&inside);
+	fd_close(&outside);
+	container_down(&c);
+}
+
+static void neighbours_are_asked_again_ipv4(void **state)
+{
+	(void)state;
+	neighbours_asked_for_in_vain_are_asked_again("10.99.0.7/16", "10.99.0.7", "10.99.0.1");
+}
+
+static void neighbours_are_asked_again_ipv6(void **state)
+{
+	(void)state;
+	neighbours_asked_for_in_vain_are_asked_again("fd99::7/64", "fd99::7", "fd99::1");
+}
+
 static void connection_survives_a_closed_gate(void **state)
 {
 	struct sockaddr_storage sa;
@@ -650,6 +684,8 @@ int main(void)
 		IN_A_NODE(gate_stops_ipv4),
 		IN_A_NODE(gate_stops_ipv6),
 		IN_A_NODE(attached_closed_nothing_slips_through),
+		IN_A_NODE(neighbours_are_asked_again_ipv4),
+		IN_A_NODE(neighbours_are_asked_again_ipv6),
 		IN_A_NODE(connection_survives_a_closed_gate),
 		IN_A_NODE(announcement_is_heard_ipv4),
 		IN_A_NODE(announcement_is_believed_ipv4),
