@@ -11,6 +11,7 @@ import demo_summary
 from bed import Bed, Failed, exit_on_signals
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_client.py")
+PATIENCE = 900          # seconds for the move
 QUIET = 1               # seconds that the client works before the move
 SERVER = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
 IDENTITY = {"inode": "socket", "port": "port", "client_id": "client id in redis",
@@ -74,7 +75,10 @@ def migrate(bed):
     """The report of godwit migrate, and what it said when it failed."""
     mover = bed.start("node1", "godwit", "migrate", "--quiet", "--json", "web", "node2",
                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, errors = mover.communicate(timeout=900)
+    try:
+        out, errors = mover.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"godwit migrate is not done after {PATIENCE} s") from late
     report = json.loads(out) if out.strip() else {"ok": False}
     report["ok"] = report["ok"] and mover.returncode == 0
     return report, errors.strip()
@@ -82,8 +86,11 @@ def migrate(bed):
 
 def finish(client, moved):
     """Lets the client read everything back."""
-    client.stdin.write(" ".join(map(repr, moved)) + "\n")
-    client.stdin.flush()
+    try:
+        client.stdin.write(" ".join(map(repr, moved)) + "\n")
+        client.stdin.flush()
+    except BrokenPipeError as broken:
+        raise Failed("the client has ended") from broken
     return next_event(client, "done", 600)
 
 
@@ -93,8 +100,9 @@ def play(bed, size, steps):
     steps.done("a redis container runs on node1")
     client = start_client(bed, seen["before"]["address"].split("/")[0], size)
     seen["loaded"] = next_event(client, "loaded", 60 + size)
-    steps.done(f"a client on node3 has stored {seen['loaded']['bytes'] / (1 << 20):,.0f} MiB in it, "
-               f"as {seen['loaded']['keys']:,} values, and keeps writing and reading")
+    size, keys = seen["loaded"]["bytes"] / (1 << 20), seen["loaded"]["keys"]
+    steps.done(f"a client on node3 has stored {size:,.0f} MiB in it, as {keys:,} values, and keeps "
+               "writing and reading")
     start_serve(bed)
     time.sleep(QUIET)
     moved_from = time.time()
@@ -131,14 +139,16 @@ def check_connection(client, error):
 def check_writes(client):
     if not client:
         return "not known: the client did not get so far"
-    text = (f"{client['loaded']:,} before, {client['live']:,} around the move; {client['lost']:,} "
-            "not there")
-    return text + (f"; {client['wrong_reads']:,} wrong answers on the way" if client["wrong_reads"] else "")
+    return (f"{client['loaded']:,} before, {client['live']:,} around the move; {client['lost']:,} "
+            f"not there, {client['wrong_reads']:,} wrong answers on the way")
 
 
 def check_place(seen):
-    changed = [key for key in seen["before"] if seen["after"] and seen["before"][key] != seen["after"][key]]
-    return f"{', '.join(changed)} changed" if changed else seen["before"]["address"]
+    before, after = seen["before"], seen["after"]
+    if not after:
+        return "it does not run on node2"
+    changed = [key for key in before if before[key] != after[key]]
+    return f"{', '.join(changed)} changed" if changed else before["address"]
 
 
 def check_requests(client):

@@ -5,8 +5,9 @@ usage: demo_client.py ADDRESS PORT MB
 It fills the server with MB megabytes, prints a JSON line, and then writes and reads,
 one request after the other, until a line comes on standard input: two numbers, the
 time of the day in seconds at which the server began to move and at which it was done.
-For another second it goes on, counted from the first answer after that. Then it reads back every write that was acknowledged, prints a second JSON line with
-all that it saw, and ends. It never connects again; a broken connection is an error.
+For another second it goes on, counted from the first answer after that. Then it reads
+back every write that was acknowledged, prints a second JSON line with all that it saw,
+and ends. It never connects again; a broken connection is an error.
 
 Times are those of this process, which stays where it is.
 """
@@ -29,8 +30,9 @@ import resp
 PATIENCE = 60           # seconds without an answer that end the client
 AFTERWARDS = 1.0        # seconds that it goes on after the move
 BATCH = 64              # requests under way while filling and reading back
-WORDS = ("order customer invoice address street basket price total status shipped pending returned "
-         "currency discount account session profile language timezone created updated comment").split()
+WORDS = ("order customer invoice address street basket price total status shipped pending "
+         "returned currency discount account session profile language timezone created "
+         "updated comment").split()
 
 
 def digest(value):
@@ -47,9 +49,9 @@ class Values:
 
     def record(self):
         pick = self.random
-        fields = {word: pick.choice((pick.randrange(10 ** 9), f"{pick.choice(WORDS)} {pick.random()}"))
-                  for word in pick.sample(WORDS, 6)}
-        return json.dumps(fields).encode()
+        text = [f"{pick.choice(WORDS)} {pick.random()}" for _ in range(3)]
+        fields = text + [pick.randrange(10 ** 9) for _ in range(3)]
+        return json.dumps(dict(zip(pick.sample(WORDS, 6), fields))).encode()
 
     def large(self):
         """3 to 5 KB."""

@@ -54,22 +54,23 @@ def phases(result, paint):
 
 
 def numbers(result):
-    ratio = result["bytes_raw"] / result["bytes_wire"] if result["bytes_wire"] else 0
+    raw, wire = result["bytes_raw"], result["bytes_wire"]
     return [
         f"  downtime      {result['downtime_ms']:10,.1f} ms  freeze to resume, as godwit says",
-        f"  moved         {result['bytes_raw'] / 1e6:10,.1f} MB  {result['bytes_wire'] / 1e6:,.1f} MB "
-        f"on the wire, {ratio:.1f} to 1",
+        f"  moved         {raw / 1e6:10,.1f} MB  {wire / 1e6:,.1f} MB on the wire, "
+        f"{raw / max(wire, 1):.1f} to 1",
     ]
 
 
 def client_numbers(result, paint):
+    def seen(key):
+        return result[f"client_{key}"]
     return [
         paint.tint("1", "What the client saw"),
-        f"  longest pause {result['client_longest_pause_ms']:10,.1f} ms  the longest wait for an answer",
-        f"  otherwise     {result['client_longest_pause_otherwise_ms']:10,.1f} ms  the longest before "
-        "and after the move",
-        f"  median        {result['client_median_ms']:10,.2f} ms",
-        f"  sent again    {result['client_retransmitted']:10,} segments",
+        f"  longest pause {seen('longest_pause_ms'):10,.1f} ms  its longest wait for an answer",
+        f"  otherwise     {seen('longest_pause_otherwise_ms'):10,.1f} ms  the longest at other times",
+        f"  median        {seen('median_ms'):10,.2f} ms",
+        f"  sent again    {seen('retransmitted'):10,} segments",
     ]
 
 
