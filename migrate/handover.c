@@ -10,8 +10,8 @@
 
 int handover_write(const struct container *c, const struct handover *h, struct error *err)
 {
-	json_t *root = json_pack("{s:s,s:s,s:I}", "token", h->token, "peer", h->peer, "decided_us",
-				 (json_int_t)h->decided_us);
+	json_t *root = json_pack("{s:s,s:s,s:s,s:I}", "token", h->token, "peer", h->peer, "node",
+				 h->node, "decided_us", (json_int_t)h->decided_us);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -26,20 +26,23 @@ int handover_write(const struct container *c, const struct handover *h, struct e
 int handover_read(const struct container *c, struct handover *ret, struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;
-	const char *token = "", *peer = "";
+	const char *token = "", *peer = "", *node = "";
 	json_int_t decided = 0;
-	json_error_t je;
+	json_error_t je = { 0 };
 	json_t *root;
 
 	if (fd_read_file_at(c->dir_fd, HANDOVER_JSON, 65536, &text, NULL, err) < 0)
 		return -err->code;
 	root = json_loads(text, 0, &je);
-	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:s,s:I}", "token", &token, "peer", &peer,
-				    "decided_us", &decided) < 0 ||
-	    strlen(token) >= sizeof(ret->token) || strlen(peer) >= sizeof(ret->peer)) {
+	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:s,s:s,s:I}", "token", &token, "peer", &peer,
+				    "node", &node, "decided_us", &decided) < 0 ||
+	    strlen(token) >= sizeof(ret->token) || strlen(peer) >= sizeof(ret->peer) ||
+	    strlen(node) >= sizeof(ret->node)) {
 		json_decref(root);
-		return error_set(err, EINVAL, HANDOVER_JSON " is damaged: %s", je.text);
+		return error_set(err, EINVAL, HANDOVER_JSON " is damaged: %s",
+				 je.text[0] ? je.text : "a text is too long");
 	}
+	(void)snprintf(ret->node, sizeof(ret->node), "%s", node);
 	(void)snprintf(ret->token, sizeof(ret->token), "%s", token);
 	(void)snprintf(ret->peer, sizeof(ret->peer), "%s", peer);
 	ret->decided_us = (uint64_t)decided;

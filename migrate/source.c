@@ -220,6 +220,7 @@ static int decide(struct source *s, struct error *err)
 		return error_set(err, ECANCELED, "cancelled");
 	memcpy(h->token, s->report->token, sizeof(h->token));
 	(void)snprintf(h->peer, sizeof(h->peer), "%s", s->options->host);
+	(void)snprintf(h->node, sizeof(h->node), "%s", s->report->peer);
 	h->decided_us = clock_real_us();
 	if (handover_write(s->container, h, err) == 0)
 		return 0;
@@ -251,8 +252,13 @@ static int ask(const struct container *c, const struct handover *h, struct chann
 	char peer[WIRE_NAME_MAX + 1];
 
 	if (channel_connect(h->peer, NULL, &fresh, err) < 0 ||
-	    channel_greet(fresh, c->node->config.name, peer, err) < 0 ||
-	    channel_send(fresh, &query, err) < 0 ||
+	    channel_greet(fresh, c->node->config.name, peer, err) < 0)
+		return -err->code;
+	/* Another node knows nothing of it, and would say no. */
+	if (strcmp(peer, h->node) != 0)
+		return error_set(err, EADDRNOTAVAIL, "%s is node '%s' now, but '%s' has the answer", h->peer,
+				 peer, h->node);
+	if (channel_send(fresh, &query, err) < 0 ||
 	    channel_receive(fresh, WIRE_ANSWER, &m, err) < 0)
 		return -err->code;
 	*ret = m.answer.outcome;
@@ -276,8 +282,10 @@ static int ask_until(struct source *s, struct error *why)
 			if (outcome == MESSAGE_OUTCOME_REFUSED)
 				return error_set(why, ECANCELED, "the target had not begun to run it");
 		}
-		if (clock_us() >= end)
+		if (clock_us() >= end) {
+			why->code = EINPROGRESS;	/* whatever it was: not a refusal */
 			return error_wrap(why, "the target does not say whether it runs there");
+		}
 		(void)usleep(500000);
 	}
 }
@@ -318,7 +326,9 @@ int source_release(struct source *s, struct error *err)
 
 	if (destroy_original(s->container, &s->lease, err) < 0)
 		return -err->code;
-	(void)channel_send(s->channel, &m, &ignored);
+	/* The target may forget only what can't come back here. */
+	if (fsync(s->container->node->containers_fd) == 0)
+		(void)channel_send(s->channel, &m, &ignored);
 	return 0;
 }
 
@@ -411,7 +421,7 @@ int source_settle(struct container *c, bool *ret_gone, struct error *err)
 	if (source_settle_by_hand(c, *ret_gone, err) < 0)
 		return -err->code;
 	release.release.token = h.token;
-	if (*ret_gone)
+	if (*ret_gone && fsync(c->node->containers_fd) == 0)
 		(void)channel_send(ch, &release, &ignored);
 	return 0;
 }

@@ -50,8 +50,9 @@ int stage_run_source(struct source *s, enum migrate_state *state, uint64_t times
 		if (r == 0)
 			continue;
 		(void)error_wrap(err, "%s", stage->name);
-		/* Past the decision only the target's refusal takes it back. */
-		if (row >= STAGE_COMMIT && r != -ECANCELED) {
+		/* Past the decision only the target's refusal takes it back, and past
+		 * the target's yes nothing. */
+		if (row > STAGE_COMMIT || (row == STAGE_COMMIT && r != -ECANCELED)) {
 			migrate_state_set(state, MIGRATE_IN_DOUBT);
 			return r;
 		}

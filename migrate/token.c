@@ -52,7 +52,8 @@ static int read_word(int dir, const char *token, enum token_outcome *ret, struct
 }
 
 /* The record under a temporary name, synced; then its name by link, which
- * fails when there is one. */
+ * fails when there is one: returns 1. Once it is linked it is decided, for all
+ * who ask; a failing sync of the folder can't take that back any more. */
 static int write_once(int dir, const char *token, const char *word, struct error *err)
 {
 	char tmp[64];
@@ -63,19 +64,28 @@ static int write_once(int dir, const char *token, const char *word, struct error
 		return -err->code;
 	r = linkat(dir, tmp, dir, token, 0) < 0 ? -errno : 0;
 	(void)unlinkat(dir, tmp, 0);
-	if (r == 0 && fsync(dir) < 0)
-		r = -errno;
-	return r == 0 || r == -EEXIST ? 0 : error_set(err, -r, "token record: %s", strerror(-r));
+	(void)fsync(dir);
+	if (r == -EEXIST)
+		return 1;
+	return r < 0 ? error_set(err, -r, "token record: %s", strerror(-r)) : 0;
 }
 
 int token_decide(const struct node *node, const char *token, enum token_outcome wanted,
 		 enum token_outcome *ret, struct error *err)
 {
 	CLEANUP(fd_closep) int dir = -EBADF;
+	enum token_outcome now = wanted;
+	int r = open_folder(node, token, &dir, err);
 
-	if (open_folder(node, token, &dir, err) < 0 || write_once(dir, token, words[wanted], err) < 0)
-		return -err->code;
-	return read_word(dir, token, ret, err);
+	if (r == 0)
+		r = write_once(dir, token, words[wanted], err);
+	if (r == 1)
+		r = read_word(dir, token, &now, err);
+	if (r == 0 && now == TOKEN_UNKNOWN)
+		r = error_set(err, ENOENT, "token record %s was removed meanwhile", token);
+	if (r == 0)
+		*ret = now;
+	return r;
 }
 
 int token_look_up(const struct node *node, const char *token, enum token_outcome *ret,

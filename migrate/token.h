@@ -20,7 +20,7 @@ enum token_outcome { TOKEN_UNKNOWN, TOKEN_RESUMED, TOKEN_REFUSED };
 int token_make(char ret[TOKEN_SIZE], struct error *err);
 
 /* Durably decides; *ret is what holds from now on, which may be what somebody
- * else decided before. */
+ * else decided before. On an error this call has decided nothing. */
 int token_decide(const struct node *node, const char *token, enum token_outcome wanted,
 		 enum token_outcome *ret, struct error *err);
 int token_look_up(const struct node *node, const char *token, enum token_outcome *ret,
