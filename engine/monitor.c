@@ -109,10 +109,22 @@ static int open_resources(struct monitor *m, struct error *err)
 	return network_namespace_create(&s->netns_fd, err);
 }
 
-static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct error *err)
+static int record_start(struct monitor *m, struct error *err)
 {
 	struct container_state *st = &m->state;
+	int r = container_state(m->setup.container, st, err);
 
+	container_state_stamp(st, m->pid, getpid());
+	st->status = CONTAINER_RUNNING;
+	st->reason[0] = '\0';
+	st->exit_code = -1;
+	st->started_us = st->started_us ? st->started_us : clock_real_us();
+	st->finished_us = 0;
+	return r < 0 ? r : container_state_write(m->setup.container, st, err);
+}
+
+static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct error *err)
+{
 	if (detach_self(m, err) < 0 || take_signals(m, err) < 0 || open_socket(m, err) < 0 ||
 	    open_stdio(m, err) < 0 || open_resources(m, err) < 0 ||
 	    plan->start(&m->setup, plan->ctx, &m->pid, &m->terminal_fd, err) < 0)
@@ -121,15 +133,7 @@ static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct e
 		fd_close(&m->setup.stdio[i]);
 	if (m->terminal_fd >= 0)
 		(void)fcntl(m->terminal_fd, F_SETFL, O_NONBLOCK);
-	if (container_state(m->setup.container, st, err) < 0)
-		return -err->code;
-	container_state_stamp(st, m->pid, getpid());
-	st->status = CONTAINER_RUNNING;
-	st->reason[0] = '\0';
-	st->exit_code = -1;
-	st->started_us = st->started_us ? st->started_us : clock_real_us();
-	st->finished_us = 0;
-	return container_state_write(m->setup.container, st, err);
+	return record_start(m, err) < 0 && !m->setup.irrevocable ? -err->code : 0;
 }
 
 static void close_all(struct monitor *m)

@@ -67,6 +67,8 @@ struct monitor_setup {
 	struct network_endpoint endpoint;	/* with bridge and host_ifname filled in */
 	int stdio[3];			/* the container's ends of its pipes; -EBADF: none */
 	int control;			/* to the process that called monitor_spawn */
+	bool irrevocable;		/* set by the start function: it runs, and no failure
+					   after it may end it */
 };
 
 /* Brings the container's init to life in the monitor; returns its pid, which

@@ -145,6 +145,8 @@ static void lease_expire(struct monitor *m)
 	struct error ignored;
 
 	fd_close(&m->lease.tracer_fd);
+	if (!m->lease.active)
+		return;
 	if (faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0)
 		m->lease.active = false;
 	else
@@ -173,9 +175,7 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 		r = cgroup_freeze(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
 	value[0] = clock_real_us();
 	if (r < 0) {
-		struct error ignored;
-
-		(void)lease_thaw(m, &ignored);
+		lease_expire(m);
 		answer_result(c->fd, q->op, r, &err);
 		return;
 	}
@@ -194,8 +194,10 @@ static void op_tracer(struct monitor *m, struct client *c, const struct monitor_
 static void op_thaw(struct monitor *m, struct client *c, const struct monitor_message *q)
 {
 	struct error err;
+	int r = m->lease.active ? lease_thaw(m, &err) :
+		error_set(&err, EINVAL, "no operation has frozen it");
 
-	answer_result(c->fd, q->op, lease_thaw(m, &err), &err);
+	answer_result(c->fd, q->op, r, &err);
 }
 
 static void op_discard(struct monitor *m, struct client *c)
@@ -396,13 +398,17 @@ static void stop_hearing(int fd)
 		;
 }
 
-/* Output that is still pending goes out first, as far as the reader takes it. */
+/* Output that is still pending goes out first, as far as the reader takes it.
+ * One that takes nothing must not keep the others waiting. */
 void monitor_tell_exit(struct monitor *m)
 {
+	const struct timeval patience = { .tv_sec = 5 };
+
 	for (size_t i = 0; i < m->n_clients; i++) {
 		struct client *c = &m->clients[i];
 
 		(void)fcntl(c->fd, F_SETFL, 0);
+		(void)setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 		while (c->pending_len && flush_client(c)) {
 			struct pollfd p = { .fd = c->fd, .events = POLLOUT };
 
