@@ -151,10 +151,22 @@ static int clean_cgroup(const struct container *c, struct error *err)
 	return 0;
 }
 
+/* The name may be another container's by now. */
+static bool name_was_given_away(const struct container *c)
+{
+	struct stat ours, now;
+
+	return fstat(c->dir_fd, &ours) == 0 &&
+	       fstatat(c->node->containers_fd, c->name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (ours.st_ino != now.st_ino || ours.st_dev != now.st_dev);
+}
+
 int container_clean(const struct container *c, bool keep_folder, struct error *err)
 {
 	char ifname[IFNAMSIZ];
 
+	if (name_was_given_away(c))
+		return 0;
 	container_host_ifname(c, ifname);
 	if (clean_cgroup(c, err) < 0 || network_detach(ifname, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);

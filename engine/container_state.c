@@ -160,11 +160,12 @@ static void check_against_kernel(const struct container *c, struct container_sta
 		(void)snprintf(s->reason, sizeof(s->reason), "%s", same_boot ?
 			       "its monitor was killed, so the exit status is not known" :
 			       "the machine was restarted");
-	} else if (s->status == CONTAINER_RUNNING && is_frozen(c)) {
-		s->status = CONTAINER_PAUSED;
-	} else if (s->status == CONTAINER_MIGRATING &&
-		   faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0) {
+	} else if (faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0) {
 		s->status = CONTAINER_IN_DOUBT;
+	} else if (s->status == CONTAINER_RUNNING ||
+		   (s->status == CONTAINER_MIGRATING && !s->monitor_alive)) {
+		/* Without its monitor nobody ends a freeze but an operator. */
+		s->status = is_frozen(c) ? CONTAINER_PAUSED : CONTAINER_RUNNING;
 	}
 }
 
