@@ -12,6 +12,9 @@ static int make_ready(struct container *c, struct error *err)
 	if (st.status != CONTAINER_EXITED && st.status != CONTAINER_CREATED)
 		return error_set(err, EBUSY, "container '%s' is %s already", c->name,
 				 container_status_name(st.status));
+	if (faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0)
+		return error_set(err, EBUSY, "container '%s': a migration was decided and not confirmed, so it may "
+				 "run elsewhere; 'godwit resolve %s' asks", c->name, c->name);
 	if (container_clean(c, true, err) < 0)
 		return -err->code;
 	st.started_us = 0;
