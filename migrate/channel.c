@@ -10,6 +10,8 @@
 #include "migrate/channel_state.h"
 
 #define SOFTWARE "godwit " GODWIT_VERSION
+#define LOOK_AGAIN_US 200000
+
 enum wire_side channel_other_side(const struct channel *ch)
 {
 	return ch->side == WIRE_SOURCE ? WIRE_TARGET : WIRE_SOURCE;
@@ -38,7 +40,8 @@ int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, stru
 		fd_close(&fd_consumed);
 		return error_set(err, ENOMEM, "out of memory");
 	}
-	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT, .level = 1 };
+	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT, .level = 1,
+				.patience_us = CHANNEL_GREET_US };
 	tune_socket(ch->fd);
 	ch->raw = malloc(WIRE_DATA_MAX_BYTES);
 	ch->room = malloc(WIRE_RAW_MAX_BYTES);
@@ -75,16 +78,26 @@ int channel_accept(int fd_consumed, struct channel **ret, struct error *err)
 static int wait_for(struct channel *ch, short events, struct error *err)
 {
 	struct pollfd p = { .fd = ch->fd, .events = events };
-	int n = 0;
+	uint64_t now = clock_us(), end = now + ch->patience_us;
 
-	if (!(ch->cancelled && *ch->cancelled))
-		n = poll(&p, 1, CHANNEL_PATIENCE_US / 1000);
-	if (ch->cancelled && *ch->cancelled)
-		return error_set(err, ECANCELED, "cancelled");
-	if (n == 0)
-		return error_set(err, ETIMEDOUT, "the peer has not answered for %u s",
-				 CHANNEL_PATIENCE_US / 1000000);
-	return n < 0 && errno != EINTR ? error_set(err, errno, "poll: %s", strerror(errno)) : 0;
+	for (int n = 0; n == 0; now = clock_us()) {
+		uint64_t left = end > now ? end - now : 0;
+
+		if (ch->cancelled && *ch->cancelled)
+			return error_set(err, ECANCELED, "cancelled");
+		if (left == 0)
+			return error_set(err, ETIMEDOUT, "the peer has not answered for %.3g s",
+					 (double)ch->patience_us / 1e6);
+		/* A signal that came before poll does not end it. */
+		if (ch->cancelled && left > LOOK_AGAIN_US)
+			left = LOOK_AGAIN_US;
+		n = poll(&p, 1, (int)((left + 999) / 1000));
+		if (n < 0 && errno != EINTR)
+			return error_set(err, errno, "poll: %s", strerror(errno));
+		if (n < 0)
+			n = 0;
+	}
+	return 0;
 }
 
 static void skip(struct iovec *iov, size_t n)
@@ -222,6 +235,7 @@ int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_
 
 	if (channel_send(ch, &ours, err) < 0 || channel_receive(ch, WIRE_HELLO, &theirs, err) < 0)
 		return -err->code;
+	ch->patience_us = CHANNEL_PATIENCE_US;
 	r = message_agree_version(&ours.hello, &theirs.hello, &version, err);
 	(void)snprintf(ret_peer, WIRE_NAME_MAX + 1, "%s", theirs.hello.node_name);
 	message_free(&theirs);
@@ -250,6 +264,11 @@ void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct 
 {
 	ch->progress = fn;
 	ch->progress_ctx = ctx;
+}
+
+void channel_set_patience(struct channel *ch, uint64_t patience_us)
+{
+	ch->patience_us = patience_us;
 }
 
 void channel_not_cancellable(struct channel *ch)

@@ -24,6 +24,7 @@
 
 #define CHANNEL_DEAD_US 30000000u
 #define CHANNEL_PATIENCE_US 600000000u
+#define CHANNEL_GREET_US 20000000u	/* until it has said HELLO */
 
 struct channel;
 
@@ -80,6 +81,9 @@ struct channel_stats channel_stats(const struct channel *ch);
 /* Called now and then while data flows, with the stats so far. */
 void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct channel_stats *s),
 			 void *ctx);
+
+/* Instead of CHANNEL_PATIENCE_US; counts from the greeting on. */
+void channel_set_patience(struct channel *ch, uint64_t patience_us);
 
 /* From now on signals don't end calls any more. */
 void channel_not_cancellable(struct channel *ch);

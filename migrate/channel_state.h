@@ -19,6 +19,7 @@ struct channel {
 	int fd;
 	enum wire_side side;
 	const volatile sig_atomic_t *cancelled;
+	uint64_t patience_us;
 	struct sequence sequence;
 	struct frame_reader *reader;
 	struct buffer out;
