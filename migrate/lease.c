@@ -9,11 +9,25 @@
 int lease_open(const struct container *c, struct lease_hold *ret, struct error *err)
 {
 	struct lease_hold l = LEASE_HOLD_EMPTY;
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 
-	if (monitor_connect(c, &l.fd, err) < 0)
+	l.container = c;
+	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_is_frozen(cg, &l.was_paused, err) < 0 ||
+	    monitor_connect(c, &l.fd, err) < 0)
 		return -err->code;
 	*ret = l;
 	return 0;
+}
+
+int lease_thaw_without_monitor(const struct container *c, bool was_paused, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	char ifname[IFNAMSIZ];
+
+	container_host_ifname(c, ifname);
+	if (container_cgroup(c, false, &cg, err) < 0 || (!was_paused && cgroup_thaw(cg, err) < 0))
+		return -err->code;
+	return c->spec->endpoint.address[0] ? network_gate_set(ifname, NETWORK_GATE_OPEN, err) : 0;
 }
 
 int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err)
@@ -30,9 +44,11 @@ int lease_freeze(struct lease_hold *l, struct error *err)
 {
 	struct monitor_message reply;
 
-	if (monitor_call(l->fd, MONITOR_FREEZE, -EBADF, &reply, err) < 0)
+	l->frozen = true;		/* or half so, if the monitor dies over it */
+	if (monitor_call(l->fd, MONITOR_FREEZE, -EBADF, &reply, err) < 0) {
+		l->frozen = err->code == ECONNRESET;
 		return error_wrap(err, "freeze");
-	l->frozen = true;
+	}
 	l->frozen_us = clock_us();
 	l->frozen_real_us = reply.value[0];
 	memcpy(l->pipe_inodes, reply.value + 1, sizeof(l->pipe_inodes));
@@ -42,10 +58,14 @@ int lease_freeze(struct lease_hold *l, struct error *err)
 int lease_thaw(struct lease_hold *l, struct error *err)
 {
 	struct monitor_message reply;
+	int r;
 
 	if (!l->frozen)
 		return 0;
-	if (monitor_call(l->fd, MONITOR_THAW, -EBADF, &reply, err) < 0)
+	r = monitor_call(l->fd, MONITOR_THAW, -EBADF, &reply, err);
+	if (r == -ECONNRESET || r == -EPIPE)
+		r = lease_thaw_without_monitor(l->container, l->was_paused, err);
+	if (r < 0)
 		return error_wrap(err, "thaw");
 	l->frozen = false;
 	return 0;

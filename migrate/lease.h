@@ -11,7 +11,9 @@
 
 struct lease_hold {
 	int fd;				/* to the monitor; -EBADF: none */
+	const struct container *container;	/* borrowed */
 	bool frozen;
+	bool was_paused;		/* before */
 	uint64_t frozen_us;		/* clock_us when the freeze was complete */
 	uint64_t frozen_real_us;
 	uint64_t pipe_inodes[3];
@@ -26,7 +28,12 @@ int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err);
 
 /* Closes the gate, freezes, and drains the container's pipes. */
 int lease_freeze(struct lease_hold *l, struct error *err);
+
+/* When the monitor was killed meanwhile, the caller thaws in its place. */
 int lease_thaw(struct lease_hold *l, struct error *err);
+
+/* For a container that has no monitor any more. */
+int lease_thaw_without_monitor(const struct container *c, bool was_paused, struct error *err);
 
 /* The original has moved: killed, its folder removed. Waits until it is gone. */
 int lease_discard(struct lease_hold *l, struct error *err);

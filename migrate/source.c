@@ -390,6 +390,16 @@ int source_migrate(struct container *c, const struct source_options *options,
 	return r;
 }
 
+/* Frozen without a monitor, or not alive at all: then it can be started again. */
+static int go_on_without_monitor(struct container *c, struct error *err)
+{
+	struct container_state st;
+
+	if (container_state(c, &st, err) < 0 || handover_remove(c, err) < 0)
+		return -err->code;
+	return container_status_is_live(st.status) ? lease_thaw_without_monitor(c, false, err) : 0;
+}
+
 int source_settle_by_hand(struct container *c, bool gone, struct error *err)
 {
 	CLEANUP(lease_closep) struct lease_hold lease = LEASE_HOLD_EMPTY;
@@ -399,7 +409,7 @@ int source_settle_by_hand(struct container *c, bool gone, struct error *err)
 	if (gone)
 		return destroy_original(c, &lease, err);
 	if (lease.fd < 0)
-		return error_set(err, ESRCH, "container '%s' does not live any more: its monitor is gone", c->name);
+		return go_on_without_monitor(c, err);
 	if (lease_freeze(&lease, err) < 0 || handover_remove(c, err) < 0)
 		return -err->code;
 	return lease_thaw(&lease, err);
