@@ -102,15 +102,16 @@ static int make_dir(const char *path, int *ret_fd, struct error *err)
 	return fd_open_dir_at(AT_FDCWD, path, false, 0, ret_fd, err);
 }
 
-static int finish(struct container *c, struct lease_hold *lease, bool leave_running, int dir,
-		  struct error *err)
+static int sync_all(int dir, struct error *err)
+{
+	return syncfs(dir) < 0 ? error_set(err, errno, "sync: %s", strerror(errno)) : 0;
+}
+
+/* From here on the checkpoint may be all that there is: it stays. */
+static int end_original(const struct container *c, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 
-	if (leave_running)
-		return lease_thaw(lease, err);
-	if (syncfs(dir) < 0)
-		return error_set(err, errno, "sync: %s", strerror(errno));
 	if (container_cgroup(c, false, &cg, err) < 0)
 		return -err->code;
 	return cgroup_kill(cg, 10000000, err);
@@ -124,14 +125,21 @@ int checkpoint_save(struct container *c, const char *path, bool leave_running,
 	uint64_t t0 = clock_us();
 	struct tree_stats stats = { 0 };
 	struct error ignored;
+	int r;
 
 	if (make_dir(path, &dir, err) < 0)
 		return -err->code;
-	if (save_frozen(c, &lease, dir, err) < 0 || finish(c, &lease, leave_running, dir, err) < 0) {
+	r = save_frozen(c, &lease, dir, err);
+	if (r == 0)
+		r = leave_running ? lease_thaw(&lease, err) : sync_all(dir, err);
+	if (r < 0) {
 		(void)lease_thaw(&lease, &ignored);
 		(void)fd_remove_tree_at(AT_FDCWD, path, &ignored);
 		return error_wrap(err, "checkpoint '%s'", c->name);
 	}
+	if (!leave_running && end_original(c, err) < 0)
+		return error_wrap(err, "checkpoint '%s': it is complete in %s, but the original does not end",
+				  c->name, path);
 	report->frozen_us = clock_us() - lease.frozen_us;
 	if (syncfs(dir) < 0 || tree_measure(dir, &stats, err) < 0)
 		return error_set(err, EIO, "checkpoint '%s': it is not safe on disk", c->name);
