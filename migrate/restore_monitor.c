@@ -79,7 +79,7 @@ static int mount_everything(const struct restore *r, struct error *err)
 static int in_child(const struct restore *r, int (*fn)(const struct restore *r, struct error *err),
 		    struct error *err)
 {
-	int p[2], n;
+	int p[2], n, status;
 	pid_t pid;
 
 	if (pipe2(p, O_CLOEXEC) < 0)
@@ -95,9 +95,11 @@ static int in_child(const struct restore *r, int (*fn)(const struct restore *r, 
 	(void)close(p[1]);
 	n = (int)read(p[0], err, sizeof(*err));
 	(void)close(p[0]);
-	if (pid < 0 || waitpid(pid, NULL, 0) < 0)
+	if (pid < 0 || waitpid(pid, &status, 0) < 0)
 		return error_set(err, ECHILD, "fork: %s", strerror(errno));
-	return n == sizeof(*err) ? -err->code : 0;
+	if (n == sizeof(*err))
+		return -err->code;
+	return status ? error_set(err, EIO, "the child that mounts died (status %d)", status) : 0;
 }
 
 /* Files of the container's tmpfs mounts go back to where they were. */
@@ -111,6 +113,9 @@ static int fill_tmpfs(const struct restore *r, struct error *err)
 		CLEANUP(fd_closep) int from = -EBADF, to = -EBADF;
 		struct tree_stats stats;
 
+		if (!rootfs_is_external(r->setup->container->spec, r->manifest->tmpfs[i]))
+			return error_set(err, EINVAL, "mount point %s is not one that this engine makes",
+					 r->manifest->tmpfs[i]);
 		if (workdir_open_tmpfs(r->workdir, r->manifest->tmpfs[i], &from, err) < 0 ||
 		    rootfs_open(merged, r->manifest->tmpfs[i], O_RDONLY | O_DIRECTORY, 0, &to, err) < 0 ||
 		    tree_copy(from, to, &stats, err) < 0)
@@ -255,6 +260,7 @@ static int resume(struct restore *r, struct error *err)
 
 	if (decide(r, TOKEN_RESUMED, err) < 0)
 		return -err->code;
+	s->irrevocable = true;
 	if (s->endpoint.bridge[0]) {
 		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
 		(void)network_neighbours_forget(s->netns_fd, &s->endpoint, &ignored);
@@ -269,14 +275,18 @@ static int resume(struct restore *r, struct error *err)
 	return 0;
 }
 
-static int record(const struct restore *r, struct error *err)
+/* With our name in it nobody else cleans up. */
+static int record(const struct restore *r, pid_t pid, struct error *err)
 {
 	struct container_state st;
 
 	if (container_state(r->setup->container, &st, err) < 0)
 		return -err->code;
-	st.started_us = r->manifest->started_us;
-	st.migrations = r->manifest->migrations + (r->plan->token != NULL);
+	container_state_stamp(&st, pid, getpid());
+	if (r->manifest) {
+		st.started_us = r->manifest->started_us;
+		st.migrations = r->manifest->migrations + (r->plan->token != NULL);
+	}
 	return container_state_write(r->setup->container, &st, err);
 }
 
@@ -285,12 +295,12 @@ static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 	int control = r->setup->control;
 	uint64_t t0, value[4] = { 0 };
 
-	if (prepare(r, err) < 0 ||
+	if (record(r, 0, err) < 0 || prepare(r, err) < 0 ||
 	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
 	    receive_op(control, RESTORE_GO, &r->workdir, err) < 0)
 		return -err->code;
 	t0 = clock_us();
-	if (restore_tasks(r, ret_pid, err) < 0 || record(r, err) < 0)
+	if (restore_tasks(r, ret_pid, err) < 0 || record(r, *ret_pid, err) < 0)
 		return -err->code;
 	value[0] = clock_us() - t0;
 	value[1] = (uint64_t)*ret_pid;

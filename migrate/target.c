@@ -27,9 +27,13 @@ static void say(const struct target *t, const char *fmt, ...)
 
 /* ---- negotiate ---- */
 
+/* Its token, in the folder of an incoming container. */
+#define TOKEN_FILE "token"
+
 /* The folder is the reservation of name and address. */
 static int reserve(struct target *t, struct admission *a, struct error *err)
 {
+	const char *token = t->offer.offer.token;
 	struct container_state st = { .status = CONTAINER_INCOMING, .exit_code = -1 };
 
 	if (container_create(t->node, a->spec, CONTAINER_INCOMING, &t->container, err) < 0) {
@@ -38,6 +42,8 @@ static int reserve(struct target *t, struct admission *a, struct error *err)
 	}
 	a->spec = NULL;
 	container_state_stamp(&st, 0, getpid());
+	if (fd_replace_file_at(t->container->dir_fd, TOKEN_FILE, token, strlen(token), 0600, FD_REPLACE, err) < 0)
+		return -err->code;
 	return container_state_write(t->container, &st, err);
 }
 
@@ -77,12 +83,66 @@ int target_negotiate(struct target *t, struct error *err)
 	return r;
 }
 
-void target_forget(struct target *t)
+/* The source has let go of it, so here is the only copy, complete: it runs from
+ * now on as one that has lost its monitor. */
+static int adopt(const struct container *c, struct error *err)
 {
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	CLEANUP(manifest_freep) struct manifest *m = NULL;
+	CLEANUP(fd_closep) int meta = -EBADF;
+	struct container_state st;
+	char ifname[IFNAMSIZ];
 	struct error ignored;
 
-	if (t->container)
-		(void)container_clean(t->container, false, &ignored);
+	if (container_state(c, &st, err) < 0)
+		return -err->code;
+	st.status = CONTAINER_RUNNING;
+	if (container_state_write(c, &st, err) < 0 || container_cgroup(c, false, &cg, err) < 0)
+		return -err->code;
+	container_host_ifname(c, ifname);
+	if (c->spec->endpoint.address[0])
+		(void)network_gate_set(ifname, NETWORK_GATE_OPEN, &ignored);
+	if (fd_open_dir_at(c->dir_fd, "meta", false, 0, &meta, &ignored) == 0 &&
+	    manifest_read(meta, &m, &ignored) == 0 && m->was_paused)
+		return 0;
+	return cgroup_thaw(cg, err);
+}
+
+/* Nobody works on it any more: what its token says is what it is. Only its
+ * monitor decides for it, so once that is dead and the copy is gone, nobody
+ * needs a refusal to be remembered. */
+static int settle_incoming(const struct container *c, struct error *err)
+{
+	CLEANUP(freep) char *token = NULL;
+	enum token_outcome outcome;
+	int r = fd_read_file_at(c->dir_fd, TOKEN_FILE, TOKEN_SIZE, &token, NULL, err);
+
+	if (r == -ENOENT)
+		return container_clean(c, false, err);
+	if (r < 0 || token_decide(c->node, token, TOKEN_REFUSED, &outcome, err) < 0)
+		return -err->code;
+	if (outcome == TOKEN_RESUMED)
+		return adopt(c, err);
+	if (container_clean(c, false, err) < 0)
+		return -err->code;
+	return token_forget(c->node, token, err);
+}
+
+void target_forget(struct target *t)
+{
+	const char *token = t->offer.offer.token;
+	enum token_outcome outcome;
+	struct container_state st;
+	struct error ignored;
+	int r = t->container ? container_state(t->container, &st, &ignored) : 0;
+
+	if (!t->container)
+		return;
+	if (r == 0 && st.status == CONTAINER_INCOMING)
+		(void)settle_incoming(t->container, &ignored);
+	else if (r == -ENOENT && token_look_up(t->node, token, &outcome, &ignored) == 0 &&
+		 outcome == TOKEN_REFUSED)	/* its monitor removed all and is gone */
+		(void)token_forget(t->node, token, &ignored);
 }
 
 /* ---- prepare ---- */
@@ -240,6 +300,22 @@ int target_commit(struct target *t, struct error *err)
 	return 0;
 }
 
+/* The record may go when what it says is on disk elsewhere: in state.json,
+ * which the monitor writes before it says STARTED. */
+static int forget_token(struct target *t, struct error *err)
+{
+	struct container_state st;
+	struct monitor_message started;
+
+	if (monitor_receive(t->control, &started, err) < 0 || container_state(t->container, &st, err) < 0)
+		return -err->code;
+	if (st.status == CONTAINER_INCOMING)
+		return error_set(err, EIO, "its state could not be written");
+	if (syncfs(t->node->state_fd) < 0)
+		return error_set(err, errno, "sync: %s", strerror(errno));
+	return token_forget(t->node, t->offer.offer.token, err);
+}
+
 int target_release(struct target *t, struct error *err)
 {
 	struct message m = { 0 };
@@ -247,7 +323,7 @@ int target_release(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RELEASE, &m, err) < 0)
 		return 0;		/* the token is kept until the source asks */
 	message_free(&m);
-	return token_forget(t->node, t->offer.offer.token, err);
+	return forget_token(t, err);
 }
 
 /* ---- the whole ---- */
@@ -274,7 +350,9 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 	m.answer.outcome = outcome == TOKEN_RESUMED ? MESSAGE_OUTCOME_RESUMED : MESSAGE_OUTCOME_REFUSED;
 	if (channel_send(t->channel, &m, err) < 0)
 		return -err->code;
-	if (channel_receive(t->channel, WIRE_RELEASE, &release, &ignored) == 0)
+	/* A refusal stays: COMMIT may still be on its way to the monitor. */
+	if (channel_receive(t->channel, WIRE_RELEASE, &release, &ignored) == 0 &&
+	    outcome == TOKEN_RESUMED)
 		(void)token_forget(t->node, token, &ignored);
 	message_free(&release);
 	return 0;
@@ -320,7 +398,7 @@ static int sweep_one(const struct node *node, const char *name, struct error *er
 		return 0;
 	if (st.status != CONTAINER_INCOMING || st.monitor_alive)
 		return 0;
-	return container_clean(c, false, err);
+	return settle_incoming(c, err);
 }
 
 int target_sweep(const struct node *node, struct error *err)
