@@ -50,9 +50,9 @@ def exit_on_signals():
 
 
 class Bed:
-    def __init__(self, purpose, nodes):
+    def __init__(self, purpose, nodes, cgroup="host"):
         self.name = f"{purpose}-{os.getpid()}"
-        self.nodes = nodes
+        self.up = ["up", nodes, "--cgroup", cgroup, "--owner", os.getpid()]
         self.folder = pathlib.Path("/var/lib/godwit-testbed") / self.name
         self.janitor = None
 
@@ -60,7 +60,7 @@ class Bed:
         self.janitor = subprocess.Popen(["/bin/sh", "-c", JANITOR, TESTBED, self.name],
                                         stdin=subprocess.PIPE, start_new_session=True)
         try:
-            call(TESTBED, "--name", self.name, "up", self.nodes, "--owner", os.getpid())
+            call(TESTBED, "--name", self.name, *self.up)
         except BaseException:
             self.close()
             raise
