@@ -119,6 +119,8 @@ static int child_prepare(const struct worker_plan *plan, const struct channels *
 static _Noreturn void child_main(const struct worker_plan *plan, const struct channels *c,
 				 pid_t parent)
 {
+	char exitkill[] = SHIM_EXITKILL "=1", no_conntrack[] = SHIM_NO_CONNTRACK "=1";
+	char carried[] = SHIM_CARRIED "=5";
 	char *env[7] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH } };
@@ -131,11 +133,11 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	_Static_assert(WORKER_SOCKET == 3 && SHIM_RPC_FD == WORKER_SOCKET, "as in argv");
 	_Static_assert(SHIM_FD == 4 && WORKER_FD_BASE == 5, "as in SHIM_PATH and SHIM_CARRIED");
 	if (plan->dies_with_caller)
-		env[n++] = (char[]){ SHIM_EXITKILL "=1" };
+		env[n++] = exitkill;
 	if (plan->no_conntrack)
-		env[n++] = (char[]){ SHIM_NO_CONNTRACK "=1" };
+		env[n++] = no_conntrack;
 	if (plan->carried)
-		env[n++] = (char[]){ SHIM_CARRIED "=5" };
+		env[n++] = carried;
 	if (park(c->their_report, &report, &err) < 0)
 		_exit(127);
 	if (child_prepare(plan, c, parent, &err) == 0) {
