@@ -105,9 +105,13 @@ static int in_child(const struct restore *r, int (*fn)(const struct restore *r, 
 /* Files of the container's tmpfs mounts go back to where they were. */
 static int fill_tmpfs(const struct restore *r, struct error *err)
 {
+	const struct container *c = r->setup->container;
 	CLEANUP(fd_closep) int merged = -EBADF;
+	char path[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
 
-	if (fd_open_dir_at(r->setup->container->dir_fd, "merged", false, 0, &merged, err) < 0)
+	/* By path: the container's descriptor is of the mount namespace that we left. */
+	(void)snprintf(path, sizeof(path), "%s/containers/%s/merged", c->node->path, c->name);
+	if (fd_open_dir_at(AT_FDCWD, path, false, 0, &merged, err) < 0)
 		return -err->code;
 	for (size_t i = 0; r->manifest->tmpfs[i]; i++) {
 		CLEANUP(fd_closep) int from = -EBADF, to = -EBADF;
