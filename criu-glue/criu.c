@@ -202,6 +202,7 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		.pid = plan->pid,
 		.freeze_cgroup = plan->freeze_cgroup,
 		.tcp_skip_in_flight = plan->tcp_skip_in_flight,
+		.watched_paths = plan->watched_paths,
 		.ext_unix_sk = plan->ext_unix_sk,
 		.orphan_pts_master = true,
 	};

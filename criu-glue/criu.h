@@ -120,6 +120,10 @@ struct criu_dump_plan {
 	size_t n_mounts;
 	const struct carried *carried;	/* NULL, or memory to leave out: carried.h */
 	uint64_t ghost_limit_bytes;	/* largest deleted-but-open file; 0: CRIU's 1 MiB */
+	/* Folders of the container, NULL-terminated, may be NULL. An inotify watch
+	 * on an overlay tells only an inode: CRIU looks for its path in these, when
+	 * there is such a watch. */
+	const char *const *watched_paths;
 	bool tcp_skip_in_flight;	/* drop connections that nobody has accepted yet */
 	bool ext_unix_sk;		/* let a socket's peer be outside */
 	const char *const *external;	/* further CRIU keys, e.g. "tty[rdev:dev]" */

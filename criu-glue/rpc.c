@@ -56,6 +56,9 @@ static void fill_options(Options *o, const struct rpc_request *q)
 		o->freeze_cgroup = borrow(q->freeze_cgroup);
 		if (q->ghost_limit_bytes)
 			SET(o, ghost_limit, q->ghost_limit_bytes);
+		o->irmap_scan_paths = (char **)(uintptr_t)q->watched_paths;
+		while (q->watched_paths && q->watched_paths[o->n_irmap_scan_paths])
+			o->n_irmap_scan_paths++;
 	} else {
 		SET(o, rst_sibling, true);
 		o->root = borrow(q->root);

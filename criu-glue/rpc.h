@@ -32,6 +32,7 @@ struct rpc_request {
 	const char *freeze_cgroup;	/* dump, may be NULL */
 	uint32_t ghost_limit_bytes;	/* dump */
 	bool tcp_skip_in_flight;	/* dump */
+	const char *const *watched_paths;	/* dump, NULL-terminated; may be NULL */
 	bool ext_unix_sk;
 	bool shell_job;
 	bool orphan_pts_master;

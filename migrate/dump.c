@@ -93,6 +93,40 @@ static struct criu_mount *name_mounts(char **points, size_t *ret_n)
 	return m;
 }
 
+/* All folders at the top but those whose mounts are the kernel's own. */
+static char **list_top(pid_t pid)
+{
+	char path[48];
+	CLEANUP(dir_closep) DIR *d = NULL;
+	char **list = NULL, **more;
+	struct dirent *e;
+	size_t n = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/root", (int)pid);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] == '.' || e->d_type != DT_DIR || !strcmp(e->d_name, "proc") ||
+		    !strcmp(e->d_name, "sys") || !strcmp(e->d_name, "dev"))
+			continue;
+		more = reallocarray(list, n + 2, sizeof(*list));
+		if (!more)
+			break;
+		list = more;
+		list[n] = list[n + 1] = NULL;
+		if (asprintf(&list[n], "/%s", e->d_name) < 0)
+			break;
+		n++;
+	}
+	return list;
+}
+
+static void list_freep(char ***list)
+{
+	for (char **p = *list; p && *p; p++)
+		free(*p);
+	free(*list);
+}
+
 static bool is_empty(int dir_fd)
 {
 	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -179,7 +213,9 @@ static int run_criu(const struct container *c, const struct criu *criu, struct d
 	};
 	CLEANUP(freep) struct criu_mount *mounts = name_mounts(run->manifest->external_mounts,
 								&plan.n_mounts);
+	CLEANUP(list_freep) char **top = list_top(run->state->pid);
 
+	plan.watched_paths = (const char *const *)top;
 	if (!mounts)
 		return error_set(err, ENOMEM, "out of memory");
 	plan.mounts = mounts;
