@@ -84,8 +84,6 @@ static int open_stdio(struct monitor *m, struct error *err)
 {
 	const struct spec *s = m->setup.container->spec;
 
-	if (output_open(m->setup.container->dir_fd, &m->output, err) < 0)
-		return -err->code;
 	for (int i = s->stdin_open ? 0 : 1; !s->terminal && i < 3; i++)
 		if (open_pipe(m, i, err) < 0)
 			return -err->code;
@@ -128,6 +126,9 @@ static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct e
 	if (detach_self(m, err) < 0 || take_signals(m, err) < 0 || open_socket(m, err) < 0 ||
 	    open_stdio(m, err) < 0 || open_resources(m, err) < 0 ||
 	    plan->start(&m->setup, plan->ctx, &m->pid, &m->terminal_fd, err) < 0)
+		return -err->code;
+	/* Not before: a restore brings the log along, as another file. */
+	if (output_open(m->setup.container->dir_fd, &m->output, err) < 0)
 		return -err->code;
 	for (int i = 0; i < 3; i++)
 		fd_close(&m->setup.stdio[i]);

@@ -179,8 +179,10 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 		answer_result(c->fd, q->op, r, &err);
 		return;
 	}
-	answer(c->fd, q->op, 0, value, NULL);
+	/* All that it has written is in the log, which moves with it. */
 	monitor_drain(m);
+	(void)output_flush(&m->output, &err);
+	answer(c->fd, q->op, 0, value, NULL);
 	set_status(m, CONTAINER_MIGRATING);
 }
 

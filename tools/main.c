@@ -193,8 +193,10 @@ int main(int argc, char **argv)
 	int i = 1;
 
 	(void)signal(SIGPIPE, SIG_IGN);
-	if (called_as(argv[0], "migrate"))
+	if (called_as(argv[0], "migrate")) {
+		argv[0] = (char[]){ "migrate" };	/* without the folder */
 		return command_main(argv, NULL, argc, argv);
+	}
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--state") && i + 1 < argc) {
 			state = argv[++i];
