@@ -12,6 +12,7 @@
 #include "criu-glue/criu.h"
 #include "criu-glue/log.h"
 #include "criu-glue/rpc.h"
+#include "criu-glue/timers.h"
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
 
@@ -219,7 +220,9 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		return -err->code;
 	request.external = (const char *const *)keys.list;
 	request.n_external = keys.n;
-	return converse(&request, &worker, hooks, &root, err);
+	if (converse(&request, &worker, hooks, &root, err) < 0)
+		return -err->code;
+	return timers_wake(plan->images_fd, err);
 }
 
 /* What the worker inherits: the files, then the network namespace. */
