@@ -1,0 +1,200 @@
+"""What the tests of migrations share: beds with workloads, clients, comparisons."""
+import ctypes
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import BUILD, GODWIT, TOP
+
+WORKLOADS = BUILD / "tests" / "workloads"
+PORT = 7000
+PEER_PORT = 4967
+CLONE_NEWNET = 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def until(what, seconds=10, say="it did not happen"):
+    """Waits until what() is true, and returns it."""
+    end = time.monotonic() + seconds
+    while not (result := what()):
+        assert time.monotonic() < end, say
+        time.sleep(0.01)
+    return result
+
+
+def make_image(folder):
+    """The root file system base, with all workloads and something to change."""
+    subprocess.run([str(TOP / "tests/lib/rootfs"), "make", "base", str(folder)], check=True)
+    target = folder / "workloads"
+    target.mkdir()
+    for program in WORKLOADS.iterdir():
+        if program.is_file() and os.access(program, os.X_OK):
+            shutil.copy(program, target)
+    data = folder / "data"
+    for name in ("copied", "removed", "mode", "untouched", "renamed/inside", "replaced/old"):
+        path = data / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("copied! text\n" if name == "copied" else f"{path.name}\n")
+    return folder
+
+
+def in_node(node, make):
+    """Calls make() in the node's network namespace and returns what it returns."""
+    result = []
+
+    def run():
+        pid = pathlib.Path("/run/godwit-testbed", node.bed.name, node.name).read_text().split()[0]
+        with open(f"/proc/{pid}/ns/net", "rb") as namespace:
+            if libc.setns(namespace.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        try:
+            result.append(make())
+        except OSError as error:
+            result.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], OSError):
+        raise result[0]
+    return result[0]
+
+
+class Client:
+    """A connection to a workload from another node."""
+
+    def __init__(self, node, address, port=PORT):
+        def make():
+            end = time.monotonic() + 10
+            while True:
+                try:
+                    return socket.create_connection((address, port), 10)
+                except OSError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.02)
+        self.socket = in_node(node, make)
+        self.socket.settimeout(20)
+        self.name = self.socket.getsockname()
+        self.nonce = self.count = None
+
+    def ask(self):
+        """The workload checks itself: still the same one, further on, and well."""
+        self.socket.sendall(b"?\n")
+        nonce, count, verdict = self.socket.makefile().readline().rstrip("\n").split(" ", 2)
+        assert verdict == "ok", verdict
+        assert self.nonce in (None, nonce), "another process answers"
+        assert self.count is None or int(count) > self.count, "it went back in time"
+        self.nonce, self.count = nonce, int(count)
+        assert self.socket.getsockname() == self.name
+
+    def close(self):
+        self.socket.close()
+
+
+def inspect(node, name):
+    return json.loads(node.godwit("inspect", name).stdout)[0]
+
+
+def status(node, name):
+    """The container's status on that node, or None when it is not there."""
+    listed = json.loads(node.godwit("ps", "-a", "--json").stdout)
+    return next((c["status"] for c in listed if c["name"] == name), None)
+
+
+def serve(node, *options, env=None):
+    """Starts the node's daemon, ready when this returns. Its log: serve.log of the bed."""
+    log = open(node.log, "a", encoding="utf-8")
+    process = node.popen("env", *(env or ()), GODWIT, "serve", "--insecure", *options,
+                         stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+    log.close()
+    line = process.stdout.readline()
+    assert "listens on" in line, line + pathlib.Path(node.log).read_text()
+    return process
+
+
+def stop(process):
+    process.terminate()
+    process.wait(10)
+    process.stdout.close()
+
+
+def run(node, name, *command, image="work", options=()):
+    """Starts a container and returns its address."""
+    node.godwit("run", "-d", "--name", name, *options, image, *command)
+    return inspect(node, name)["network"]["address"].split("/")[0]
+
+
+def migrate(node, name, to, *options, check=True, **more):
+    return node.godwit("migrate", *options, name, to.name, check=check, **more)
+
+
+def settled(bed, before, seconds=3):
+    """Asserts that the machine is as it was before; what just ends gets a moment."""
+    end = time.monotonic() + seconds
+    while (now := bed.snapshot()) != before and time.monotonic() < end:
+        time.sleep(0.05)
+    for what, then in before.items():
+        if isinstance(then, dict):
+            for node, part in then.items():
+                compare(f"{what} of {node}", part, now[what][node])
+        else:
+            compare(what, then, now[what])
+
+
+def compare(what, then, now):
+    """Fails with the difference only."""
+    more = sorted(str(x) for x in now if x not in then)
+    less = sorted(str(x) for x in then if x not in now)
+    if now != then:
+        pytest.fail(f"{what}: {len(more)} came {more[:8]}, {len(less)} went {less[:8]}")
+
+
+def log_of(node, name):
+    return node.godwit("logs", name).stdout
+
+
+def has_nothing(node):
+    """Nothing of a container is on the node."""
+    assert node.godwit("ps", "-a", "-q").stdout == ""
+    assert not list((node.state / "containers").iterdir())
+
+
+def make_bed(tmp_path_factory, bed_class, nodes=3, images=("work",)):
+    """A bed whose nodes all have the image with the workloads, and whose daemons run."""
+    bed = bed_class(nodes, "host")
+    try:
+        folder = make_image(tmp_path_factory.mktemp("rootfs") / "work")
+        logs = tmp_path_factory.mktemp("logs")
+        for node in bed.nodes.values():
+            node.log = logs / f"{node.name}.log"
+            node.log.touch()
+            for image in images:
+                node.godwit("image", "import", image, folder)
+        for node in bed.nodes.values():
+            # the first container makes cgroups that stay for the next ones
+            node.godwit("run", "--rm", images[0], "/bin/true")
+        bed.folder = folder
+        bed.daemons = {name: serve(bed[name]) for name in ("node1", "node2")}
+    except BaseException:
+        bed.down()
+        raise
+    return bed
+
+
+def end_bed(bed):
+    for process in bed.daemons.values():
+        if process.poll() is None:
+            stop(process)
+    bed.down()
+
+
+def fail_unless(condition, text):
+    if not condition:
+        pytest.fail(text)

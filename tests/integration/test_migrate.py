@@ -1,0 +1,417 @@
+"""A container with a connected client moves, and is what it was before."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import Bed, TOP
+from moving import (Client, end_bed, has_nothing, in_node, inspect, log_of, make_bed, migrate, run,
+                    settled, status, until)
+
+KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
+STATUS = ("Uid", "Gid", "Groups", "Umask", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
+          "Seccomp", "Seccomp_filters", "SigBlk", "SigIgn", "SigCgt", "NSpid", "NSpgid", "NSsid", "Threads")
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    it = make_bed(tmp_path_factory, Bed)
+    redis = tmp_path_factory.mktemp("redis") / "redis"
+    subprocess.run([str(TOP / "tests/lib/rootfs"), "make", "redis", str(redis)], check=True)
+    it["node1"].godwit("image", "import", "redis", redis)
+    yield it
+    end_bed(it)
+
+
+@pytest.fixture
+def gone(bed):
+    """Whatever a test starts, both nodes are as before after it."""
+    before = bed.snapshot()
+    yield
+    for node in (bed["node1"], bed["node2"]):
+        names = node.godwit("ps", "-a", "-q").stdout.split()
+        if names:
+            node.godwit("rm", "-f", *names)
+    settled(bed, before)
+
+
+# --- what a container is, from outside ---------------------------------------
+
+def tasks_of(node, name):
+    """The host's pids of all its processes, by their pids inside."""
+    init = inspect(node, name)["state"]["pid"]
+    space = os.readlink(f"/proc/{init}/ns/pid")
+    found = {}
+    for proc in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(proc / "ns/pid") == space:
+                inside = re.search(r"^NSpid:.*\s(\d+)$", (proc / "status").read_text(), re.M)
+                found[int(inside.group(1))] = int(proc.name)
+        except OSError:
+            pass
+    return found
+
+
+def descriptors_of(pid):
+    """Where its descriptors lead, with the numbers that the kernel gives out cut off."""
+    found = {}
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        flags = re.search(r"^flags:\s*(\d+)", pathlib.Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text(), re.M)
+        large = 0o100000  # how it was opened: says nothing
+        found[int(fd.name)] = (re.sub(r":\[\d+\]", "", os.readlink(fd)), int(flags.group(1), 8) & ~large)
+    return found
+
+
+def task_is(pid):
+    """Everything about one process that a move must not change."""
+    proc = pathlib.Path(f"/proc/{pid}")
+    lines = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    # the outer numbers differ from node to node
+    inner = {key: lines[key].split()[-1] if key.startswith("NS") else lines[key].split()
+             for key in STATUS if key in lines}
+    if "zombie" in lines["State"]:  # of which nothing is left but the exit code
+        return {"NSpid": inner["NSpid"], "exit code": (proc / "stat").read_text().split()[-1]}
+    return {
+        **inner,
+        "limits": (proc / "limits").read_text(),
+        "environment": (proc / "environ").read_bytes(),
+        "command": (proc / "cmdline").read_bytes(),
+        "program": os.readlink(proc / "exe"),
+        "folder": os.readlink(proc / "cwd"),
+        "root": os.readlink(proc / "root"),
+        "oom": (proc / "oom_score_adj").read_text(),
+        "descriptors": descriptors_of(pid),
+        "cgroup inside": inside_cgroup(pid),
+    }
+
+
+def inside_cgroup(pid):
+    """What the process itself reads in /proc/self/cgroup: the root of each hierarchy."""
+    return subprocess.run(["nsenter", "--target", str(pid), "--cgroup", "cat", f"/proc/{pid}/cgroup"],
+                          stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def mounts_of(pid):
+    """Mount points, file systems and options, in order; not ids and devices."""
+    found = []
+    for line in pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+        left, right = line.split(" - ")
+        words, kind = left.split(), right.split()
+        options = ",".join(o for o in kind[2].split(",") if not o.startswith(("lowerdir", "upperdir", "workdir", "uuid")))
+        found.append((words[4], words[5], " ".join(words[6:]).replace("master:", "shared:"), kind[0], options))
+    return sorted(re.sub(r"shared:\d+", "shared", str(m)) for m in found)
+
+
+def container_is(node, name):
+    """Everything about a container that a move must not change."""
+    told = inspect(node, name)
+    tasks = tasks_of(node, name)
+    init = told["state"]["pid"]
+    show = node.run("nsenter", "--target", str(init), "--net", "--", "ip", "-o", "addr").stdout
+    addresses = sorted(re.sub(r"^\d+: |valid_lft.*|@if\d+", "", line) for line in show.splitlines())
+    routes = node.run("nsenter", "--target", str(init), "--net", "--", "ip", "route").stdout
+    link = node.run("nsenter", "--target", str(init), "--net", "--", "ip", "-o", "link").stdout
+    return {
+        "tasks": {inside: task_is(pid) for inside, pid in tasks.items()},
+        "mounts": mounts_of(init),
+        "limits": told["cgroup"]["limits"],
+        "limits in force": limits_in_force(init),
+        "spec": told["spec"],
+        "started": told["state"].get("started_us"),
+        "hostname": node.run("nsenter", "--target", str(init), "--uts", "hostname").stdout,
+        "addresses": addresses, "routes": routes, "mac": re.findall(r"link/\S+ (\S+)", link),
+    }
+
+
+def limits_in_force(pid):
+    """As the kernel has them, in whatever hierarchy the controllers are."""
+    found = {}
+    for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        for mount in ("/sys/fs/cgroup/unified", *(f"/sys/fs/cgroup/{c}" for c in controllers.split(","))):
+            for name in ("memory.limit_in_bytes", "memory.max", "cpu.cfs_quota_us", "cpu.max", "pids.max",
+                         "memory.memsw.limit_in_bytes", "cpu.shares"):
+                file = pathlib.Path(mount + path) / name
+                if file.exists():
+                    found[name] = file.read_text()
+    return found
+
+
+def private(node, name):
+    """Its namespaces are its own: neither the node's, nor this machine's."""
+    holder = pathlib.Path("/run/godwit-testbed", node.bed.name, node.name).read_text().split()[0]
+    init = inspect(node, name)["state"]["pid"]
+    for pid in tasks_of(node, name).values():
+        if "(zombie)" in pathlib.Path(f"/proc/{pid}/status").read_text():
+            continue
+        for kind in KINDS:
+            mine = os.readlink(f"/proc/{pid}/ns/{kind}")
+            assert mine == os.readlink(f"/proc/{init}/ns/{kind}"), kind
+            assert mine not in (os.readlink(f"/proc/{holder}/ns/{kind}"), os.readlink(f"/proc/self/ns/{kind}")), kind
+
+
+def same(before, after):
+    """Compares part by part, so that a failure says what differs."""
+    for what, then in before.items():
+        if what == "tasks":
+            assert then.keys() == after[what].keys(), "processes"
+            for pid, task in then.items():
+                for key, value in task.items():
+                    assert after["tasks"][pid][key] == value, f"{key} of process {pid}"
+        else:
+            assert after[what] == then, what
+
+
+# --- redis with a client that writes -----------------------------------------
+
+class Redis(threading.Thread):
+    """SETs and GETs over one connection until it is told to stop."""
+
+    def __init__(self, node, address):
+        super().__init__(daemon=True)
+        self.client = Client(node, address, 6379)
+        self.socket = self.client.socket
+        self.reader = self.socket.makefile("rb")
+        self.acknowledged, self.wrong = 0, None
+        self.longest = 0.0
+        self.stopped = threading.Event()
+
+    def command(self, *words):
+        text = f"*{len(words)}\r\n" + "".join(f"${len(w)}\r\n{w}\r\n" for w in words)
+        self.socket.sendall(text.encode())
+        line = self.reader.readline()
+        if line[:1] == b"$" and line != b"$-1\r\n":
+            return self.reader.read(int(line[1:]) + 2)[:-2].decode()
+        assert line.endswith(b"\r\n"), "the connection ended"
+        return line[1:-2].decode()
+
+    def run(self):
+        try:
+            while not self.stopped.is_set():
+                begun = time.monotonic()
+                n = self.acknowledged
+                assert self.command("SET", f"key:{n}", f"value:{n}") == "OK"
+                self.acknowledged += 1
+                back = self.command("GET", f"key:{n // 2}")
+                assert back == f"value:{n // 2}", back
+                self.longest = max(self.longest, time.monotonic() - begun)
+        except (AssertionError, OSError) as error:
+            self.wrong = error
+
+    def stop(self):
+        self.stopped.set()
+        self.join(30)
+        assert not self.wrong, self.wrong
+        assert self.socket.getsockname() == self.client.name
+
+    def lost(self):
+        return [n for n in range(self.acknowledged) if self.command("GET", f"key:{n}") != f"value:{n}"]
+
+
+def redis(node, *options, user=None):
+    command = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/tmp")
+    user = ("-u", user) if user else ()
+    return run(node, "web", *command, image="redis", options=(*user, *options))
+
+
+@pytest.mark.parametrize("user", [None, "redis"])
+def test_redis_moves_while_a_client_writes(bed, gone, user):
+    one, two = bed["node1"], bed["node2"]
+    two.godwit("image", "rm", "redis", check=False)
+    address = redis(one, "--hostname", "cache", "--memory", "256m", "--cpus", "0.8", "--pids-limit", "50",
+                    "-e", "COLOUR=blue", user=user)
+    writer = Redis(bed["node3"], address)
+    writer.start()
+    until(lambda: writer.acknowledged > 500)
+    before, log = container_is(one, "web"), log_of(one, "web")
+    report = json.loads(migrate(one, "web", two, "--json").stdout)
+    at = writer.acknowledged
+    until(lambda: writer.acknowledged > at + 500)
+    writer.stop()
+    assert writer.lost() == []
+    assert writer.longest < 2
+    assert status(one, "web") is None and status(two, "web") == "running"
+    has_nothing(one)
+    same(before, container_is(two, "web"))
+    private(two, "web")
+    assert inspect(two, "web")["network"]["address"].split("/")[0] == address
+    assert log_of(two, "web").startswith(log) and "Ready to accept" in log
+    assert report["ok"] and report["downtime_ms"] > 0, report
+    # and the log goes on there
+    assert writer.command("CONFIG", "SET", "loglevel", "debug") == "OK"
+    until(lambda: len(log_of(two, "web")) > len(log))
+    writer.client.close()
+    two.godwit("rm", "-f", "web")
+    two.godwit("image", "rm", "redis")
+
+
+def test_the_image_is_sent_when_the_target_lacks_it(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    one.godwit("image", "import", "rare", bed.folder)
+    try:
+        address = run(one, "web", "/workloads/changes", image="rare")
+        client = Client(bed["node3"], address)
+        client.ask()
+        migrate(one, "web", two)
+        client.ask()
+        client.close()
+        digests = {node.godwit("image", "ls").stdout.split("rare")[1].split()[0] for node in (one, two)}
+        assert len(digests) == 1
+    finally:
+        for node in (one, two):
+            node.godwit("rm", "-f", "web", check=False)
+            node.godwit("image", "rm", "rare", check=False)
+
+
+def test_users_capabilities_and_namespaces_are_the_same(bed, gone):
+    """Processes of several users; every part of each is compared, there and back."""
+    one, two = bed["node1"], bed["node2"]
+    address = run(one, "mixed", "/workloads/users",
+                  options=("--memory", "64m", "--cpus", "0.5", "--pids-limit", "40", "-w", "/var"))
+    client = Client(bed["node3"], address)
+    client.ask()
+    before = container_is(one, "mixed")
+    private(one, "mixed")
+    assert {t["Uid"][0] for t in before["tasks"].values() if "Uid" in t} == {"0", "101", "1000", "65534"}
+    for source, target in ((one, two), (two, one)):
+        migrate(source, "mixed", target)
+        client.ask()
+        same(before, container_is(target, "mixed"))
+        private(target, "mixed")
+    client.close()
+
+
+def test_a_program_of_another_user_moves(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    address = run(one, "user", "/workloads/mapped", options=("-u", "user", "-w", "/home/user"))
+    client = Client(bed["node3"], address)
+    client.ask()
+    before = container_is(one, "user")
+    migrate(one, "user", two)
+    client.ask()
+    after = container_is(two, "user")
+    same(before, after)
+    assert after["tasks"][1]["Uid"] == ["1000"] * 4
+    client.close()
+
+
+def test_limits_are_in_force_after_the_move(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    run(one, "tight", "sleep", "1000", options=("--pids-limit", "5", "--memory", "32m"))
+    migrate(one, "tight", two)
+    # more than its memory: the kernel kills it
+    done = two.godwit("exec", "tight", "/workloads/count", "64", check=False, timeout=30)
+    assert done.returncode == 137
+    script = "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done"
+    done = two.godwit("exec", "tight", "sh", "-c", script, check=False)
+    assert "fork" in done.stderr
+
+
+def test_a_paused_container_arrives_paused(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    address = run(one, "still", "/workloads/count")
+    client = Client(bed["node3"], address)
+    client.ask()
+    one.godwit("pause", "still")
+    migrate(one, "still", two)
+    assert status(two, "still") == "paused"
+    two.godwit("unpause", "still")
+    client.ask()
+    client.close()
+
+
+def test_input_output_and_the_log_go_on(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    script = "i=0; while :; do i=$((i+1)); echo line $i; echo error $i >&2; sleep 0.01; done"
+    run(one, "talk", "sh", "-c", script)
+    until(lambda: "line 20" in log_of(one, "talk"))
+    for source, target in ((one, two), (two, one)):
+        at = log_of(source, "talk").count("line")
+        migrate(source, "talk", target)
+        until(lambda: log_of(target, "talk").count("line") > at + 20)
+    one.godwit("stop", "-t", "0", "talk")
+    lines = [line for line in log_of(one, "talk").splitlines() if line.startswith("line")]
+    assert lines == [f"line {n}" for n in range(1, len(lines) + 1)]
+    errors = [line for line in one.godwit("logs", "talk").stderr.splitlines() if line.startswith("error")]
+    assert len(errors) >= len(lines) - 1
+
+
+def test_all_verbs_work_after_the_move(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    run(one, "verbs", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.02; done", options=("-e", "A=b"))
+    migrate(one, "verbs", two)
+    assert two.godwit("exec", "verbs", "sh", "-c", "echo $A; hostname").stdout.split() == ["b", "verbs"]
+    two.godwit("pause", "verbs")
+    assert status(two, "verbs") == "paused"
+    two.godwit("unpause", "verbs")
+    two.godwit("stop", "verbs")
+    assert inspect(two, "verbs")["state"]["exit_code"] == 3
+    two.godwit("start", "verbs")
+    assert status(two, "verbs") == "running"
+    migrate(two, "verbs", one)
+    one.godwit("kill", "verbs")
+    until(lambda: status(one, "verbs") == "exited")
+
+
+def test_a_container_that_removes_itself_does_so_where_it_is(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    address = run(one, "brief", "/workloads/count", options=("--rm",))
+    client = Client(bed["node3"], address)
+    client.ask()
+    migrate(one, "brief", two)
+    client.ask()
+    client.close()
+    assert status(one, "brief") is None
+    two.godwit("kill", "brief")
+    until(lambda: status(two, "brief") is None)
+
+
+def test_called_as_migrate(bed, gone, tmp_path):
+    from conftest import GODWIT
+    one, two = bed["node1"], bed["node2"]
+    link = tmp_path / "migrate"
+    link.symlink_to(GODWIT)
+    run(one, "short", "/workloads/count")
+    one.run(link, "short", "node2")
+    assert status(two, "short") == "running"
+
+
+def test_ten_times_back_and_forth(bed):
+    one, two = bed["node1"], bed["node2"]
+    before = bed.snapshot()
+    address = run(one, "swift", "/workloads/events")
+    other = run(one, "calm", "/workloads/count")
+    client = Client(bed["node3"], address)
+    client.ask()
+    for source, target in ((one, two), (two, one)) * 5:
+        migrate(source, "swift", target)
+        client.ask()
+    told = inspect(one, "swift")
+    assert told["state"].get("migrations", 10) == 10
+    client.close()
+    assert status(one, "calm") == "running" and other != address
+    one.godwit("rm", "-f", "swift", "calm")
+    settled(bed, before)
+
+
+def test_several_at_once_both_ways(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    clients = {}
+    for node, name in ((one, "a"), (one, "b"), (two, "c"), (two, "d")):
+        clients[name] = Client(bed["node3"], run(node, name, "/workloads/count", "20"))
+        clients[name].ask()
+    moves = [node.popen("godwit", "migrate", "-q", name, to.name, stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE)
+             for node, name, to in ((one, "a", two), (one, "b", two), (two, "c", one), (two, "d", one))]
+    for move in moves:
+        _, err = move.communicate(timeout=60)
+        assert move.returncode == 0, err
+    for client in clients.values():
+        client.ask()
+        client.close()
+    assert {n for n in "abcd" if status(two, n)} == {"a", "b"}

@@ -1,0 +1,38 @@
+"""Everything that a program can hold is there after a move, and after the way back."""
+import pytest
+
+from conftest import Bed
+from moving import Client, end_bed, log_of, make_bed, migrate, run, settled, status
+
+WORKLOADS = ("count", "threads", "events", "deleted", "locks", "mapped", "sysv", "sockets", "fifo",
+             "changes", "users", "watches")
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    it = make_bed(tmp_path_factory, Bed)
+    yield it
+    end_bed(it)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_it_is_there_after_the_move_and_back(bed, workload):
+    one, two = bed["node1"], bed["node2"]
+    before = bed.snapshot()
+    address = run(one, workload, f"/workloads/{workload}")
+    client = None
+    try:
+        client = Client(bed["node3"], address)
+        client.ask()
+        for source, target in ((one, two), (two, one)):
+            migrate(source, workload, target)
+            client.ask()
+            client.ask()
+            assert status(source, workload) is None and status(target, workload) == "running"
+        assert log_of(one, workload) == "ready\n"
+    finally:
+        if client:
+            client.close()
+        for node in (one, two):
+            node.godwit("rm", "-f", workload, check=False)
+    settled(bed, before)
