@@ -131,6 +131,9 @@ struct criu_dump_plan {
 };
 
 struct criu_restore_plan {
+	/* NULL, or the v2 directory that the root task is cloned into, so that CRIU
+	 * itself need not be in it (and need not leave it to let it be frozen). */
+	const char *cgroup;
 	int images_fd;			/* borrowed */
 	const char *root;		/* a mount point: the prepared root */
 	int netns_fd;			/* borrowed; -EBADF: CRIU makes it */

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -120,8 +121,8 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 				 pid_t parent)
 {
 	char exitkill[] = SHIM_EXITKILL "=1", no_conntrack[] = SHIM_NO_CONNTRACK "=1";
-	char carried[] = SHIM_CARRIED "=5";
-	char *env[7] = {
+	char carried[] = SHIM_CARRIED "=5", cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1];
+	char *env[8] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH } };
 	size_t n = 3;
@@ -136,6 +137,10 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 		env[n++] = exitkill;
 	if (plan->no_conntrack)
 		env[n++] = no_conntrack;
+	if (plan->cgroup) {
+		(void)snprintf(cgroup, sizeof(cgroup), SHIM_CGROUP "=%s", plan->cgroup);
+		env[n++] = cgroup;
+	}
 	if (plan->carried)
 		env[n++] = carried;
 	if (park(c->their_report, &report, &err) < 0)

@@ -31,6 +31,7 @@ struct worker_plan {
 	 * that nobody answers, and undoes what it did. */
 	bool dies_with_caller;
 	bool no_conntrack;			/* see SHIM_NO_CONNTRACK */
+	const char *cgroup;			/* NULL; see SHIM_CGROUP */
 	bool carried;				/* fds[0] is a struct shim_carried */
 	int (*prepare)(void *ctx);		/* may be NULL; in the child, before exec */
 	void *ctx;

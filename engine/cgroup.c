@@ -1,8 +1,14 @@
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "engine/base/fd.h"
 #include "engine/cgroup_layout.h"
@@ -245,6 +251,71 @@ int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err)
 		    move_to(cg->fd[h], (enum cgroup_hierarchy)h, pid, alone, err) < 0)
 			return error_wrap(err, "join cgroup %s/%s", cg->parent, cg->name);
 	return 0;
+}
+
+int cgroup_join_v1(const struct cgroup *cg, struct error *err)
+{
+	for (int h = CGROUP_V2 + 1; h < CGROUP_HIERARCHY_MAX_; h++)
+		if (cg->fd[h] >= 0 && move_to(cg->fd[h], (enum cgroup_hierarchy)h, 0, is_alone(), err) < 0)
+			return error_wrap(err, "join cgroup %s/%s", cg->parent, cg->name);
+	return 0;
+}
+
+bool cgroup_contains(const struct cgroup *cg, pid_t pid)
+{
+	return is_inside(cg->fd[CGROUP_V2], pid);
+}
+
+/* The namespace's first and only process: waits until its namespace is open. */
+static _Noreturn void namespace_main(const struct cgroup *cg, int sock)
+{
+	struct error err = { 0 };
+	char byte;
+
+	if (cgroup_join_v1(cg, &err) == 0 && unshare(CLONE_NEWCGROUP) < 0)
+		(void)error_set(&err, errno, "unshare: %s", strerror(errno));
+	(void)!write(sock, &err, sizeof(err));
+	(void)!read(sock, &byte, 1);
+	_exit(0);
+}
+
+static int open_namespace(pid_t pid, int sock, int *ret_fd, struct error *err)
+{
+	struct error said;
+	char path[40];
+
+	if (fd_read_full(sock, &said, sizeof(said), err) < 0)
+		return -err->code;
+	if (said.code) {
+		*err = said;
+		return -err->code;
+	}
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/cgroup", (int)pid);
+	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return *ret_fd < 0 ? error_set(err, errno, "open %s: %s", path, strerror(errno)) : 0;
+}
+
+int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *err)
+{
+	struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD,
+				   .cgroup = (uint64_t)cg->fd[CGROUP_V2] };
+	int sock[2], r;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) < 0)
+		return error_set(err, errno, "socketpair: %s", strerror(errno));
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (pid == 0) {
+		fd_close(&sock[0]);
+		namespace_main(cg, sock[1]);
+	}
+	fd_close(&sock[1]);
+	r = pid < 0 ? error_set(err, errno, "clone3: %s", strerror(errno)) :
+		      open_namespace(pid, sock[0], ret_fd, err);
+	fd_close(&sock[0]);
+	if (pid > 0)
+		(void)waitpid(pid, NULL, 0);
+	return r < 0 ? error_wrap(err, "cgroup namespace of %s/%s", cg->parent, cg->name) : 0;
 }
 
 /* A v2 directory that passes controllers on can't hold processes itself. */

@@ -70,6 +70,17 @@ const char *cgroup_path(const struct cgroup *cg);
  * v2 directories, or of another process, may wait 16 ms for the kernel. */
 int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err);
 
+/* The v1 hierarchies only, and only the calling, single-threaded process: quick.
+ * For a helper whose children are cloned into the v2 directory. */
+int cgroup_join_v1(const struct cgroup *cg, struct error *err);
+
+/* A new cgroup namespace (cgroup_namespaces(7)) that shows the container's
+ * directories as the roots of all hierarchies; for setns(2). */
+int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *err);
+
+/* Whether a process is in the v2 directory itself. */
+bool cgroup_contains(const struct cgroup *cg, pid_t pid);
+
 /* Moves a process (0: the caller) to PARENT's own v2 directory and out of the
  * container's v1 ones: for a helper that joined and must not be frozen or
  * killed with the container. Where PARENT passes controllers on, and so can't

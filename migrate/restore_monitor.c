@@ -23,7 +23,7 @@ struct restore {
 	struct criu criu;
 	struct manifest *manifest;
 	int workdir, images;
-	pid_t criu_pid;
+	int cgroupns;
 };
 
 static void restore_closep(struct restore *r)
@@ -31,6 +31,7 @@ static void restore_closep(struct restore *r)
 	manifest_free(r->manifest);
 	fd_close(&r->workdir);
 	fd_close(&r->images);
+	fd_close(&r->cgroupns);
 }
 
 /* What can be done before anything of the container has arrived. A mount
@@ -44,6 +45,8 @@ static int prepare(struct restore *r, struct error *err)
 		return -err->code;
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
+	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0)
+		return -err->code;
 	return network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err);
 }
 
@@ -67,12 +70,8 @@ static int mount_everything(const struct restore *r, struct error *err)
 {
 	const struct monitor_setup *s = r->setup;
 
-	if (setns(s->netns_fd, CLONE_NEWNET) < 0)
-		return error_set(err, errno, "enter the network namespace: %s", strerror(errno));
-	if (cgroup_join(s->cgroup, 0, err) < 0)
-		return -err->code;
-	if (unshare(CLONE_NEWCGROUP) < 0)
-		return error_set(err, errno, "new cgroup namespace: %s", strerror(errno));
+	if (setns(s->netns_fd, CLONE_NEWNET) < 0 || setns(r->cgroupns, CLONE_NEWCGROUP) < 0)
+		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
 	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, err);
 }
 
@@ -133,30 +132,23 @@ static int prepare_criu(void *ctx)
 	const struct restore *r = ctx;
 	struct error err;
 
-	if (cgroup_join(r->setup->cgroup, 0, &err) < 0)
+	if (cgroup_join_v1(r->setup->cgroup, &err) < 0)
 		return -err.code;
-	return unshare(CLONE_NEWCGROUP) < 0 ? -errno : 0;
+	return setns(r->cgroupns, CLONE_NEWCGROUP) < 0 ? -errno : 0;
 }
 
-static int on_started(void *ctx, pid_t criu_pid, struct error *err)
-{
-	(void)err;
-	((struct restore *)ctx)->criu_pid = criu_pid;
-	return 0;
-}
-
-/* The tasks are complete and held by CRIU: let CRIU, which may use any device,
- * out of the cgroup, and freeze the rest, so that they stand still when CRIU
- * lets go. */
+/* The tasks are complete and held by CRIU: freeze them, so that they stand
+ * still when CRIU lets go. From now on they may use the container's devices
+ * only (CRIU itself, which opens others, is not in this cgroup). */
 static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
 {
 	const struct restore *r = ctx;
 
-	(void)pid;
 	if (stage != CRIU_PRE_RESUME)
 		return 0;
-	if (cgroup_leave(r->setup->cgroup, r->criu_pid, err) < 0 ||
-	    devices_attach_default(cgroup_fd(r->setup->cgroup), err) < 0)
+	if (!cgroup_contains(r->setup->cgroup, pid))
+		return error_set(err, EXDEV, "CRIU has restored the container outside of its cgroup");
+	if (devices_attach_default(cgroup_fd(r->setup->cgroup), err) < 0)
 		return -err->code;
 	return cgroup_freeze(r->setup->cgroup, FREEZE_TIMEOUT_US, err);
 }
@@ -208,14 +200,14 @@ static size_t name_pipes(const struct restore *r, struct criu_inherit *files, ch
 static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	const struct container *c = r->setup->container;
-	const struct criu_hooks hooks = { .notify = on_stage, .started = on_started,
+	const struct criu_hooks hooks = { .notify = on_stage,
 					  .prepare_child = prepare_criu, .ctx = r };
 	CLEANUP(freep) struct criu_mount *mounts = NULL;
 	CLEANUP(freep) char *paths = NULL;
 	struct criu_inherit files[3];
 	char keys[3][32], root[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
 	struct criu_restore_plan plan = {
-		.images_fd = r->images, .root = root, .netns_fd = r->setup->netns_fd,
+		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root, .netns_fd = r->setup->netns_fd,
 		.netns_key = DUMP_NETNS_KEY, .files = files, .n_files = name_pipes(r, files, keys),
 	};
 
@@ -328,7 +320,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 			  struct error *err)
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
-						     .images = -EBADF };
+						     .images = -EBADF, .cgroupns = -EBADF };
 	struct error ignored, reason;
 
 	*ret_terminal = -EBADF;

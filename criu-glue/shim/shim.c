@@ -8,6 +8,7 @@
  *
  *  syscall  prlimit64 reads of another process that the kernel refuses for
  *           want of CAP_SYS_RESOURCE are answered from /proc/PID/limits.
+ *           clone3 of a restore's root task puts it into the container's cgroup.
  *  getsockopt  SO_PASSCRED and SO_PASSSEC of a socket that has no such thing:
  *           0, as kernels before 6.16 said. CRIU 4.1 gives up on the error.
  *  socket   CRIU lists connection tracking twice, also of a network namespace
@@ -27,6 +28,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <linux/netlink.h>
 #include <poll.h>
 #include <signal.h>
@@ -35,6 +37,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -55,6 +58,7 @@ typedef long (*syscall_fn)(long nr, ...);
 static bool tracees_die_with_us;
 static bool no_conntrack;
 static pid_t main_pid;
+static const char *cgroup;		/* NULL once the root task is in it */
 static const struct shim_carried *carried;	/* filled by our caller while CRIU waits */
 
 /* libc's own, which sets errno. Constructors of other libraries may call before
@@ -91,6 +95,30 @@ static long read_limit(pid_t pid, unsigned resource, struct limits *ret)
 	return -1;
 }
 
+/* The first process of a pid namespace. Where it fails, the task stays where
+ * CRIU is, and our caller sees that. */
+static long clone_into_cgroup(struct clone_args *args, long size)
+{
+	int fd = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct clone_args into = { 0 };
+	long r;
+
+	memcpy(&into, args, (size_t)size);
+	into.flags |= CLONE_INTO_CGROUP;
+	into.cgroup = (uint64_t)fd;
+	r = libc_syscall()(SYS_clone3, &into, sizeof(into));
+	if (fd >= 0)
+		(void)close(fd);
+	cgroup = NULL;
+	return r;
+}
+
+static bool is_root_task(const struct clone_args *args, long size)
+{
+	return cgroup && (size_t)size <= sizeof(*args) && size >= CLONE_ARGS_SIZE_VER1 &&
+	       (args->flags & CLONE_NEWPID);
+}
+
 EXPORT long syscall(long nr, ...)
 {
 	long a[6], r;
@@ -100,6 +128,8 @@ EXPORT long syscall(long nr, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
+	if (nr == SYS_clone3 && is_root_task((struct clone_args *)a[0], a[1]))
+		return clone_into_cgroup((struct clone_args *)a[0], a[1]);
 	r = libc_syscall()(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (r < 0 && errno == EPERM && nr == SYS_prlimit64 && !a[2] && a[3])
 		r = read_limit((pid_t)a[0], (unsigned)a[1], (struct limits *)a[3]);
@@ -284,6 +314,7 @@ __attribute__((constructor)) static void shim_start(void)
 	tracees_die_with_us = getenv(SHIM_EXITKILL) != NULL;
 	no_conntrack = getenv(SHIM_NO_CONNTRACK) != NULL;
 	main_pid = getpid();
+	cgroup = getenv(SHIM_CGROUP);	/* the environment stays as it is */
 	map_carried();
 	(void)unsetenv("LD_PRELOAD");
 	(void)unsetenv(SHIM_EXITKILL);

@@ -13,6 +13,9 @@
 /* Environment: set when tasks that CRIU traces must die with it. */
 #define SHIM_EXITKILL "GODWIT_CRIU_EXITKILL"
 
+/* Environment: the v2 cgroup directory that a restore's root task is born into. */
+#define SHIM_CGROUP "GODWIT_CRIU_CGROUP"
+
 /* Environment: the number of the descriptor of a struct shim_carried. */
 #define SHIM_CARRIED "GODWIT_CRIU_CARRIED"
 
