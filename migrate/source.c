@@ -377,7 +377,7 @@ int source_migrate(struct container *c, const struct source_options *options,
 	*report = (struct source_report){ .state = MIGRATE_IDLE };
 	if (container_state(c, &s.state, err) < 0)
 		return -err->code;
-	r = stage_run_source(&s, &report->state, report->phase_us, on_stage, err);
+	r = stage_run_source(migrate_stages, &s, &report->state, report->phase_us, on_stage, err);
 	if (r < 0)
 		channel_abort(s.channel, err, state_in_words(report->state));
 	report->total_us = clock_us() - t0;

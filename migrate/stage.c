@@ -19,25 +19,26 @@ const struct migrate_stage migrate_stages[STAGE_MAX_] = {
 	[STAGE_RELEASE]   = { "release", MIGRATE_HANDOVER, source_release, target_release, NULL, NULL },
 };
 
-static void undo_source_from(struct source *s, int row)
+static void undo_source_from(const struct migrate_stage *table, struct source *s, int row)
 {
 	for (; row >= 0; row--)
-		if (migrate_stages[row].undo_source)
-			migrate_stages[row].undo_source(s);
+		if (table[row].undo_source)
+			table[row].undo_source(s);
 }
 
-static void undo_target_from(struct target *t, int row)
+static void undo_target_from(const struct migrate_stage *table, struct target *t, int row)
 {
 	for (; row >= 0; row--)
-		if (migrate_stages[row].undo_target)
-			migrate_stages[row].undo_target(t);
+		if (table[row].undo_target)
+			table[row].undo_target(t);
 }
 
-int stage_run_source(struct source *s, enum migrate_state *state, uint64_t times_us[STAGE_MAX_],
+int stage_run_source(const struct migrate_stage table[STAGE_MAX_], struct source *s,
+		     enum migrate_state *state, uint64_t times_us[STAGE_MAX_],
 		     void (*begin)(struct source *s, enum stage_id stage), struct error *err)
 {
 	for (int row = 0; row < STAGE_MAX_; row++) {
-		const struct migrate_stage *stage = &migrate_stages[row];
+		const struct migrate_stage *stage = &table[row];
 		uint64_t t0 = clock_us();
 		int r;
 
@@ -57,7 +58,7 @@ int stage_run_source(struct source *s, enum migrate_state *state, uint64_t times
 			return r;
 		}
 		migrate_state_set(state, MIGRATE_ABORTING);
-		undo_source_from(s, row);
+		undo_source_from(table, s, row);
 		migrate_state_set(state, MIGRATE_ROLLED_BACK);
 		return r;
 	}
@@ -65,16 +66,17 @@ int stage_run_source(struct source *s, enum migrate_state *state, uint64_t times
 	return 0;
 }
 
-int stage_run_target(struct target *t, struct error *err)
+int stage_run_target(const struct migrate_stage table[STAGE_MAX_], struct target *t,
+		     struct error *err)
 {
 	for (int row = 0; row < STAGE_MAX_; row++) {
-		int r = migrate_stages[row].target(t, err);
+		int r = table[row].target(t, err);
 
 		if (r == 0)
 			continue;
-		(void)error_wrap(err, "%s", migrate_stages[row].name);
+		(void)error_wrap(err, "%s", table[row].name);
 		if (row <= STAGE_COMMIT)
-			undo_target_from(t, row);
+			undo_target_from(table, t, row);
 		return r;
 	}
 	return 0;

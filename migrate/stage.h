@@ -38,9 +38,11 @@ struct migrate_stage {
 
 extern const struct migrate_stage migrate_stages[STAGE_MAX_];
 
-/* Runs a column. times_us[row] gets what each row took; begin (may be NULL) is
+/* Runs a column of a table: migrate_stages, or a test's. times_us[row] gets what each row took; begin (may be NULL) is
  * called before each. On failure *err says which stage failed, and the source's
  * state is ROLLED_BACK or IN_DOUBT. */
-int stage_run_source(struct source *s, enum migrate_state *state, uint64_t times_us[STAGE_MAX_],
+int stage_run_source(const struct migrate_stage table[STAGE_MAX_], struct source *s,
+		     enum migrate_state *state, uint64_t times_us[STAGE_MAX_],
 		     void (*begin)(struct source *s, enum stage_id stage), struct error *err);
-int stage_run_target(struct target *t, struct error *err);
+int stage_run_target(const struct migrate_stage table[STAGE_MAX_], struct target *t,
+		     struct error *err);

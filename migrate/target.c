@@ -361,7 +361,7 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 static int take_offer(struct target *t, struct error *err)
 {
 	say(t, "%s offers container '%s'", t->peer, t->offer.offer.name);
-	if (stage_run_target(t, err) == 0)
+	if (stage_run_target(migrate_stages, t, err) == 0)
 		return 0;
 	if (!t->committed)
 		channel_abort(t->channel, err, "nothing of it is left on the target");
