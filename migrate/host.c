@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,17 +10,18 @@ int host_split(const char *text, char ret_host[256], char ret_port[16], struct e
 {
 	const char *colon = strrchr(text, ':'), *bracket = strchr(text, ']'), *host = text;
 	size_t len = strlen(text);
+	bool good = text[0] != '[' || (bracket && (bracket[1] == '\0' || bracket[1] == ':'));
 
-	if (text[0] == '[' && bracket) {
+	if (good && text[0] == '[') {
 		host++;
 		len = (size_t)(bracket - host);
-		colon = bracket[1] == ':' ? bracket + 1 : NULL;
+		colon = bracket[1] ? bracket + 1 : NULL;
 	} else if (colon && strchr(text, ':') == colon) {
 		len = (size_t)(colon - text);
 	} else {
 		colon = NULL;		/* no port, or a bare IPv6 address */
 	}
-	if (len > 255 || (len == 0 && !colon) || (colon && (!colon[1] || strlen(colon + 1) > 15)))
+	if (!good || len > 255 || (len == 0 && !colon) || (colon && (!colon[1] || strlen(colon + 1) > 15)))
 		return error_set(err, EINVAL, "'%.100s' is not HOST or HOST:PORT", text);
 	(void)snprintf(ret_host, 256, "%.*s", (int)len, host);
 	(void)snprintf(ret_port, 16, "%d", WIRE_DEFAULT_PORT);

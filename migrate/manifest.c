@@ -63,7 +63,7 @@ static bool clean_path(const char *p)
 static char **paths_from_json(const json_t *a)
 {
 	size_t n = json_array_size(a);
-	char **v = n <= MANIFEST_MOUNTS_MAX ? calloc(n + 1, sizeof(*v)) : NULL;
+	char **v = json_is_array(a) && n <= MANIFEST_MOUNTS_MAX ? calloc(n + 1, sizeof(*v)) : NULL;
 
 	for (size_t i = 0; v && i < n; i++) {
 		const char *s = json_string_value(json_array_get(a, i));
@@ -74,6 +74,27 @@ static char **paths_from_json(const json_t *a)
 		}
 	}
 	return v;
+}
+
+/* json_unpack would cut them to the size of an int. */
+static int check_numbers(const json_t *root, struct error *err)
+{
+	static const struct { const char *key; json_int_t max; } numbers[] = {
+		{ "criu_version", INT32_MAX }, { "migrations", INT32_MAX },
+		{ "started_us", INT64_MAX }, { "frozen_at_us", INT64_MAX },
+	};
+	const json_t *pipes = json_object_get(root, "pipe_inodes");
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+		json_int_t v = json_integer_value(json_object_get(root, numbers[i].key));
+
+		if (v < 0 || v > numbers[i].max)
+			return error_set(err, EINVAL, "'%s' is out of range", numbers[i].key);
+	}
+	for (size_t i = 0; i < 3; i++)
+		if (json_integer_value(json_array_get(pipes, i)) < 0)
+			return error_set(err, EINVAL, "'pipe_inodes' has a number below 0");
+	return 0;
 }
 
 static int from_json(json_t *root, struct manifest *m, struct error *err)
@@ -91,6 +112,8 @@ static int from_json(json_t *root, struct manifest *m, struct error *err)
 	if (version != MANIFEST_VERSION)
 		return error_set(err, ENOTSUP, "version %d is not supported, only %d", version,
 				 MANIFEST_VERSION);
+	if (check_numbers(root, err) < 0)
+		return -err->code;
 	m->external_mounts = paths_from_json(mounts);
 	m->tmpfs = paths_from_json(tmpfs);
 	if (!m->external_mounts || !m->tmpfs)
