@@ -19,15 +19,17 @@ class Place:
         self.name = f"demo-{pid}"
 
     def left(self):
-        folders = [f"/run/godwit-testbed/{self.name}", f"/var/lib/godwit-testbed/{self.name}"]
-        return processes_of(self) or cgroups_of(self) or [it for it in folders if os.path.exists(it)]
+        folders = [f"{top}/godwit-testbed/{self.name}" for top in ("/run", "/var/lib")]
+        return processes_of(self) or cgroups_of(self) or [it for it in folders
+                                                          if os.path.exists(it)]
 
 
 def start(*options):
     """tools/demo with this build; its bed has the process id as its name."""
     return subprocess.Popen([str(TOP / "tools/demo"), "--size", str(SIZE), *map(str, options)],
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "GODWIT_BUILD": str(BUILD)})
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "GODWIT_BUILD": str(BUILD)})
 
 
 def wait_until(what, seconds=60):

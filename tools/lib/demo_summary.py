@@ -68,7 +68,7 @@ def client_numbers(result, paint):
     return [
         paint.tint("1", "What the client saw"),
         f"  longest pause {seen('longest_pause_ms'):10,.1f} ms  its longest wait for an answer",
-        f"  otherwise     {seen('longest_pause_otherwise_ms'):10,.1f} ms  the longest at other times",
+        f"  otherwise     {seen('longest_pause_otherwise_ms'):10,.1f} ms  longest at other times",
         f"  median        {seen('median_ms'):10,.2f} ms",
         f"  sent again    {seen('retransmitted'):10,} segments",
     ]
