@@ -104,7 +104,7 @@ static int from_json(json_t *root, struct manifest *m, struct error *err)
 	int version = 0, criu = 0, paused = 0, migrations = 0;
 	json_error_t je;
 
-	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I!}",
+	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I!],s:b,s:i,s:I,s:I!}",
 			   "version", &version, "criu_version", &criu, "external_mounts", &mounts,
 			   "tmpfs", &tmpfs, "pipe_inodes", &p[0], &p[1], &p[2], "was_paused", &paused,
 			   "migrations", &migrations, "started_us", &started, "frozen_at_us", &frozen) < 0)
