@@ -157,8 +157,11 @@ static void tear_down(struct monitor *m)
 
 	if (m->setup.cgroup)
 		(void)cgroup_kill(m->setup.cgroup, KILL_TIMEOUT_US, &ignored);
-	if (m->pid > 0 && !m->done)
+	/* Also one that never came into the cgroup; only a child of ours. */
+	if (m->pid > 0 && !m->done && waitpid(m->pid, &m->wait_status, WNOHANG) == 0) {
+		(void)kill(m->pid, SIGKILL);
 		(void)waitpid(m->pid, &m->wait_status, 0);
+	}
 	fd_close(&m->setup.netns_fd);	/* the namespace goes while we do the rest */
 	monitor_drain(m);
 	(void)output_flush(&m->output, &ignored);
