@@ -27,7 +27,8 @@ import time
 
 import resp
 
-PATIENCE = 60           # seconds without an answer that end the client
+PATIENCE = 60           # seconds without an answer that end the client, and for each
+PATIENCE_MB = 0.1       # megabyte that must move this much more
 AFTERWARDS = 1.0        # seconds that it goes on after the move
 BATCH = 64              # requests under way while filling and reading back
 WORDS = ("order customer invoice address street basket price total status shipped pending "
@@ -63,9 +64,9 @@ class Values:
 
 
 class Client:
-    def __init__(self, address, port):
+    def __init__(self, address, port, patience):
         self.values = Values()
-        self.connection = connect(address, port)
+        self.connection = connect(address, port, patience)
         self.acknowledged = {}          # key: digest of the value
         self.loaded = 0
         self.wrong_reads = 0
@@ -137,12 +138,12 @@ class Client:
         return struct.unpack_from("=8B24I", info)[8 + 23]
 
 
-def connect(address, port):
+def connect(address, port, patience):
     """The server may still be starting."""
     end = time.monotonic() + 20
     while True:
         try:
-            return resp.Connection(address, port, PATIENCE)
+            return resp.Connection(address, port, patience)
         except ConnectionRefusedError:
             if time.monotonic() > end:
                 raise
@@ -204,7 +205,7 @@ def work(client):
 
 def play(address, port, megabytes):
     begun = time.monotonic()
-    client = Client(address, port)
+    client = Client(address, port, PATIENCE + PATIENCE_MB * megabytes)
     size = client.load(megabytes << 20)
     say(event="loaded", keys=client.loaded, bytes=size, seconds=time.monotonic() - begun,
         used_memory=int(client.info("memory")["used_memory"]))
