@@ -7,7 +7,8 @@
  * CRIU dumped itself, and writing them again merged with lazy entries for
  * pages that a page store holds. CRIU 4.1 counts pages in field 2, 4.2 in field
  * 5: either is read, both are written. The lazy bit of entries whose pages are
- * in pages-N.img is cleared, since a lazy restore would skip them.
+ * in pages-N.img is cleared, since a lazy restore would skip them. Neighbours
+ * of one kind become one entry.
  *
  * Codec: bytes in, bytes out; an image may come from a peer, all is bounded.
  */
@@ -24,7 +25,8 @@ struct pagemap_range {
 };
 
 /* image (len bytes) as CRIU wrote it and n lazy ranges in ascending order make
- * a new image at *ret, the caller's to free. -EPROTO for a damaged image or for
+ * a new image at *ret, the caller's to free. The ranges must lie in mappings
+ * that CRIU takes as lazy: private, anonymous, not locked, not hugetlb. -EPROTO for a damaged image or for
  * ranges that overlap pages of the image. */
 int pagemap_merge(const void *image, size_t len, const struct pagemap_range *lazy, size_t n,
 		  void **ret, size_t *ret_len, struct error *err);
