@@ -283,6 +283,7 @@ int criu_restore(const struct criu *criu, const struct criu_restore_plan *plan,
 		.log_file = CRIU_RESTORE_LOG,
 		.log_level = LOG_LEVEL,
 		.root = plan->root,
+		.lazy_pages = plan->lazy,
 		.ext_unix_sk = plan->ext_unix_sk,
 		.orphan_pts_master = true,
 	};

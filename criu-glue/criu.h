@@ -143,6 +143,7 @@ struct criu_restore_plan {
 	const struct criu_inherit *files;
 	size_t n_files;
 	bool ext_unix_sk;		/* as at the dump */
+	bool lazy;			/* somebody serves lazy-pages.socket: lazy.h */
 };
 
 /* Both always: tcp_established, file_locks, ext_unix_sk off, evasive devices

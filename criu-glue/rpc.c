@@ -61,6 +61,7 @@ static void fill_options(Options *o, const struct rpc_request *q)
 			o->n_irmap_scan_paths++;
 	} else {
 		SET(o, rst_sibling, true);
+		SET(o, lazy_pages, q->lazy_pages);
 		o->root = borrow(q->root);
 	}
 }

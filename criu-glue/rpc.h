@@ -37,6 +37,7 @@ struct rpc_request {
 	bool shell_job;
 	bool orphan_pts_master;
 	const char *root;		/* restore */
+	bool lazy_pages;		/* restore */
 	const char *const *external;
 	size_t n_external;
 	const struct rpc_inherit *inherit;
