@@ -1,0 +1,178 @@
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+
+#include "migrate/store_state.h"
+#include "proto/checksum.h"
+
+/* Marks pages [from, to) of a chunk; the first that is unknown, or to. */
+static size_t chunk_keep(struct page_chunk *chunk, size_t from, size_t to)
+{
+	if (!chunk)
+		return from;
+	if (!chunk->pages)
+		return to;
+	for (; from < to && chunk->pages[from] != PAGE_UNKNOWN; from++)
+		chunk->pages[from] |= PAGE_KEEP;
+	return from;
+}
+
+int store_populated(struct store *s, uint32_t pid, uint64_t start, uint64_t end, struct error *err)
+{
+	uint64_t page = start / STORE_PAGE, last = end / STORE_PAGE;
+	struct space *space = store_space(s, pid);
+
+	if (end % STORE_PAGE || end < start)
+		return error_set(err, EPROTO, "0x%llx to 0x%llx of process %u is no memory",
+				 (unsigned long long)start, (unsigned long long)end, pid);
+	if (store_check_range(s, pid, start, last - page, err) < 0)
+		return -err->code;
+	if (space && start < space->populated_end)
+		return error_set(err, EPROTO, "memory of process %u is not told in order", pid);
+	while (page < last) {
+		uint64_t number = page / CHUNK_PAGES, next = (number + 1) * CHUNK_PAGES;
+		uint64_t base = number * CHUNK_PAGES;
+		size_t to = next < last ? CHUNK_PAGES : (size_t)(last - base), reached;
+
+		reached = chunk_keep(space ? page_index_find(&space->index, number) : NULL,
+				     page % CHUNK_PAGES, to);
+		if (reached < to)
+			return error_set(err, EPROTO, "page 0x%llx of process %u never came",
+					 (unsigned long long)((base + reached) * STORE_PAGE), pid);
+		page = next;
+	}
+	space->populated_end = end;
+	return 0;
+}
+
+static int seal_chunk(struct store *s, struct page_chunk *chunk, struct error *err)
+{
+	for (size_t i = 0; chunk->pages && i < CHUNK_PAGES; i++) {
+		if (chunk->pages[i] & PAGE_KEEP)
+			chunk->pages[i] &= ~PAGE_KEEP;
+		else if (store_free_slots(s, &chunk->pages[i], 1, PAGE_UNKNOWN, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+int store_seal(struct store *s, struct error *err)
+{
+	for (size_t i = 0; i < s->n_spaces; i++) {
+		struct page_index *index = &s->spaces[i].index;
+
+		page_index_sort(index);
+		for (size_t k = 0; k < index->n; k++)
+			if (seal_chunk(s, &index->chunks[k], err) < 0)
+				return -err->code;
+	}
+	s->sealed = true;
+	return 0;
+}
+
+struct extent {
+	uint64_t address, n, slot;
+};
+
+static int walk_space(const struct space *space, store_extent_fn visit, void *ctx,
+		      struct error *err)
+{
+	struct extent run = { .n = 0 };
+
+	for (size_t i = 0; i < space->index.n; i++) {
+		const struct page_chunk *chunk = &space->index.chunks[i];
+
+		for (size_t k = 0; chunk->pages && k < CHUNK_PAGES; k++) {
+			uint64_t address = (chunk->number * CHUNK_PAGES + k) * STORE_PAGE;
+			uint64_t slot = chunk->pages[k] - 1;
+
+			if (!page_is_slot(chunk->pages[k]))
+				continue;
+			if (run.n && address == run.address + run.n * STORE_PAGE &&
+			    slot == run.slot + run.n) {
+				run.n++;
+				continue;
+			}
+			if (run.n && visit(ctx, space->pid, run.address, run.n, run.slot, err) < 0)
+				return -err->code;
+			run = (struct extent){ address, 1, slot };
+		}
+	}
+	return run.n ? visit(ctx, space->pid, run.address, run.n, run.slot, err) : 0;
+}
+
+int store_walk(const struct store *s, store_extent_fn visit, void *ctx, struct error *err)
+{
+	if (!s->sealed)
+		return error_set(err, EINVAL, "the page store is not complete yet");
+	for (size_t i = 0; i < s->n_spaces; i++)
+		if (walk_space(&s->spaces[i], visit, ctx, err) < 0)
+			return -err->code;
+	return 0;
+}
+
+uint64_t store_slots(const struct store *s)
+{
+	return s->n_slots;
+}
+
+const void *store_data(const struct store *s, uint64_t slot)
+{
+	return s->map + slot * STORE_PAGE;
+}
+
+void store_forget(const struct store *s, uint64_t slot, uint64_t n)
+{
+	(void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)(slot * STORE_PAGE), (off_t)(n * STORE_PAGE));
+}
+
+static bool is_zero(const uint64_t *words)
+{
+	for (size_t i = 0; i < STORE_PAGE / sizeof(*words); i++)
+		if (words[i])
+			return false;
+	return true;
+}
+
+void store_hash_page(struct checksum *sum, uint64_t address, const void *page)
+{
+	uint64_t little = htole64(address);
+
+	if (is_zero(page))
+		return;
+	checksum_update(sum, &little, sizeof(little));
+	checksum_update(sum, page, STORE_PAGE);
+}
+
+struct hashing {
+	const struct store *store;
+	struct checksum *sum;
+};
+
+static int hash_extent(void *ctx, uint32_t pid, uint64_t address, uint64_t n, uint64_t slot,
+		       struct error *err)
+{
+	const struct hashing *h = ctx;
+
+	(void)pid;
+	(void)err;
+	for (uint64_t i = 0; i < n; i++)
+		store_hash_page(h->sum, address + i * STORE_PAGE, store_data(h->store, slot + i));
+	return 0;
+}
+
+int store_hash(const struct store *s, uint32_t pid, uint64_t *ret, struct error *err)
+{
+	CLEANUP(checksum_freep) struct checksum *sum = NULL;
+	const struct space *space = store_space(s, pid);
+
+	if (!s->sealed)
+		return error_set(err, EINVAL, "the page store is not complete yet");
+	if (checksum_new(&sum, err) < 0)
+		return -err->code;
+	if (space && walk_space(space, hash_extent, &(struct hashing){ s, sum }, err) < 0)
+		return -err->code;
+	*ret = checksum_value(sum);
+	return 0;
+}

@@ -1,0 +1,48 @@
+/*
+ * store_state.h - inside of a page store; for store.c, which takes pages, and
+ * store_sealed.c, which hands them out
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "migrate/page_index.h"
+#include "migrate/store.h"
+
+struct space {
+	uint32_t pid;
+	uint64_t populated_end;
+	struct page_index index;
+};
+
+struct store {
+	int fd;
+	uint8_t *map;
+	size_t len;
+	uint64_t max_pages;
+	uint64_t n_slots;		/* handed out so far */
+	uint32_t *freed;		/* a stack */
+	size_t n_freed, freed_size;
+	struct space *spaces;		/* by pid */
+	size_t n_spaces, spaces_size;
+	size_t n_chunks;
+	uint64_t overwritten;
+	bool sealed;
+};
+
+/* NULL when there is none. */
+struct space *store_space(const struct store *s, uint32_t pid);
+
+/* Address and count are memory, and the store takes some still. */
+int store_check_range(const struct store *s, uint32_t pid, uint64_t address, uint64_t n,
+		      struct error *err);
+
+/* Of n pages, those that have a slot give it back; all of them become this. */
+int store_free_slots(struct store *s, uint32_t *pages, size_t n, uint32_t becomes,
+		     struct error *err);
+
+static inline bool page_is_slot(uint32_t page)
+{
+	page &= ~PAGE_KEEP;
+	return page != PAGE_UNKNOWN && page != PAGE_ZERO;
+}
