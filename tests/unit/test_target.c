@@ -1,0 +1,232 @@
+/*
+ * What becomes of an incoming container whose processes have died: its token
+ * says it. And the answers to those who ask.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "migrate/channel_state.h"
+#include "migrate/target.h"
+#include "tests/unit/node_fixture.h"
+
+#define TOKEN "0123456789abcdef0123456789abcdef"
+
+/* A frozen copy of one plain process; monitor: whose name its state has. */
+static struct container *incoming(const struct home *h, struct cgroup **ret_cg, pid_t *ret_pid, pid_t monitor)
+{
+	struct container *c;
+	struct container_state st = { .status = CONTAINER_INCOMING, .exit_code = -1 };
+	struct error err;
+
+	*ret_pid = fork();		/* without the container's lock */
+	if (*ret_pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			(void)pause();
+	}
+	c = home_container(h, "web", "", CONTAINER_INCOMING);
+	OK(container_cgroup(c, true, ret_cg, &err));
+	OK(cgroup_join(*ret_cg, *ret_pid, &err));
+	OK(cgroup_freeze(*ret_cg, 10000000, &err));
+	container_state_stamp(&st, *ret_pid, monitor);
+	OK(container_state_write(c, &st, &err));
+	OK(fd_replace_file_at(c->dir_fd, "token", TOKEN, strlen(TOKEN), 0600, FD_REPLACE, &err));
+	return c;
+}
+
+static void bury(struct cgroup *cg, pid_t pid)
+{
+	struct error err;
+
+	OK(cgroup_kill(cg, 10000000, &err));
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	cgroup_free(cg);
+}
+
+static bool is_there(const struct home *h)
+{
+	return faccessat(h->node->containers_fd, "web", F_OK, 0) == 0;
+}
+
+static enum token_outcome outcome_of(const struct home *h)
+{
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_look_up(h->node, TOKEN, &now, &err));
+	return now;
+}
+
+static void undecided_copy_is_removed(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	struct error err;
+	pid_t pid;
+
+	container_free(incoming(h, &cg, &pid, 0));
+	OK(target_sweep(h->node, &err));
+	assert_false(is_there(h));
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	bury(cg, pid);
+}
+
+/* The source was told so, and has destroyed the original. */
+static void resumed_copy_is_the_only_one_and_runs(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, 0);
+	struct container_state st;
+	enum token_outcome now;
+	struct error err;
+	bool frozen;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	container_unlock(c);
+	OK(target_sweep(h->node, &err));
+	assert_true(is_there(h));
+	OK(container_state(c, &st, &err));
+	assert_int_equal(st.status, CONTAINER_RUNNING);
+	assert_int_equal(st.pid, pid);
+	OK(cgroup_is_frozen(cg, &frozen, &err));
+	assert_false(frozen);
+	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
+	OK(target_sweep(h->node, &err));
+	assert_true(is_there(h));
+	container_free(c);
+	bury(cg, pid);
+}
+
+static void living_receiver_is_left_alone(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, getpid());
+	struct error err;
+
+	OK(target_sweep(h->node, &err));
+	container_unlock(c);
+	OK(target_sweep(h->node, &err));
+	assert_true(is_there(h));
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	container_free(c);
+	bury(cg, pid);
+}
+
+static void damaged_record_keeps_the_copy(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	struct error err;
+	pid_t pid;
+
+	container_free(incoming(h, &cg, &pid, 0));
+	home_put(h, "record", "perhaps\n");
+	assert_int_equal(renameat(h->node->state_fd, "record", h->node->state_fd, "tokens/" TOKEN), 0);
+	assert_true(target_sweep(h->node, &err) < 0);
+	assert_true(is_there(h));
+	bury(cg, pid);
+}
+
+static void restore_without_a_token_is_removed(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, 0);
+	struct error err;
+
+	assert_int_equal(unlinkat(c->dir_fd, "token", 0), 0);
+	container_free(c);
+	OK(target_sweep(h->node, &err));
+	assert_false(is_there(h));
+	bury(cg, pid);
+}
+
+/* ---- questions ---- */
+
+static enum message_outcome ask(const struct home *h, bool release)
+{
+	const struct message query = { .type = WIRE_QUERY, .query.token = TOKEN };
+	const struct message done = { .type = WIRE_RELEASE, .release.token = TOKEN };
+	CLEANUP(channel_freep) struct channel *ch = NULL;
+	char peer[WIRE_NAME_MAX + 1];
+	enum message_outcome said;
+	struct message m;
+	struct error err;
+	int s[2];
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+	pid = fork();
+	if (pid == 0) {
+		(void)close(s[0]);
+		_exit(target_serve(h->node, s[1], NULL, NULL, &err) != 0);
+	}
+	(void)close(s[1]);
+	OK(channel_new(s[0], WIRE_SOURCE, &ch, &err));
+	OK(channel_greet(ch, "seal", peer, &err));
+	OK(channel_send(ch, &query, &err));
+	OK(channel_receive(ch, WIRE_ANSWER, &m, &err));
+	said = m.answer.outcome;
+	message_free(&m);
+	if (release)
+		OK(channel_send(ch, &done, &err));
+	channel_free(TAKE_PTR(ch));
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	return said;
+}
+
+static void question_decides_what_was_open(void **state)
+{
+	const struct home *h = *state;
+	enum token_outcome now;
+	struct error err;
+
+	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_REFUSED);
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	assert_int_equal(now, TOKEN_REFUSED);
+	/* COMMIT may still be on its way: a refusal is not forgotten. */
+	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_REFUSED);
+	assert_int_equal(outcome_of(h), TOKEN_REFUSED);
+}
+
+static void what_was_resumed_is_told_until_released(void **state)
+{
+	const struct home *h = *state;
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_RESUMED);
+	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
+	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_RESUMED);
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, home_setup, home_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(undecided_copy_is_removed),
+		TEST(resumed_copy_is_the_only_one_and_runs),
+		TEST(living_receiver_is_left_alone),
+		TEST(damaged_record_keeps_the_copy),
+		TEST(restore_without_a_token_is_removed),
+		TEST(question_decides_what_was_open),
+		TEST(what_was_resumed_is_told_until_released),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
