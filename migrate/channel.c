@@ -102,7 +102,7 @@ static int wait_for(struct channel *ch, short events, struct error *err)
 
 static void skip(struct iovec *iov, size_t n)
 {
-	for (; n >= iov->iov_len && n; iov++) {
+	for (; n && n >= iov->iov_len; iov++) {
 		n -= iov->iov_len;
 		iov->iov_len = 0;
 	}
