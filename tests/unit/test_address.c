@@ -22,6 +22,7 @@ static void lowest_that_nobody_has(void **state)
 	assert_string_equal(ep.address, "10.231.7.1/16");
 	a = home_container(h, "a", "10.231.7.1/16", CONTAINER_EXITED);
 	b = home_container(h, "b", "10.231.7.3/16", CONTAINER_EXITED);
+	assert_true(a && b);
 	OK(address_choose(h->node, NULL, &ep, &err));
 	assert_string_equal(ep.address, "10.231.7.2/16");
 	assert_string_equal(ep.gateway, "");
@@ -35,6 +36,7 @@ static void wanted_one(void **state)
 	struct network_endpoint ep = { 0 };
 	struct error err;
 
+	assert_non_null(a);
 	OK(address_choose(h->node, "10.231.200.9", &ep, &err));
 	assert_string_equal(ep.address, "10.231.200.9/16");
 	FAILS(address_choose(h->node, "10.231.7.1", &ep, &err), EADDRINUSE, "container 'a' on walrus");
@@ -50,6 +52,7 @@ static void who_has_it_is_told(void **state)
 	CLEANUP(container_freep) struct container *a = home_container(h, "a", "10.231.7.1/16", CONTAINER_EXITED);
 	struct error err;
 
+	assert_non_null(a);
 	OK(address_check_free(h->node, "10.231.7.2/16", 0, &err));
 	OK(address_check_free(h->node, "10.231.7.10/16", 0, &err));
 	FAILS(address_check_free(h->node, "10.231.7.1/16", 0, &err), EADDRINUSE, "container 'a'");
@@ -64,6 +67,7 @@ static void full_range_is_told(void **state)
 	struct network_endpoint ep = { 0 };
 	struct error err;
 
+	assert_true(a && b);
 	strcpy(h->node->config.range, "10.231.7.0/30");
 	strcpy(h->node->config.gateway, "10.231.7.3");
 	FAILS(address_choose(h->node, NULL, &ep, &err), EADDRNOTAVAIL, "10.231.7.0/30");

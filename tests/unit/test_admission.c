@@ -198,6 +198,7 @@ static void all_reasons_at_once(void **state)
 	struct offer *f = offer_new(h, "127.0.0.1/8");
 	CLEANUP(container_freep) struct container *c = home_container(h, "web", "", CONTAINER_EXITED);
 
+	assert_non_null(c);
 	f->o.arch = "vax";
 	f->o.criu_version = 999999;
 	f->o.memory_bytes = f->o.disk_bytes = WIRE_BYTES_MAX;

@@ -31,7 +31,9 @@ static void as_people_write_it(void **state)
 
 static void what_is_neither_is_refused(void **state)
 {
-	static const char *const bad[] = { "", "node-b:", "[fe80::1]:", "node-b:1234567890123456", "[fe80::1]x", "[fe80::1" };
+	static const char *const bad[] = {
+		"", "node-b:", "[fe80::1]:", "node-b:1234567890123456", "[fe80::1]x", "[fe80::1",
+	};
 	char host[256], port[16], name[300];
 	struct error err;
 

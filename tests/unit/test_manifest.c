@@ -104,7 +104,8 @@ static void too_many_and_too_long(void **state)
 	struct error err;
 
 	for (int paths = MANIFEST_MOUNTS_MAX; paths <= MANIFEST_MOUNTS_MAX + 1; paths++) {
-		char *end = text + sprintf(text, "{\"version\":1,\"criu_version\":1,\"tmpfs\":[],\"external_mounts\":[");
+		char *end = text + sprintf(text, "{\"version\":1,\"criu_version\":1,\"tmpfs\":[],"
+					   "\"external_mounts\":[");
 
 		for (int i = 0; i < paths; i++)
 			end += sprintf(end, "%s\"/m%d\"", i ? "," : "", i);

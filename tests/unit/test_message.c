@@ -275,7 +275,7 @@ static void numbers_have_ranges(void **state)
 	BAD(sample_restored, restored.pid, 4194305, "pid");
 	BAD(sample_restored, restored.restore_us, WIRE_TIME_MAX_US + 1, "restore_us");
 	BAD(sample_tree_begin, tree_begin.kind, 0, "kind is 0 and must be 1 to 6");
-	BAD(sample_tree_begin, tree_begin.kind, 6, "kind");
+	BAD(sample_tree_begin, tree_begin.kind, 7, "kind");
 	BAD(sample_answer, answer.outcome, 0, "outcome");
 	BAD(sample_answer, answer.outcome, 6, "outcome");
 }

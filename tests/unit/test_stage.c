@@ -46,8 +46,16 @@ static void undo_row(int row)
 	{									\
 		(void)t;							\
 		undo_row(n);							\
-	}
-ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6)
+	}									\
+	struct row_##n			/* takes the semicolon */
+
+ROW(0);
+ROW(1);
+ROW(2);
+ROW(3);
+ROW(4);
+ROW(5);
+ROW(6);
 
 #define USE(n, name, state) { name, state, source_##n, target_##n, undo_source_##n, undo_target_##n }
 
