@@ -207,7 +207,8 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	struct criu_inherit files[3];
 	char keys[3][32], root[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
 	struct criu_restore_plan plan = {
-		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root, .netns_fd = r->setup->netns_fd,
+		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root,
+		.netns_fd = r->setup->netns_fd,
 		.netns_key = DUMP_NETNS_KEY, .files = files, .n_files = name_pipes(r, files, keys),
 	};
 
