@@ -73,7 +73,13 @@ DEFINE_CLEANUP(struct tracker *, tracker_free)
 enum tracker_kind tracker_kind(const struct tracker *t);
 const char *tracker_kind_name(enum tracker_kind kind);
 
-/* One round. Processes that end meanwhile are no error. When the cgroup is
+/* One round. The visitor (or who works for it) reads the pages after it was
+ * called, never before. Where process_vm_readv(2) gives EFAULT the program has
+ * changed the protection or the mapping meanwhile: the page must then be read
+ * through /proc/PID/mem, which ignores protection, because it counts as handed
+ * out and won't come again before it is written. If that fails too, nothing is
+ * mapped there any more; whatever will be comes by itself.
+ * Processes that end meanwhile are no error. When the cgroup is
  * frozen nothing is injected any more: processes that are not tracked yet come
  * whole. */
 int tracker_round(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
