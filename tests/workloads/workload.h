@@ -6,8 +6,9 @@
  * main is here: it prints "ready", counts in memory, and answers each line that
  * a client sends to port 7000 with
  *
- *	NONCE COUNT ok            NONCE COUNT bad: what is wrong
+ *	NONCE COUNT ok[: NOTE]    NONCE COUNT bad: what is wrong
  *
+ * (the line "plant HOW" spoils something first, in workloads that can do that).
  * The nonce is drawn once, so another one is another process; the count never
  * goes back in one and the same.
  */
@@ -40,6 +41,12 @@ static void workload_setup(int argc, char **argv);
 static bool workload_check(void);
 
 static char workload_reason[256];
+
+/* What a client may want to know although all is well. */
+static char workload_note[128];
+
+/* Spoils something, so that the next check has to find it; NULL: can't. */
+static void (*workload_plant)(int how);
 
 __attribute__((format(printf, 1, 2), unused))
 static bool workload_blame(const char *fmt, ...)
@@ -108,10 +115,12 @@ static bool workload_answer(int fd)
 
 	if (n <= 0)
 		return false;
+	if (workload_plant && n > 6 && !memcmp(line, "plant ", 6))
+		workload_plant(line[6] - '0');
 	fine = workload_check();
-	n = snprintf(line, sizeof(line), "%llx %llu %s%s\n", (unsigned long long)workload_nonce,
+	n = snprintf(line, sizeof(line), "%llx %llu %s%s%s\n", (unsigned long long)workload_nonce,
 		     (unsigned long long)workload_count, fine ? "ok" : "bad: ",
-		     fine ? "" : workload_reason);
+		     fine && workload_note[0] ? ": " : "", fine ? workload_note : workload_reason);
 	return send(fd, line, (size_t)n, MSG_NOSIGNAL) == n;
 }
 
