@@ -311,13 +311,16 @@ static void map_carried(void)
 /* CRIU's own children (tar, ip) shall not look for us. */
 __attribute__((constructor)) static void shim_start(void)
 {
+	const char *origin = getenv("LD_PRELOAD");
+
 	tracees_die_with_us = getenv(SHIM_EXITKILL) != NULL;
 	no_conntrack = getenv(SHIM_NO_CONNTRACK) != NULL;
 	main_pid = getpid();
 	cgroup = getenv(SHIM_CGROUP);	/* the environment stays as it is */
 	map_carried();
+	if (origin && !strcmp(origin, SHIM_PATH))
+		(void)close(SHIM_FD);	/* else it is something of CRIU's caller */
 	(void)unsetenv("LD_PRELOAD");
 	(void)unsetenv(SHIM_EXITKILL);
 	(void)unsetenv(SHIM_NO_CONNTRACK);
-	(void)close(SHIM_FD);
 }

@@ -1,0 +1,323 @@
+"""How long a move to another node takes, and how long clients wait, with several engines in turn.
+
+Workloads: idle and writer are one program (tests/workloads/fill) with memory that does
+not compress; writer also writes --rate MB/s into --region per cent of it. redis holds
+that many MB of values and is under SET load by one client.
+
+  pause     from outside: the longest that a client on a third node, with one TCP
+            connection, waited for an answer. ping each millisecond, or SET after SET.
+            Retransmission is in it. A connection that broke is made again, and said
+  downtime  freeze to resume, by what the engine says (below)
+  gap       the longest that the program did not run, by its own CLOCK_REALTIME
+            (idle and writer); it should agree with downtime
+  total     from the command's start to its end
+  wire      bytes that went to the other node
+
+After each move all memory, or all values, are compared with what they must be.
+
+godwit: godwit migrate with --options. runc: with the same CRIU; checkpoint
+--tcp-established into a tmpfs, tar over a plain TCP socket, restore, in a network
+namespace that keeps address and MAC, so that its connections survive too. crun is
+left out where it can't checkpoint; then it says why.
+"""
+import argparse
+import json
+import os
+import pathlib
+import select
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import move_chart
+from bed import ROOTFS, Bed, Failed, call, exit_on_signals
+from move_engines import ENGINES
+
+CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "move_client.py")
+DEFAULT = ("idle:64,idle:256,idle:1024,idle:4096,"
+           "writer:64,writer:256,writer:1024,writer:4096,redis:1024")
+WORKLOADS = ("idle", "writer", "redis")
+SERVER = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
+METRICS = ("pause_ms", "downtime_ms", "total_ms", "bytes_wire", "gap_ms")
+LARGEST_MB = 16384
+QUIET = 0.3             # seconds that the client works before the move
+COPIES = 3.3            # of the memory that there must be room for: source, on its way, target
+
+
+def cases_of(text, parser):
+    cases = []
+    for word in text.split(","):
+        kind, _, size = word.partition(":")
+        if kind not in WORKLOADS or not size.isdigit() or not 1 <= int(size) <= LARGEST_MB:
+            parser.error(f"--only: '{word}' is not WORKLOAD:MB, one of {', '.join(WORKLOADS)} and "
+                         f"1 to {LARGEST_MB}")
+        cases.append((kind, int(size)))
+    return cases
+
+
+def options_of(arguments):
+    parser = argparse.ArgumentParser(prog="tools/bench migrate", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=DEFAULT, metavar="WORKLOAD:MB[,...]",
+                        help=f"of these only (default {DEFAULT})".replace("%", "%%"))
+    parser.add_argument("--engines", default=",".join(ENGINES), metavar="LIST",
+                        help=f"some of {','.join(ENGINES)} (the default)")
+    parser.add_argument("--runs", type=int, default=3, help="moves of each (default 3)")
+    parser.add_argument("--rate", type=int, default=100, help="MB/s that writer writes (100)")
+    parser.add_argument("--region", type=int, default=25, metavar="PCT",
+                        help="per cent of its memory that writer writes into (25)")
+    parser.add_argument("--options", default="", help="more options for godwit migrate, one word")
+    parser.add_argument("--json", default="", metavar="FILE", help="write all numbers")
+    parser.add_argument("--svg", default="", metavar="FILE", help="draw them")
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.cases = cases_of(options.only, parser)
+    options.engines = options.engines.split(",")
+    unknown = set(options.engines) - set(ENGINES)
+    if unknown:
+        parser.error(f"--engines: not {', '.join(sorted(unknown))}")
+    if options.runs < 1 or options.rate < 1 or not 1 <= options.region <= 100:
+        parser.error("--runs and --rate: at least 1; --region: 1 to 100")
+    for file in (options.json, options.svg):
+        if file and not os.path.isdir(os.path.dirname(os.path.abspath(file))):
+            parser.error(f"no folder for {file}")
+    return options
+
+
+# --- one move ---------------------------------------------------------------
+
+def program_of(kind, size, options):
+    """(image, port, words)"""
+    if kind == "redis":
+        return "redis", 6379, SERVER
+    rate = options.rate if kind == "writer" else 0
+    region = max(1, size * options.region // 100) if rate else 0
+    return "base", 7000, ("/bin/fill", size, rate, region)
+
+
+def check_memory(size):
+    with open("/proc/meminfo", encoding="ascii") as file:
+        values = dict(line.split(":") for line in file)
+    free = int(values["MemAvailable"].split()[0]) >> 10
+    if free < size * COPIES:
+        raise Failed(f"{free} MB of memory are free, {size * COPIES:.0f} are needed")
+
+
+def event(client, name, timeout):
+    if not select.select([client.stdout], [], [], timeout)[0]:
+        raise Failed(f"the client did not say '{name}' within {timeout} s")
+    line = client.stdout.readline()
+    said = json.loads(line) if line else {"event": "ended", "error": "it ended"}
+    if said.pop("event") != name:
+        raise Failed(f"the client: {said.get('error', said)}")
+    return said
+
+
+def watched_move(bed, engine, client, size):
+    event(client, "ready", 60 + size / 10)
+    time.sleep(QUIET)
+    begun = time.time()
+    moved = engine.move()
+    client.stdin.write(f"{begun!r}\n")
+    client.stdin.flush()
+    seen = event(client, "done", 60 + size / 10)
+    if seen["wrong"] != "ok":
+        raise Failed(f"after the move the content is wrong: {seen['wrong']}")
+    return {**moved, **seen}
+
+
+def one_move(bed, engine, case, options):
+    kind, size = case
+    check_memory(size)
+    image, port, words = program_of(kind, size, options)
+    client = None
+    try:
+        address = engine.start(image, words)
+        client = bed.start("node3", "/usr/bin/python3", "-B", CLIENT, kind, address, port, size,
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return watched_move(bed, engine, client, size)
+    finally:
+        if client:
+            client.kill()
+            client.communicate()
+        engine.stop()
+
+
+# --- all of them ------------------------------------------------------------
+
+def make_roots(bed, kinds):
+    roots = {}
+    for kind in kinds:
+        roots[kind] = bed.folder / f"rootfs-{kind}"
+        call(ROOTFS, "make", kind, roots[kind])
+    if "base" in roots:
+        program = pathlib.Path(os.environ["GODWIT_BUILD"]) / "tests/workloads/fill"
+        if not program.exists():
+            raise Failed(f"{program} is not there: build the target workload-fill")
+        shutil.copy(program, roots["base"] / "bin/fill")
+    return roots
+
+
+def ready_engines(bed, options):
+    """Those that work, set up; the others with the reason."""
+    roots = make_roots(bed, sorted({"redis" if kind == "redis" else "base"
+                                    for kind, _ in options.cases}))
+    engines, left_out = [], {}
+    for name in options.engines:
+        engine = ENGINES[name](bed, options.options) if name == "godwit" else ENGINES[name](bed)
+        left_out[name] = engine.why_not()
+        if not left_out[name]:
+            engine.setup(roots)
+            engines.append(engine)
+    return engines, {name: why for name, why in left_out.items() if why}
+
+
+def measure(options):
+    """{(engine, workload, MB): {"runs": [...], "errors": [...]}} and who was left out."""
+    seen = {}
+    with Bed("bench", nodes=3, cgroup="v2") as bed:
+        engines, left_out = ready_engines(bed, options)
+        for case in options.cases:
+            for turn in range(options.runs):
+                for engine in engines:
+                    got = seen.setdefault((engine.name, *case), {"runs": [], "errors": []})
+                    print(f"{case[0]} {case[1]} MB, {engine.name}, run {turn + 1} of {options.runs}",
+                          file=sys.stderr, flush=True)
+                    try:
+                        got["runs"].append(one_move(bed, engine, case, options))
+                    except Failed as failed:
+                        got["errors"].append(f"{failed}\n{failed.details}".strip())
+                        print(f"bench: {got['errors'][-1]}", file=sys.stderr)
+    return seen, left_out
+
+
+def spread(values):
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def result_of(key, got):
+    runs = got["runs"]
+    result = dict(zip(("engine", "workload", "memory_mb"), key))
+    result["runs"] = len(runs)
+    for metric in METRICS:
+        result[metric] = spread([run[metric] for run in runs])
+    phases = {phase for run in runs for phase in run["phases_ms"]}
+    result["phases_ms"] = {phase: spread([run["phases_ms"].get(phase) for run in runs])
+                           for phase in sorted(phases)}
+    result["before_ms"] = spread([run["before_ms"] for run in runs])
+    result["retransmitted"] = [run["retransmitted"] for run in runs]
+    result["reconnects"] = [run["reconnects"] for run in runs]
+    result["measured"] = ENGINES[key[0]].measured
+    result["errors"] = got["errors"]
+    result["reports"] = [run["report"] for run in runs if "report" in run]
+    predicted = [(report["predicted_downtime_ms"], report["downtime_ms"])
+                 for report in result["reports"] if report.get("predicted_downtime_ms")]
+    if predicted:
+        result["predicted_ms"] = spread([said for said, _ in predicted])
+        result["predicted_to_downtime"] = spread([said / real for said, real in predicted])
+    if result["reports"] and "rounds" in result["reports"][-1]:
+        result["rounds"] = result["reports"][-1]["rounds"]
+    return result
+
+
+# --- what it says -----------------------------------------------------------
+
+def cell(numbers, scale=1.0):
+    if not numbers:
+        return f"{'-':>10}{'-':>16}"
+    low, high = numbers["min"] / scale, numbers["max"] / scale
+    digits = 0 if high >= 1000 else 1
+    span = f"{low:,.{digits}f}-{high:,.{digits}f}"
+    return f"{numbers['median'] / scale:10,.1f}{span:>16}"
+
+
+def ratio(result, results, metric):
+    """To godwit's median of the same."""
+    for other in results:
+        if other["engine"] == "godwit" and other is not result and other[metric] and \
+                result[metric] and all(other[key] == result[key]
+                                       for key in ("workload", "memory_mb")):
+            return f"{result[metric]['median'] / other[metric]['median']:7.1f} x"
+    return f"{'':>9}"
+
+
+def show_table(results):
+    print(f"{'':<25}{'pause ms':>10}{'min-max':>16}{'to godwit':>10}{'downtime ms':>12}{'min-max':>16}"
+          f"{'gap ms':>10}{'min-max':>16}{'total ms':>10}{'min-max':>16}{'to godwit':>10}"
+          f"{'wire MB':>10}")
+    for result in results:
+        name = f"{result['workload']} {result['memory_mb']} MB"
+        wire = f"{result['bytes_wire']['median'] / 1e6:10,.1f}" if result["bytes_wire"] else ""
+        print(f"{name:<16}{result['engine']:<9}{cell(result['pause_ms'])} "
+              f"{ratio(result, results, 'pause_ms')}  {cell(result['downtime_ms'])}"
+              f"{cell(result['gap_ms'])}{cell(result['total_ms'])} "
+              f"{ratio(result, results, 'total_ms')}{wire}")
+
+
+def show_growth(results):
+    """How the pause grows with the memory, and how far predictions were off."""
+    for engine in ENGINES:
+        for kind in ("idle", "writer"):
+            mine = sorted((result["memory_mb"], result["pause_ms"]["median"]) for result in results
+                          if (result["engine"], result["workload"]) == (engine, kind) and result["runs"])
+            if len(mine) > 1:
+                print(f"{engine}, {kind}: the pause with {mine[-1][0]} MB is "
+                      f"{mine[-1][1] / mine[0][1]:.2f} times that with {mine[0][0]} MB")
+    for result in results:
+        if "predicted_to_downtime" in result:
+            off = result["predicted_to_downtime"]
+            print(f"{result['engine']}, {result['workload']} {result['memory_mb']} MB: predicted "
+                  f"{result['predicted_ms']['median']:.1f} ms, {off['median']:.2f} of the downtime "
+                  f"({off['min']:.2f} to {off['max']:.2f})")
+
+
+def show(results, left_out, options):
+    show_table(results)
+    print()
+    show_growth(results)
+    if any(kind == "writer" for kind, _ in options.cases):
+        print(f"writer: {options.rate} MB/s into {options.region} % of its memory")
+    for engine in options.engines:
+        if engine not in left_out:
+            print(f"{engine}: {ENGINES[engine].measured}")
+    for result in results:
+        broken = sum(result["reconnects"])
+        if broken:
+            print(f"{result['engine']}, {result['workload']} {result['memory_mb']} MB: the connection "
+                  f"broke {broken} times; the pause goes to the first answer on a new one")
+        if result["errors"]:
+            print(f"{result['engine']}, {result['workload']} {result['memory_mb']} MB: "
+                  f"{len(result['errors'])} moves failed: {result['errors'][0].splitlines()[0]}")
+    for engine, why in left_out.items():
+        print(f"{engine}: left out: {why}")
+
+
+def main():
+    options = options_of(sys.argv[1:])
+    if options.check:
+        return 0
+    exit_on_signals()
+    try:
+        seen, left_out = measure(options)
+    except Failed as failed:
+        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
+        return 1
+    results = [result_of(key, got) for key, got in seen.items()]
+    show(results, left_out, options)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+            file.write("\n")
+    if options.svg:
+        with open(options.svg, "w", encoding="utf-8") as file:
+            file.write(move_chart.draw(results))
+    return 0 if results and not any(result["errors"] for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
