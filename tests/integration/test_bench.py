@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import xml.dom.minidom
 
 import pytest
 
@@ -33,9 +34,36 @@ def test_start_compares_engines(tmp_path):
     assert "ratio" not in results["godwit"] and results["godwit-none"]["ratio"] > 0
 
 
+def test_migrate_compares_engines(tmp_path):
+    file, drawing = tmp_path / "migrate.json", tmp_path / "migrate.svg"
+    code, out, errors = bench("migrate", "--only", "idle:16,writer:16,redis:8", "--runs", 1,
+                              "--rate", 20, "--json", file, "--svg", drawing)
+    assert code == 0, out + errors
+    results = json.loads(file.read_text())
+    godwit = {result["workload"]: result for result in results if result["engine"] == "godwit"}
+    assert set(godwit) == {"idle", "writer", "redis"}
+    for engine in ("runc", "crun"):
+        assert engine in {result["engine"] for result in results} or f"{engine}: left out: " in out
+    for result in results:
+        assert result["runs"] == 1 and result["memory_mb"] == (8 if result["workload"] == "redis" else 16)
+        for metric in ("pause_ms", "downtime_ms", "total_ms", "bytes_wire"):
+            assert 0 < result[metric]["min"] <= result[metric]["median"] <= result[metric]["max"]
+        assert result["downtime_ms"]["median"] < result["total_ms"]["median"]
+        assert result["bytes_wire"]["median"] > 8 << 20   # nothing in it compresses
+    for kind in ("idle", "writer"):     # the program's own clock sees the same gap
+        assert godwit[kind]["gap_ms"]["median"] > godwit[kind]["downtime_ms"]["median"] / 2
+    assert xml.dom.minidom.parse(str(drawing)).documentElement.tagName == "svg"
+
+
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["start", "--engines", "docker"],
                                        ["start", "--runs", "0"], ["../demo"],
-                                       ["start", "--json", "/no/such/folder/file"]])
+                                       ["start", "--json", "/no/such/folder/file"],
+                                       ["migrate", "--only", "idle"],
+                                       ["migrate", "--only", "web:64"],
+                                       ["migrate", "--only", "idle:0"],
+                                       ["migrate", "--engines", "docker"],
+                                       ["migrate", "--region", "101"],
+                                       ["migrate", "--svg", "/no/such/folder/file"]])
 def test_bad_arguments_are_refused(arguments):
     code, _, errors = bench(*arguments)
     assert code == 2 and errors
