@@ -3,7 +3,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "migrate/store_file.h"
 #include "migrate/store_state.h"
 
 #define ADDRESS_MAX (1ull << 57)
@@ -17,7 +16,6 @@ int store_new(uint64_t max_pages, struct store **ret, struct error *err)
 {
 	CLEANUP(store_freep) struct store *s = NULL;
 	void *map;
-	size_t len;
 
 	if (max_pages == 0 || max_pages > SLOTS_MAX)
 		return error_set(err, EINVAL, "a page store of %llu pages: at most %u",
@@ -25,13 +23,17 @@ int store_new(uint64_t max_pages, struct store **ret, struct error *err)
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a page store");
-	s->fd = -EBADF;
 	s->max_pages = max_pages;
-	len = (max_pages * STORE_PAGE + STORE_FILE_ALIGN - 1) / STORE_FILE_ALIGN * STORE_FILE_ALIGN;
-	if (store_file_open(len, &s->fd, &map, err) < 0)
-		return error_wrap(err, "page store");
+	s->len = max_pages * STORE_PAGE;
+	s->fd = memfd_create("godwit-pages", MFD_CLOEXEC);
+	if (s->fd < 0 || ftruncate(s->fd, (off_t)s->len) < 0)
+		return error_set(err, errno, "page store: a file of %zu bytes in memory: %s",
+				 s->len, strerror(errno));
+	map = mmap(NULL, s->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
+	if (map == MAP_FAILED)
+		return error_set(err, errno, "page store: map %zu bytes: %s", s->len,
+				 strerror(errno));
 	s->map = map;
-	s->len = len;
 	*ret = TAKE_PTR(s);
 	return 0;
 }
@@ -217,6 +219,25 @@ int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void 
 	return 0;
 }
 
+/* As memcpy, but memory that is new is not cleared, mapped and faulted in first. */
+static int fill(const struct store *s, const uint8_t *to, const uint8_t *from, size_t len,
+		struct error *err)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(s->fd, from, len, (off_t)(to - s->map));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_set(err, n ? errno : EIO, "write to the page store: %s",
+					 strerror(n ? errno : EIO));
+		to += n;
+		from += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
 int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data, size_t n,
 	      struct error *err)
 {
@@ -230,7 +251,8 @@ int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data,
 
 		if (store_place(s, pid, address, n, &to, &some, err) < 0)
 			return -err->code;
-		memcpy(to, from, some * STORE_PAGE);
+		if (fill(s, to, from, some * STORE_PAGE, err) < 0)
+			return -err->code;
 		from += some * STORE_PAGE;
 		address += some * STORE_PAGE;
 		n -= some;

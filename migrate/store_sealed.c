@@ -101,19 +101,39 @@ static int walk_space(const struct space *space, store_extent_fn visit, void *ct
 	return run.n ? visit(ctx, space->pid, run.address, run.n, run.slot, err) : 0;
 }
 
+static int check_sealed(const struct store *s, struct error *err)
+{
+	return s->sealed ? 0 : error_set(err, EINVAL, "the page store is not complete yet");
+}
+
 int store_walk(const struct store *s, store_extent_fn visit, void *ctx, struct error *err)
 {
-	if (!s->sealed)
-		return error_set(err, EINVAL, "the page store is not complete yet");
+	if (check_sealed(s, err) < 0)
+		return -err->code;
 	for (size_t i = 0; i < s->n_spaces; i++)
 		if (walk_space(&s->spaces[i], visit, ctx, err) < 0)
 			return -err->code;
 	return 0;
 }
 
+int store_walk_space(const struct store *s, uint32_t pid, store_extent_fn visit, void *ctx,
+		     struct error *err)
+{
+	const struct space *space = store_space(s, pid);
+
+	if (check_sealed(s, err) < 0)
+		return -err->code;
+	return space ? walk_space(space, visit, ctx, err) : 0;
+}
+
 uint64_t store_slots(const struct store *s)
 {
 	return s->n_slots;
+}
+
+int store_fd(const struct store *s)
+{
+	return s->fd;
 }
 
 const void *store_data(const struct store *s, uint64_t slot)
@@ -165,13 +185,9 @@ static int hash_extent(void *ctx, uint32_t pid, uint64_t address, uint64_t n, ui
 int store_hash(const struct store *s, uint32_t pid, uint64_t *ret, struct error *err)
 {
 	CLEANUP(checksum_freep) struct checksum *sum = NULL;
-	const struct space *space = store_space(s, pid);
 
-	if (!s->sealed)
-		return error_set(err, EINVAL, "the page store is not complete yet");
-	if (checksum_new(&sum, err) < 0)
-		return -err->code;
-	if (space && walk_space(space, hash_extent, &(struct hashing){ s, sum }, err) < 0)
+	if (checksum_new(&sum, err) < 0 ||
+	    store_walk_space(s, pid, hash_extent, &(struct hashing){ s, sum }, err) < 0)
 		return -err->code;
 	*ret = checksum_value(sum);
 	return 0;
