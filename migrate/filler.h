@@ -3,12 +3,31 @@
  *
  * A child of the container's monitor. It answers page faults of the restored
  * tasks first and copies the rest in the background, in pieces of 256 KiB, and
- * gives the store's memory back as it goes. When all is copied it exits with 0.
+ * gives the store's memory back as it goes. It follows the tasks through fork,
+ * mremap, munmap and madvise. When all is copied it exits with 0.
  *
- * The memory exists once, in the store, until it is copied. The monitor keeps a
- * duplicate of every userfaultfd until the filler has exited, because closing
- * the last one would let the container read zeroes where its memory should be.
- * If the filler dies early the monitor kills the container.
+ * The memory exists once, in the store, until it is copied. Closing the last
+ * descriptor of a userfaultfd would let the container read zeroes where its
+ * memory should be, so the filler sends a duplicate of each (also of forked
+ * children's) into a socket that the monitor holds and never reads: there the
+ * kernel keeps them when the filler dies. Then the monitor kills the container,
+ * and closes the socket after that (filler_stop).
+ *
+ *   struct filler filler = FILLER_EMPTY;
+ *   r = filler_start(images_fd, store, &filler, err);
+ *   store_free(store);
+ *   r = criu_restore(... .lazy = true ...);	filler_stop if it fails
+ *   ... filler.pidfd becomes readable ...
+ *   r = filler_finish(&filler, &report, err);
+ *   if (r < 0) { kill and reap the container; }
+ *   filler_stop(&filler);
+ *
+ * When the monitor dies before CRIU has finished, the filler ends too; after
+ * that it does its work to the end.
+ *
+ * The filler stays in the cgroups of its parent: it must not be frozen with the
+ * container. When all is there it empties the socket itself, so that nobody
+ * waits for the monitor.
  */
 #pragma once
 
@@ -18,25 +37,33 @@
 #include "engine/base/error.h"
 #include "migrate/store.h"
 
+/* -EBADF and 0 stand for what is not there. All owned. */
 struct filler {
 	pid_t pid;
-	int pidfd;			/* readable when it has exited; owned */
-	int uffds_fd;			/* socket over which the duplicates came; owned */
-	int *uffds;			/* duplicates, owned */
-	size_t n_uffds;
+	int pidfd;			/* readable when it has exited */
+	int report_fd;			/* its last words */
+	int uffds_fd;			/* the socket that keeps the duplicates */
+};
+#define FILLER_EMPTY { .pidfd = -EBADF, .report_fd = -EBADF, .uffds_fd = -EBADF }
+
+struct filler_report {
+	uint64_t pages;			/* copied, children's copies as well */
+	uint64_t faults;		/* that were answered, zero pages as well */
+	uint64_t forks;
+	uint64_t restored_us;		/* from its start until CRIU was done */
+	uint64_t filled_us;		/* from then until all was there */
 };
 
 /* Forks the filler, which listens for CRIU in images_fd (borrowed) before this
  * returns. The store is the one of the parent at this moment, sealed; the
- * parent can free it. */
+ * parent can free it. The caller is single-threaded. */
 int filler_start(int images_fd, const struct store *s, struct filler *ret, struct error *err);
 
-/* After criu_restore: collects the duplicates. */
-int filler_collect(struct filler *f, struct error *err);
+/* Waits until the filler has exited. 0, and *ret (may be NULL): all memory is in
+ * place and everything is closed. -EIO, or what else it says: memory is missing;
+ * the container must be killed before filler_stop is called. */
+int filler_finish(struct filler *f, struct filler_report *ret, struct error *err);
 
-/* The filler has exited (waited for here): 0, or -EIO when memory is missing.
- * Frees everything. */
-int filler_finish(struct filler *f, struct error *err);
-
-/* Kills and reaps it; for a container that is dead itself. */
+/* Kills and reaps it if it still lives, and closes everything; for a container
+ * that is dead itself. Fine for an empty one. */
 void filler_stop(struct filler *f);
