@@ -18,6 +18,7 @@ struct move {
 	pid_t criu;
 	uint64_t began, at[16];
 	enum criu_stage refuse, die;		/* NO_STAGE: none */
+	bool lazy;
 };
 #define NO_STAGE ((enum criu_stage)-1)
 #define MOVE(box)                                                      \
@@ -114,6 +115,7 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 		.images_fd = images, .root = b->root, .netns_fd = b->netns,
 		.netns_key = "extnet", .mounts = mounts, .n_mounts = n_box_mounts(),
 		.files = files, .n_files = b->terminal ? 0 : b->one_pipe ? 1 : 2,
+		.lazy = m->lazy,
 	};
 	int r;
 
