@@ -79,7 +79,7 @@ static int read_varint(struct reader *in, uint64_t *ret, struct error *err)
 /* The bytes of the next record. */
 static int read_record(struct reader *in, struct reader *ret, struct error *err)
 {
-	uint32_t len;
+	uint32_t len = 0;
 
 	if (read_u32(in, &len, err) < 0)
 		return -err->code;
@@ -198,7 +198,7 @@ static int merge_entries(struct reader *in, const struct pagemap_range *lazy, si
 	size_t i = 0;
 
 	while (in->at < in->end) {
-		struct entry e;
+		struct entry e = { 0 };
 
 		if (read_entry(in, &e, err) < 0)
 			return -err->code;
@@ -222,7 +222,7 @@ static int read_head(struct reader *in, struct error *err)
 {
 	const uint8_t *start = in->at;
 	struct reader head;
-	uint32_t image, kind;
+	uint32_t image = 0, kind = 0;
 
 	if (read_u32(in, &image, err) < 0 || read_u32(in, &kind, err) < 0)
 		return -err->code;

@@ -63,7 +63,7 @@ static int wait_stop(struct inject *in, int *ret_status, struct error *err)
 /* Lets it run until it stops as wanted; signals on the way are delivered. */
 static int run_until(struct inject *in, int request, bool (*wanted)(int status), struct error *err)
 {
-	int status;
+	int status = 0;
 
 	for (int i = 0; i < STOPS_MAX; i++) {
 		if (wait_stop(in, &status, err) < 0)

@@ -181,7 +181,7 @@ static int track_process(struct tracker *t, pid_t pid, size_t *at, struct error 
 {
 	CLEANUP(tracker_view_closep) struct tracker_view view = { .pagemap_fd = -EBADF,
 								  .space = ADDRESS_SPACE_EMPTY };
-	struct tracked *p;
+	struct tracked *p = NULL;
 	struct error why;
 	int r = address_space_open(pid, &view.space, err);
 
