@@ -45,7 +45,8 @@ def test_migrate_compares_engines(tmp_path):
     for engine in ("runc", "crun"):
         assert engine in {result["engine"] for result in results} or f"{engine}: left out: " in out
     for result in results:
-        assert result["runs"] == 1 and result["memory_mb"] == (8 if result["workload"] == "redis" else 16)
+        assert result["runs"] == 1
+        assert result["memory_mb"] == (8 if result["workload"] == "redis" else 16)
         for metric in ("pause_ms", "downtime_ms", "total_ms", "bytes_wire"):
             assert 0 < result[metric]["min"] <= result[metric]["median"] <= result[metric]["max"]
         assert result["downtime_ms"]["median"] < result["total_ms"]["median"]
@@ -55,9 +56,19 @@ def test_migrate_compares_engines(tmp_path):
     assert xml.dom.minidom.parse(str(drawing)).documentElement.tagName == "svg"
 
 
+def test_overhead_measures_throughput(tmp_path):
+    file = tmp_path / "overhead.json"
+    code, out, errors = bench("overhead", "--runs", 1, "--mb", 16, "--json", file)
+    assert code == 0, out + errors
+    run = json.loads(file.read_text())["runs"][0]
+    assert run["without"] > 100 and run["after"] > 100     # the load works before and after
+    assert 0 < run["window_ms"] < run["total_ms"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["start", "--engines", "docker"],
                                        ["start", "--runs", "0"], ["../demo"],
                                        ["start", "--json", "/no/such/folder/file"],
+                                       ["overhead", "--mb", "0"],
                                        ["migrate", "--only", "idle"],
                                        ["migrate", "--only", "web:64"],
                                        ["migrate", "--only", "idle:0"],

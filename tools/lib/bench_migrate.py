@@ -23,27 +23,23 @@ left out where it can't checkpoint; then it says why.
 import argparse
 import json
 import os
-import pathlib
-import select
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 
 import move_chart
-from bed import ROOTFS, Bed, Failed, call, exit_on_signals
+from bed import Bed, Failed, exit_on_signals
+from move_bed import REDIS, check_memory, event, make_roots
 from move_engines import ENGINES
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "move_client.py")
 DEFAULT = ("idle:64,idle:256,idle:1024,idle:4096,"
            "writer:64,writer:256,writer:1024,writer:4096,redis:1024")
 WORKLOADS = ("idle", "writer", "redis")
-SERVER = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
 METRICS = ("pause_ms", "downtime_ms", "total_ms", "bytes_wire", "gap_ms")
 LARGEST_MB = 16384
 QUIET = 0.3             # seconds that the client works before the move
-COPIES = 3.3            # of the memory that there must be room for: source, on its way, target
 
 
 def cases_of(text, parser):
@@ -91,28 +87,10 @@ def options_of(arguments):
 def program_of(kind, size, options):
     """(image, port, words)"""
     if kind == "redis":
-        return "redis", 6379, SERVER
+        return "redis", 6379, REDIS
     rate = options.rate if kind == "writer" else 0
     region = max(1, size * options.region // 100) if rate else 0
     return "base", 7000, ("/bin/fill", size, rate, region)
-
-
-def check_memory(size):
-    with open("/proc/meminfo", encoding="ascii") as file:
-        values = dict(line.split(":") for line in file)
-    free = int(values["MemAvailable"].split()[0]) >> 10
-    if free < size * COPIES:
-        raise Failed(f"{free} MB of memory are free, {size * COPIES:.0f} are needed")
-
-
-def event(client, name, timeout):
-    if not select.select([client.stdout], [], [], timeout)[0]:
-        raise Failed(f"the client did not say '{name}' within {timeout} s")
-    line = client.stdout.readline()
-    said = json.loads(line) if line else {"event": "ended", "error": "it ended"}
-    if said.pop("event") != name:
-        raise Failed(f"the client: {said.get('error', said)}")
-    return said
 
 
 def watched_move(bed, engine, client, size):
@@ -147,19 +125,6 @@ def one_move(bed, engine, case, options):
 
 # --- all of them ------------------------------------------------------------
 
-def make_roots(bed, kinds):
-    roots = {}
-    for kind in kinds:
-        roots[kind] = bed.folder / f"rootfs-{kind}"
-        call(ROOTFS, "make", kind, roots[kind])
-    if "base" in roots:
-        program = pathlib.Path(os.environ["GODWIT_BUILD"]) / "tests/workloads/fill"
-        if not program.exists():
-            raise Failed(f"{program} is not there: build the target workload-fill")
-        shutil.copy(program, roots["base"] / "bin/fill")
-    return roots
-
-
 def ready_engines(bed, options):
     """Those that work, set up; the others with the reason."""
     roots = make_roots(bed, sorted({"redis" if kind == "redis" else "base"
@@ -183,8 +148,8 @@ def measure(options):
             for turn in range(options.runs):
                 for engine in engines:
                     got = seen.setdefault((engine.name, *case), {"runs": [], "errors": []})
-                    print(f"{case[0]} {case[1]} MB, {engine.name}, run {turn + 1} of {options.runs}",
-                          file=sys.stderr, flush=True)
+                    print(f"{case[0]} {case[1]} MB, {engine.name}, run {turn + 1} of "
+                          f"{options.runs}", file=sys.stderr, flush=True)
                     try:
                         got["runs"].append(one_move(bed, engine, case, options))
                     except Failed as failed:
@@ -247,9 +212,9 @@ def ratio(result, results, metric):
 
 
 def show_table(results):
-    print(f"{'':<25}{'pause ms':>10}{'min-max':>16}{'to godwit':>10}{'downtime ms':>12}{'min-max':>16}"
-          f"{'gap ms':>10}{'min-max':>16}{'total ms':>10}{'min-max':>16}{'to godwit':>10}"
-          f"{'wire MB':>10}")
+    print(f"{'':<25}{'pause ms':>10}{'min-max':>16}{'to godwit':>10}{'downtime ms':>12}"
+          f"{'min-max':>16}{'gap ms':>10}{'min-max':>16}{'total ms':>10}{'min-max':>16}"
+          f"{'to godwit':>10}{'wire MB':>10}")
     for result in results:
         name = f"{result['workload']} {result['memory_mb']} MB"
         wire = f"{result['bytes_wire']['median'] / 1e6:10,.1f}" if result["bytes_wire"] else ""
@@ -259,19 +224,24 @@ def show_table(results):
               f"{ratio(result, results, 'total_ms')}{wire}")
 
 
+def name_of(result):
+    return f"{result['engine']}, {result['workload']} {result['memory_mb']} MB"
+
+
 def show_growth(results):
     """How the pause grows with the memory, and how far predictions were off."""
     for engine in ENGINES:
         for kind in ("idle", "writer"):
             mine = sorted((result["memory_mb"], result["pause_ms"]["median"]) for result in results
-                          if (result["engine"], result["workload"]) == (engine, kind) and result["runs"])
+                          if (result["engine"], result["workload"]) == (engine, kind)
+                          and result["runs"])
             if len(mine) > 1:
                 print(f"{engine}, {kind}: the pause with {mine[-1][0]} MB is "
                       f"{mine[-1][1] / mine[0][1]:.2f} times that with {mine[0][0]} MB")
     for result in results:
         if "predicted_to_downtime" in result:
             off = result["predicted_to_downtime"]
-            print(f"{result['engine']}, {result['workload']} {result['memory_mb']} MB: predicted "
+            print(f"{name_of(result)}: predicted "
                   f"{result['predicted_ms']['median']:.1f} ms, {off['median']:.2f} of the downtime "
                   f"({off['min']:.2f} to {off['max']:.2f})")
 
@@ -288,11 +258,11 @@ def show(results, left_out, options):
     for result in results:
         broken = sum(result["reconnects"])
         if broken:
-            print(f"{result['engine']}, {result['workload']} {result['memory_mb']} MB: the connection "
-                  f"broke {broken} times; the pause goes to the first answer on a new one")
+            print(f"{name_of(result)}: the connection broke {broken} times; the pause goes to the "
+                  "first answer on a new one")
         if result["errors"]:
-            print(f"{result['engine']}, {result['workload']} {result['memory_mb']} MB: "
-                  f"{len(result['errors'])} moves failed: {result['errors'][0].splitlines()[0]}")
+            print(f"{name_of(result)}: {len(result['errors'])} moves failed: "
+                  f"{result['errors'][0].splitlines()[0]}")
     for engine, why in left_out.items():
         print(f"{engine}: left out: {why}")
 

@@ -10,7 +10,8 @@ STYLE = ("text{font:12px sans-serif;fill:#333}.title{font-size:14px;font-weight:
 
 
 def text(x, y, words, anchor="start", kind=""):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(words)}</text>'
+    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">'
+            f'{escape(words)}</text>')
 
 
 def line(x1, y1, x2, y2, kind):
@@ -46,9 +47,10 @@ class Panel:
         for tick in self.ticks:
             parts += [line(LEFT, self.y(tick), WIDTH - RIGHT, self.y(tick), "grid"),
                       text(LEFT - 6, self.y(tick) + 4, f"{tick:,g} ms", "end")]
+        foot = HEIGHT - BOTTOM
         for size in self.sizes:
-            parts += [line(self.x(size), HEIGHT - BOTTOM, self.x(size), HEIGHT - BOTTOM + 4, "axis"),
-                      text(self.x(size), HEIGHT - BOTTOM + 18, f"{size} MB", "middle")]
+            parts += [line(self.x(size), foot, self.x(size), foot + 4, "axis"),
+                      text(self.x(size), foot + 18, f"{size} MB", "middle")]
         return parts
 
     def series(self, points, colour, dashed):
@@ -61,7 +63,8 @@ class Panel:
                   for x, y in dots)]
 
     def label(self, size, ms, above):
-        return text(self.x(size), self.y(ms) + (-9 if above else 18), f"{ms:,.0f}", "middle", "small")
+        y = self.y(ms) + (-9 if above else 18)
+        return text(self.x(size), y, f"{ms:,.0f}", "middle", "small")
 
 
 def times_panel(kind, results):

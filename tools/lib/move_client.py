@@ -1,4 +1,4 @@
-"""What somebody outside sees of a server that moves: one TCP connection, one request after the other.
+"""What somebody outside sees of a server that moves: one TCP connection, request after request.
 
 usage: move_client.py idle|writer|redis ADDRESS PORT MB
 
@@ -32,6 +32,7 @@ PATIENCE = 120          # seconds without an answer that end the client
 AFTERWARDS = 0.5        # seconds that it goes on after the move
 BATCH = 64              # requests under way while filling and reading back
 VALUE = 4080            # with redis' header, one class of its allocator
+KEY = b"key:%012d"     # as redis-benchmark has them
 POOL = 64 << 20         # bytes by chance, of which all values are pieces
 
 
@@ -104,7 +105,7 @@ class Redis:
 
     def load(self):
         for batch in self.batches():
-            self.socket.sendall(b"".join(resp.pack(b"SET", b"key:%d" % key, self.value(key))
+            self.socket.sendall(b"".join(resp.pack(b"SET", KEY % key, self.value(key))
                                          for key in batch))
             for _ in batch:
                 self.connection.reply()
@@ -112,7 +113,7 @@ class Redis:
     def request(self):
         key = self.random.randrange(len(self.at))
         self.at[key] = self.place()
-        if self.connection.call(b"SET", b"key:%d" % key, self.value(key)) != b"OK":
+        if self.connection.call(b"SET", KEY % key, self.value(key)) != b"OK":
             raise RuntimeError("redis did not answer OK")
 
     def rest(self):
@@ -121,7 +122,7 @@ class Redis:
     def result(self):
         wrong = 0
         for batch in self.batches():
-            self.socket.sendall(b"".join(resp.pack(b"GET", b"key:%d" % key) for key in batch))
+            self.socket.sendall(b"".join(resp.pack(b"GET", KEY % key) for key in batch))
             wrong += sum(self.connection.reply() != self.value(key) for key in batch)
         return {"gap_ms": None, "wrong": f"bad {wrong} values" if wrong else "ok"}
 

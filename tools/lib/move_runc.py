@@ -145,7 +145,8 @@ def checkpoint():
 
 def bytes_acknowledged(link):
     """tcpi_bytes_acked of tcp(7)'s TCP_INFO."""
-    return struct.unpack_from("=Q", link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128), 120)[0]
+    info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+    return struct.unpack_from("=Q", info, 120)[0]
 
 
 def send(settings, _):
