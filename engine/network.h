@@ -62,7 +62,8 @@ int network_detach(const char *host_ifname, struct error *err);
  * keeps the namespace alive, the pair is removed. */
 int network_release(const char *host_ifname, struct error *err);
 
-/* Takes well under a millisecond; setting what is set already is no error.
+/* Takes well under a millisecond; setting what is set already is no error. The
+ * program of an armed gate (gate.h) is taken off, whoever put it there.
  * -ENODEV when there is no such interface. */
 int network_gate_set(const char *host_ifname, enum network_gate gate, struct error *err);
 

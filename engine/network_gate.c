@@ -6,15 +6,16 @@
 #include <linux/rtnetlink.h>
 #include <arpa/inet.h>
 
-#include "engine/network.h"
 #include "engine/network_batch.h"
+#include "engine/network_gate.h"
 
 /*
  * A closed gate is a clsact qdisc on the host side with a filter in each
  * direction that drops every frame. tc-ingress sees what the container sends
  * before the bridge does, tc-egress what the bridge sends to it. Carrier and
  * bridge port know nothing of it, an open gate is no qdisc at all, and with the
- * link everything goes.
+ * link everything goes. An armed gate has its own programs in the same filters,
+ * so that changing between the two lets no frame through.
  *
  * The port's own state (IFLA_BRPORT_STATE) won't do: any carrier event opens a
  * disabled port again, and the bridge loses its carrier with the last open one.
@@ -22,9 +23,10 @@
 
 #define FILTER_PRIORITY 1
 #define FILTER_HANDLE 1
+#define DROP (-EBADF)	/* in place of a program's descriptor */
 
-static void add_drop(struct network_batch *batch, unsigned ifindex, unsigned direction,
-		     const char *what)
+static void add_filter(struct network_batch *batch, unsigned ifindex, unsigned direction,
+		       int flags, int program_fd, const char *what)
 {
 	const struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, TC_ACT_SHOT);
 	struct tcmsg tcm = {
@@ -35,13 +37,41 @@ static void add_drop(struct network_batch *batch, unsigned ifindex, unsigned dir
 		.tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL)),
 	};
 
-	network_batch_add(batch, RTM_NEWTFILTER, NLM_F_CREATE, what, &tcm, sizeof(tcm));
+	network_batch_add(batch, RTM_NEWTFILTER, flags, what, &tcm, sizeof(tcm));
 	network_batch_put_string(batch, TCA_KIND, "bpf");
 	network_batch_nest(batch, TCA_OPTIONS);
-	network_batch_put_u16(batch, TCA_BPF_OPS_LEN, 1);
-	network_batch_put(batch, TCA_BPF_OPS, &drop, sizeof(drop));
+	if (program_fd == DROP) {
+		network_batch_put_u16(batch, TCA_BPF_OPS_LEN, 1);
+		network_batch_put(batch, TCA_BPF_OPS, &drop, sizeof(drop));
+	} else {
+		network_batch_put_u32(batch, TCA_BPF_FD, (uint32_t)program_fd);
+		network_batch_put_string(batch, TCA_BPF_NAME, "godwit_gate");
+	}
 	network_batch_put_u32(batch, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
 	network_batch_nest_end(batch);
+}
+
+static void add_filters(struct network_batch *batch, unsigned ifindex, int flags, int to_fd,
+			int from_fd)
+{
+	add_filter(batch, ifindex, TC_H_MIN_EGRESS, flags, to_fd, "stop frames to the container");
+	add_filter(batch, ifindex, TC_H_MIN_INGRESS, flags, from_fd,
+		   "stop frames from the container");
+}
+
+static void add_qdisc(struct network_batch *batch, unsigned ifindex)
+{
+	struct tcmsg tcm = {
+		.tcm_family = AF_UNSPEC,
+		.tcm_ifindex = (int)ifindex,
+		.tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0),
+		.tcm_parent = TC_H_CLSACT,
+	};
+
+	network_batch_add(batch, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, "add the gate", &tcm,
+			  sizeof(tcm));
+	network_batch_tolerate(batch, EEXIST);
+	network_batch_put_string(batch, TCA_KIND, "clsact");
 }
 
 static int open_gate(struct network_batch *batch, unsigned ifindex, struct error *err)
@@ -59,41 +89,71 @@ static int open_gate(struct network_batch *batch, unsigned ifindex, struct error
 
 static int close_gate(struct network_batch *batch, unsigned ifindex, struct error *err)
 {
-	struct tcmsg tcm = {
-		.tcm_family = AF_UNSPEC,
-		.tcm_ifindex = (int)ifindex,
-		.tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0),
-		.tcm_parent = TC_H_CLSACT,
-	};
 	struct error undo;
 	int r;
 
-	network_batch_add(batch, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, "add the gate", &tcm,
-			  sizeof(tcm));
-	network_batch_tolerate(batch, EEXIST);
-	network_batch_put_string(batch, TCA_KIND, "clsact");
-	add_drop(batch, ifindex, TC_H_MIN_EGRESS, "drop frames to the container");
-	add_drop(batch, ifindex, TC_H_MIN_INGRESS, "drop frames from the container");
+	add_qdisc(batch, ifindex);
+	add_filters(batch, ifindex, NLM_F_CREATE, DROP, DROP);
 	r = network_batch_run(batch, NULL, NULL, err);
 	if (r < 0)
 		(void)open_gate(batch, ifindex, &undo);
 	return r;
 }
 
+static int look_up(const char *host_ifname, unsigned *ret_ifindex, struct network_batch **ret,
+		   struct error *err)
+{
+	*ret_ifindex = if_nametoindex(host_ifname);
+	if (*ret_ifindex == 0)
+		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
+	return network_batch_open(-EBADF, ret, err);
+}
+
 int network_gate_set(const char *host_ifname, enum network_gate gate, struct error *err)
 {
 	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
-	unsigned ifindex = if_nametoindex(host_ifname);
+	unsigned ifindex;
 	int r;
 
-	if (ifindex == 0)
-		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
-	r = network_batch_open(-EBADF, &batch, err);
-	if (r == 0)
-		r = gate == NETWORK_GATE_OPEN ? open_gate(batch, ifindex, err) :
-						close_gate(batch, ifindex, err);
+	r = look_up(host_ifname, &ifindex, &batch, err);
+	if (r < 0)
+		return r;
+	r = gate == NETWORK_GATE_OPEN ? open_gate(batch, ifindex, err) :
+					close_gate(batch, ifindex, err);
 	if (r < 0)
 		return error_wrap(err, "%s the gate of %s",
 				  gate == NETWORK_GATE_OPEN ? "open" : "close", host_ifname);
 	return 0;
+}
+
+int network_gate_program(const char *host_ifname, int to_fd, int from_fd, enum network_gate now,
+			 struct error *err)
+{
+	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
+	struct error undo;
+	unsigned ifindex;
+	int r;
+
+	r = look_up(host_ifname, &ifindex, &batch, err);
+	if (r < 0)
+		return r;
+	add_qdisc(batch, ifindex);
+	add_filters(batch, ifindex, NLM_F_CREATE, to_fd, from_fd);
+	r = network_batch_run(batch, NULL, NULL, err);
+	if (r < 0)
+		(void)network_gate_set(host_ifname, now, &undo);
+	return r;
+}
+
+int network_gate_unprogram(const char *host_ifname, struct error *err)
+{
+	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
+	unsigned ifindex;
+	int r;
+
+	r = look_up(host_ifname, &ifindex, &batch, err);
+	if (r < 0)
+		return r;
+	add_filters(batch, ifindex, 0, DROP, DROP);	/* no NLM_F_CREATE: only what is there */
+	return network_batch_run(batch, NULL, NULL, err);
 }

@@ -1,0 +1,129 @@
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "engine/bpf/gate_shared.h"
+
+/*
+ * Runs at the host side of a container's pair, as cls_bpf in direct-action mode
+ * (tc-bpf(8)). Needs nothing newer than the ring buffer, Linux 5.8.
+ */
+
+#define TAG_BYTES 4
+#define BOTH_MACS 12
+
+volatile enum gate_state state;
+struct gate_counters counters;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, GATE_RING_BYTES);
+} ring SEC(".maps");
+
+static __always_inline void count(struct gate_count *c, uint32_t bytes)
+{
+	__sync_fetch_and_add(&c->frames, 1);
+	__sync_fetch_and_add(&c->bytes, bytes);
+}
+
+/* The kernel keeps a VLAN tag beside the frame: it goes back to its place. */
+static __always_inline void write_tag(const struct __sk_buff *skb, uint8_t *to)
+{
+	to[0] = skb->vlan_proto & 0xff;	/* in network order already */
+	to[1] = (uint8_t)(skb->vlan_proto >> 8);
+	to[2] = (uint8_t)(skb->vlan_tci >> 8);
+	to[3] = skb->vlan_tci & 0xff;
+}
+
+/* Copies also what is not in the frame's linear part. */
+static __always_inline bool copy(struct __sk_buff *skb, struct gate_record *rec, uint64_t room)
+{
+	uint64_t len = skb->len;
+
+	/* The barriers keep the compiler from making one comparison of two, in which
+	 * the verifier would not recognise the limits. */
+	barrier_var(len);
+	if (len <= ETH_HLEN)
+		return false;
+	barrier_var(len);
+	if (len > room - TAG_BYTES)
+		return false;
+	if (!skb->vlan_present) {
+		rec->len = (uint32_t)len;
+		return bpf_skb_load_bytes(skb, 0, rec->data, len) == 0;
+	}
+	rec->len = (uint32_t)len + TAG_BYTES;
+	write_tag(skb, rec->data + BOTH_MACS);
+	return bpf_skb_load_bytes(skb, 0, rec->data, BOTH_MACS) == 0 &&
+	       bpf_skb_load_bytes(skb, BOTH_MACS, rec->data + BOTH_MACS + TAG_BYTES,
+				  len - BOTH_MACS) == 0;
+}
+
+/* The ring gives out pieces of constant size only, so there are a few sizes. */
+static __always_inline void hold_in(struct __sk_buff *skb, const uint32_t room)
+{
+	struct gate_record *rec = bpf_ringbuf_reserve(&ring, sizeof(*rec) + room, 0);
+
+	if (!rec) {
+		count(&counters.ring_full, skb->len);
+		return;
+	}
+	rec->time_ns = bpf_ktime_get_ns();
+	rec->gso_bytes = skb->gso_size;
+	if (copy(skb, rec, room)) {
+		count(&counters.held, skb->len);
+		bpf_ringbuf_submit(rec, 0);
+	} else {
+		count(&counters.too_long, skb->len);
+		bpf_ringbuf_discard(rec, 0);
+	}
+}
+
+static __always_inline void hold(struct __sk_buff *skb)
+{
+	uint32_t len = skb->len + TAG_BYTES;
+
+	if (len <= 240)
+		hold_in(skb, 240);
+	else if (len <= 1600)
+		hold_in(skb, 1600);
+	else if (len <= 9200)
+		hold_in(skb, 9200);
+	else if (len <= 24000)
+		hold_in(skb, 24000);
+	else if (len <= GATE_FRAME_MAX)
+		hold_in(skb, GATE_FRAME_MAX);
+	else
+		count(&counters.too_long, skb->len);
+}
+
+SEC("tc")
+int to_container(struct __sk_buff *skb)
+{
+	uint32_t now = state;
+
+	if (now >= GATE_STATES)
+		return TC_ACT_SHOT;
+	count(&counters.to[now], skb->len);
+	if (now == GATE_OPEN)
+		return TC_ACT_OK;
+	if (now != GATE_CLOSED)
+		hold(skb);
+	return TC_ACT_SHOT;
+}
+
+SEC("tc")
+int from_container(struct __sk_buff *skb)
+{
+	uint32_t now = state;
+
+	if (now >= GATE_STATES)
+		return TC_ACT_SHOT;
+	count(&counters.from[now], skb->len);
+	return now == GATE_OPEN || now == GATE_DRAINING ? TC_ACT_OK : TC_ACT_SHOT;
+}
+
+char apache[] SEC("license") = "Apache-2.0";

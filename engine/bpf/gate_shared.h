@@ -1,0 +1,37 @@
+/*
+ * gate_shared.h - what the gate's BPF program and gate.c have in common
+ *
+ * The program's state and counters are global variables that both sides see as
+ * memory, what it holds comes through a BPF ring buffer as struct gate_record.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define GATE_RING_BYTES (4 << 20)	/* a power of two and of pages */
+#define GATE_FRAME_MAX (65536 + 64)	/* the longest frame that is held */
+
+/* DRAINING holds what comes for the container and passes what it sends. */
+enum gate_state { GATE_OPEN, GATE_HELD, GATE_DRAINING, GATE_CLOSED };
+#define GATE_STATES 4
+
+struct gate_count {
+	uint64_t frames;
+	uint64_t bytes;
+};
+
+struct gate_counters {
+	struct gate_count to[GATE_STATES];	/* for the container, by the state they met */
+	struct gate_count from[GATE_STATES];	/* sent by the container */
+	struct gate_count held;			/* in the ring, or taken from there */
+	struct gate_count ring_full;		/* to be held, but lost */
+	struct gate_count too_long;		/* the same, beyond GATE_FRAME_MAX */
+	uint64_t undelivered;			/* taken, but the interface refused them */
+};
+
+struct gate_record {
+	uint64_t time_ns;	/* CLOCK_MONOTONIC */
+	uint32_t len;		/* of data */
+	uint32_t gso_bytes;
+	uint8_t data[];
+};

@@ -1,0 +1,181 @@
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/gate.h"
+#include "engine/gate.skel.h"
+#include "engine/gate_ring.h"
+#include "engine/injector.h"
+#include "engine/network_gate.h"
+
+/*
+ * The skeleton is a light one (bpftool-gen(8), -L): it loads the program by bpf(2)
+ * alone, so that nobody who runs a container waits for libbpf and libelf to be
+ * linked in. This is the only file that sees it.
+ */
+
+#define BUSY_TRIES 1000		/* a processor is done with its frame long before */
+
+struct gate {
+	char host_ifname[IFNAMSIZ];
+	struct gate_program *program;
+	struct gate_ring *ring;
+	struct injector *injector;
+	uint64_t undelivered;
+};
+
+static void destroy(struct gate *g)
+{
+	gate_ring_free(g->ring);
+	injector_free(g->injector);
+	gate_program__destroy(g->program);
+	free(g);
+}
+DEFINE_CLEANUP(struct gate *, destroy)
+
+static int load(struct gate *g, enum gate_state now, struct error *err)
+{
+	int r;
+
+	g->program = gate_program__open();
+	if (!g->program)
+		return error_set(err, ENOMEM, "out of memory");
+	r = gate_program__load(g->program);
+	if (r < 0)
+		return error_set(err, -r, "load its BPF program: %s%s", strerror(-r),
+				 r == -EPERM ? ": it takes CAP_BPF and CAP_NET_ADMIN" : "");
+	gate_set(g, now);
+	return gate_ring_open(g->program->maps.ring.map_fd, GATE_RING_BYTES, &g->ring, err);
+}
+
+static int arm(struct gate *g, enum gate_state now, struct error *err)
+{
+	int r;
+
+	r = injector_open(g->host_ifname, &g->injector, err);
+	if (r == 0)
+		r = load(g, now, err);
+	if (r == 0)
+		r = network_gate_program(g->host_ifname, g->program->progs.to_container.prog_fd,
+					 g->program->progs.from_container.prog_fd,
+					 now == GATE_OPEN ? NETWORK_GATE_OPEN : NETWORK_GATE_CLOSED, err);
+	return r;
+}
+
+int gate_arm(const char *host_ifname, enum gate_state now, struct gate **ret, struct error *err)
+{
+	CLEANUP(destroyp) struct gate *g = calloc(1, sizeof(*g));
+	int r;
+
+	if (!g)
+		return error_set(err, ENOMEM, "out of memory");
+	if (strlen(host_ifname) >= sizeof(g->host_ifname))
+		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
+	strcpy(g->host_ifname, host_ifname);
+	r = arm(g, now, err);
+	if (r < 0)
+		return error_wrap(err, "arm the gate of %s", host_ifname);
+	*ret = TAKE_PTR(g);
+	return 0;
+}
+
+void gate_set(struct gate *gate, enum gate_state state)
+{
+	__atomic_store_n(&gate->program->bss->state, state, __ATOMIC_SEQ_CST);
+}
+
+static enum gate_state state_of(const struct gate *gate)
+{
+	return __atomic_load_n(&gate->program->bss->state, __ATOMIC_SEQ_CST);
+}
+
+struct taking {
+	gate_visit *visit;
+	void *data;
+	struct error *err;
+};
+
+static int take_record(const void *record, size_t size, void *data)
+{
+	const struct gate_record *rec = record;
+	const struct taking *t = data;
+	struct gate_frame frame;
+
+	if (size < sizeof(*rec) || rec->len > size - sizeof(*rec))
+		return error_set(t->err, EPROTO, "a held frame is longer than its record");
+	frame = (struct gate_frame){
+		.data = rec->data,
+		.len = rec->len,
+		.gso_bytes = rec->gso_bytes,
+		.time_us = rec->time_ns / 1000,
+	};
+	return t->visit(&frame, t->data, t->err);
+}
+
+int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *err)
+{
+	struct taking t = { .visit = visit, .data = data, .err = err };
+
+	return gate_ring_take(gate->ring, take_record, &t);
+}
+
+int gate_fd(const struct gate *gate)
+{
+	return gate->program->maps.ring.map_fd;
+}
+
+struct delivery {
+	struct gate *gate;
+	uint64_t bytes;
+	uint64_t bytes_max;
+};
+
+/* Stops after bytes_max: who sends faster than we deliver must not keep us. */
+static int deliver(const struct gate_frame *frame, void *data, struct error *err)
+{
+	struct delivery *d = data;
+
+	if (injector_send(d->gate->injector, frame, err) < 0)
+		d->gate->undelivered++;
+	d->bytes += frame->len;
+	return d->bytes > d->bytes_max ? -EAGAIN : 0;
+}
+
+static void deliver_held(struct gate *gate, uint64_t bytes_max)
+{
+	struct delivery d = { .gate = gate, .bytes_max = bytes_max };
+	struct error ignored;
+
+	for (int i = 0; i < BUSY_TRIES && gate_take(gate, deliver, &d, &ignored) > 0; i++)
+		(void)sched_yield();
+}
+
+void gate_release(struct gate *gate)
+{
+	gate_set(gate, GATE_DRAINING);
+	deliver_held(gate, GATE_RING_BYTES);
+	gate_set(gate, GATE_OPEN);
+	deliver_held(gate, UINT64_MAX);
+}
+
+void gate_read_counters(const struct gate *gate, struct gate_counters *ret)
+{
+	*ret = gate->program->bss->counters;
+	ret->undelivered = gate->undelivered;
+}
+
+void gate_free(struct gate *gate)
+{
+	struct error ignored;
+
+	if (!gate)
+		return;
+	if (state_of(gate) == GATE_OPEN) {
+		(void)network_gate_set(gate->host_ifname, NETWORK_GATE_OPEN, &ignored);
+		deliver_held(gate, UINT64_MAX);	/* what came just as it was opened */
+	} else {
+		(void)network_gate_unprogram(gate->host_ifname, &ignored);
+	}
+	destroy(gate);
+}

@@ -1,0 +1,18 @@
+/*
+ * network_gate.h - what is on the host side of a pair in place of an open gate
+ *
+ * network_gate_set (network.h) puts programs there that drop everything, gate.h
+ * one that decides. Private to the engine.
+ */
+#pragma once
+
+#include "engine/network.h"
+
+/* Replaces the drop programs or adds to an open gate, for frames to the container
+ * and from it; the fds are borrowed. When it fails the gate is set to now. */
+int network_gate_program(const char *host_ifname, int to_fd, int from_fd, enum network_gate now,
+			 struct error *err);
+
+/* Replaces such programs by those that drop; -ENOENT or -EINVAL when nothing is
+ * there: an open gate stays open. */
+int network_gate_unprogram(const char *host_ifname, struct error *err);

@@ -1,0 +1,612 @@
+#include "tests/unit/gate_fixture.h"
+
+#include <linux/bpf.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* The id of the gate's program, as tc tells it; 0 when there is none. */
+static uint32_t program_id(void)
+{
+	return (uint32_t)number_of(node_fd, "tc filter show dev " WEB " egress | "
+				   "sed -n 's/.*godwit_gate.* id \\([0-9]*\\).*/\\1/p'");
+}
+
+static bool program_exists(uint32_t id)
+{
+	union bpf_attr attr = { .prog_id = id };
+	int fd = (int)syscall(SYS_bpf, BPF_PROG_GET_FD_BY_ID, &attr, sizeof(attr));
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void expect_no_gate(uint32_t id)
+{
+	uint64_t until = clock_us() + 5000000;
+
+	assert_int_equal(number_of(node_fd, "tc qdisc show dev " WEB " | grep -c clsact || true"),
+			 0);
+	while (program_exists(id) && clock_us() < until)	/* after RCU's grace period */
+		(void)usleep(1000);
+	assert_false(program_exists(id));
+}
+
+/* The answer to a request that met a held gate comes as soon as the request is
+ * delivered: nobody had to send it again. */
+static void request_is_held(const char *address, const char *here, const char *there)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct parcel *p = calloc(1, sizeof(*p));
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+	char text[32];
+	long before;
+	uint64_t t0;
+
+	container_up(&c, address, NETWORK_GATE_OPEN);
+	tcp_up(&l, &c, here, there);
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(passes(l.there, l.here, SOON_MS));
+	(void)usleep(60000);	/* delayed acknowledgements are through */
+	before = retransmissions();
+
+	gate_set(gate, GATE_HELD);
+	t0 = clock_us();
+	assert_false(readable(gate_fd(gate), 0));
+	assert_int_equal(send(l.here, "request", 7, 0), 7);
+	assert_true(readable(gate_fd(gate), SOON_MS));
+	assert_false(readable(l.there, 50));
+	OK(gate_take(gate, keep, p, err));
+	assert_true(p->n >= 1);
+	assert_true(p->frames[0].time_us >= t0 && p->frames[0].time_us <= clock_us());
+	assert_false(readable(gate_fd(gate), 0));
+	gate_set(gate, GATE_OPEN);
+	deliver(p, WEB);
+	assert_true(readable(l.there, 20));
+	assert_int_equal(recv(l.there, text, sizeof(text), 0), 7);
+	assert_int_equal(send(l.there, "answer", 6, 0), 6);
+	assert_true(readable(l.here, 20));
+	assert_int_equal(recv(l.here, text, sizeof(text), 0), 6);
+	assert_true(clock_us() - t0 < 200000);
+	assert_int_equal(retransmissions(), before);
+	gate_read_counters(gate, &n);
+	assert_int_equal(n.held.frames, p->n);
+	assert_int_equal(n.to[GATE_HELD].frames, p->n);
+	assert_int_equal(n.ring_full.frames + n.too_long.frames, 0);
+	line_down(&l);
+	container_down(&c);
+	free(p);
+}
+
+static void request_is_held_ipv4(void **state)
+{
+	(void)state;
+	request_is_held("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+}
+
+static void request_is_held_ipv6(void **state)
+{
+	(void)state;
+	request_is_held("fd98::7/64", "fd98::1", "fd98::7");
+}
+
+/* The same with drops, so that the test above is known to be able to fail. */
+static void request_is_lost_when_closed(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+	long before;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	tcp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	before = retransmissions();
+	gate_set(gate, GATE_CLOSED);
+	assert_int_equal(send(l.here, "request", 7, 0), 7);
+	(void)usleep(50000);
+	gate_set(gate, GATE_OPEN);
+	assert_true(readable(l.there, 3000));
+	assert_true(retransmissions() > before);
+	gate_read_counters(gate, &n);
+	assert_true(n.to[GATE_CLOSED].frames >= 1);
+	assert_int_equal(n.held.frames, 0);
+	line_down(&l);
+	container_down(&c);
+}
+
+/* More at a time than a network card's backlog takes. */
+static void aborted_everything_comes_in_order(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+	uint32_t i, got;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_HELD);
+	for (i = 0; i < 5000; i++)
+		assert_int_equal(send(l.here, &i, sizeof(i), 0), sizeof(i));
+	assert_false(readable(l.there, 20));
+	gate_release(gate);
+	for (; i < 5010; i++)
+		assert_int_equal(send(l.here, &i, sizeof(i), 0), sizeof(i));
+	for (i = 0; i < 5010; i++) {
+		assert_true(readable(l.there, 1000));
+		assert_int_equal(recv(l.there, &got, sizeof(got), 0), sizeof(got));
+		assert_int_equal(got, i);
+	}
+	assert_false(readable(l.there, 20));
+	gate_read_counters(gate, &n);
+	assert_true(n.held.frames >= 5000);
+	assert_int_equal(n.undelivered, 0);
+	line_down(&l);
+	container_down(&c);
+}
+
+/* What comes while held frames are being delivered waits behind them. */
+static void draining_holds_one_way(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct container c;
+	struct line l;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_DRAINING);
+	assert_true(passes(l.there, l.here, SOON_MS));
+	assert_false(passes(l.here, l.there, 50));
+	gate_release(gate);
+	assert_true(readable(l.there, SOON_MS));
+	line_down(&l);
+	container_down(&c);
+}
+
+static void full_ring_is_counted(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+	char datagram[1400] = { 0 };
+	uint64_t got = 0;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_HELD);
+	for (uint32_t i = 0; i < 4000; i++) {
+		memcpy(datagram, &i, sizeof(i));
+		assert_int_equal(send(l.here, datagram, sizeof(datagram), 0), sizeof(datagram));
+	}
+	gate_read_counters(gate, &n);
+	assert_true(n.ring_full.frames > 0);
+	assert_true(n.ring_full.bytes >= n.ring_full.frames * 42);
+	assert_true(n.held.frames >= 2000 && n.held.bytes <= GATE_RING_BYTES);
+	assert_int_equal(n.held.frames + n.ring_full.frames, n.to[GATE_HELD].frames);
+	gate_release(gate);
+	for (uint32_t i; readable(l.there, SOON_MS); got++) {
+		assert_int_equal(recv(l.there, datagram, sizeof(datagram), 0), sizeof(datagram));
+		memcpy(&i, datagram, sizeof(i));
+		assert_int_equal(i, got);	/* the oldest are kept */
+	}
+	assert_true(got + 10 > n.held.frames && got <= n.held.frames);
+	assert_true(passes(l.here, l.there, SOON_MS));
+	line_down(&l);
+	container_down(&c);
+}
+
+static void send_pattern(int fd, uint32_t from, size_t bytes)
+{
+	CLEANUP(freep) uint8_t *data = malloc(bytes);
+
+	assert_non_null(data);
+	for (size_t i = 0; i < bytes; i++)
+		data[i] = (uint8_t)((from + i) * 2654435761u >> 24);
+	assert_int_equal(send(fd, data, bytes, 0), bytes);
+}
+
+static void expect_pattern(int fd, uint32_t from, size_t bytes)
+{
+	CLEANUP(freep) uint8_t *data = malloc(bytes);
+
+	assert_non_null(data);
+	assert_true(readable(fd, 1000));
+	assert_int_equal(recv(fd, data, bytes, MSG_WAITALL), bytes);
+	for (size_t i = 0; i < bytes; i++)
+		assert_int_equal(data[i], (uint8_t)((from + i) * 2654435761u >> 24));
+}
+
+/* A sender on the same machine sends frames of many segments. */
+static void segments_in_one_frame_are_held(const char *address, const char *here,
+					   const char *there)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct parcel *p = calloc(1, sizeof(*p));
+	struct container c;
+	struct line l;
+	uint32_t sent = 0, longest = 0;
+	long before;
+
+	container_up(&c, address, NETWORK_GATE_OPEN);
+	tcp_up(&l, &c, here, there);
+	for (; sent < 3200000; sent += 64000) {
+		send_pattern(l.here, sent, 64000);
+		expect_pattern(l.there, sent, 64000);
+	}
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	(void)usleep(60000);
+	before = retransmissions();
+	gate_set(gate, GATE_HELD);
+	send_pattern(l.here, sent, 128000);
+	OK(gate_take(gate, keep, p, err));
+	gate_set(gate, GATE_OPEN);
+	deliver(p, WEB);
+	expect_pattern(l.there, sent, 128000);
+	for (size_t i = 0; i < p->n; i++) {
+		if (p->frames[i].len > longest)
+			longest = p->frames[i].len;
+		assert_true((p->frames[i].len > 1514) == (p->frames[i].gso_bytes > 0));
+	}
+	assert_true(longest > 30000);
+	assert_true(retransmissions() <= before + 1);	/* a tail loss probe may go first */
+	line_down(&l);
+	container_down(&c);
+	free(p);
+}
+
+static void segments_in_one_frame_are_held_ipv4(void **state)
+{
+	(void)state;
+	segments_in_one_frame_are_held("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+}
+
+static void segments_in_one_frame_are_held_ipv6(void **state)
+{
+	(void)state;
+	segments_in_one_frame_are_held("fd98::7/64", "fd98::1", "fd98::7");
+}
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+/* One send, many datagrams, one frame. */
+static void datagrams_in_one_frame_are_held(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	const int segment = 1000;
+	struct container c;
+	struct line l;
+	char data[10000];
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	assert_int_equal(setsockopt(l.here, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)), 0);
+	for (int i = 0; i < 10; i++)
+		memset(data + i * 1000, 'a' + i, 1000);
+	gate_set(gate, GATE_HELD);
+	assert_int_equal(send(l.here, data, sizeof(data), 0), sizeof(data));
+	assert_false(readable(l.there, 20));
+	gate_release(gate);
+	for (int i = 0; i < 10; i++) {
+		char got[2000];
+
+		assert_true(readable(l.there, SOON_MS));
+		assert_int_equal(recv(l.there, got, sizeof(got), 0), 1000);
+		assert_memory_equal(got, data + i * 1000, 1000);
+	}
+	line_down(&l);
+	container_down(&c);
+}
+
+/* Source and target: the address's old pair goes, a new one takes over. */
+static void frames_are_handed_over(void **state)
+{
+	CLEANUP(gate_freep) struct gate *source = NULL;
+	CLEANUP(gate_freep) struct gate *target = NULL;
+	struct parcel *p = calloc(1, sizeof(*p));
+	struct container c;
+	struct line l;
+	char text[8];
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &source, err));
+	gate_set(source, GATE_HELD);
+	assert_int_equal(send(l.here, "one", 4, 0), 4);
+	OK(gate_take(source, keep, p, err));
+	assert_int_equal(send(l.here, "two", 4, 0), 4);	/* a straggler */
+	OK(gate_take(source, keep, p, err));
+	fd_close(&l.there);
+	container_down(&c);
+	gate_free(TAKE_PTR(source));
+
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_CLOSED);
+	l.there = socket_in(c.netns_fd, "10.98.0.7", SOCK_DGRAM, PORT);
+	OK(gate_arm(WEB, GATE_CLOSED, &target, err));
+	assert_false(passes(l.here, l.there, 50));
+	gate_set(target, GATE_OPEN);
+	deliver(p, WEB);
+	for (int i = 0; i < 2; i++) {
+		assert_true(readable(l.there, SOON_MS));
+		assert_int_equal(recv(l.there, text, sizeof(text), 0), 4);
+		assert_string_equal(text, i ? "two" : "one");
+	}
+	OK(network_announce(c.netns_fd, &c.ep, err));	/* the bridge was without a port */
+	assert_true(passes(l.here, l.there, SOON_MS));
+	line_down(&l);
+	container_down(&c);
+	free(p);
+}
+
+/* The kernel keeps the tag of a frame that it received beside it; the copy has it
+ * inside. */
+static void tags_are_kept(void **state)
+{
+	static const uint8_t frame[64] = { 0x02, 0x67, 10, 98, 0, 7,  0x02, 0x67, 10, 98, 0, 8,
+					   0x81, 0x00, 0x60, 0x07, 0x88, 0xb5, 'g', 'o' };
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	CLEANUP(injector_freep) struct injector *in = NULL;
+	struct parcel *p = calloc(1, sizeof(*p));
+	struct gate_frame tagged = { .data = frame, .len = sizeof(frame) };
+	struct container c, peer;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	peer = (struct container){ .netns_fd = -EBADF, .ep = c.ep };
+	strcpy(peer.ep.host_ifname, "gwg-peer");
+	strcpy(peer.ep.address, "10.98.0.8/16");
+	peer.ep.mac[5] = 8;
+	OK(network_namespace_create(&peer.netns_fd, err));
+	OK(network_attach(peer.netns_fd, &peer.ep, NETWORK_GATE_OPEN, err));
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_HELD);
+	enter(peer.netns_fd);
+	OK(injector_open("eth0", &in, err));
+	enter(node_fd);
+	OK(injector_send(in, &tagged, err));
+	assert_true(readable(gate_fd(gate), SOON_MS));
+	OK(gate_take(gate, keep, p, err));
+	assert_int_equal(p->frames[p->n - 1].len, sizeof(frame));
+	assert_memory_equal(p->frames[p->n - 1].data, frame, sizeof(frame));
+	container_down(&peer);
+	container_down(&c);
+	free(p);
+}
+
+static void states_let_through_what_they_say(void **state)
+{
+	static const struct {
+		enum gate_state state;
+		bool to, from;
+	} rows[] = {
+		{ GATE_HELD, false, false },	{ GATE_OPEN, true, true },
+		{ GATE_CLOSED, false, false },	{ GATE_OPEN, true, true },
+	};
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct gate_counters before, after;
+
+		gate_read_counters(gate, &before);
+		gate_set(gate, rows[i].state);
+		assert_int_equal(passes(l.here, l.there, rows[i].to ? SOON_MS : 20), rows[i].to);
+		assert_int_equal(passes(l.there, l.here, rows[i].from ? SOON_MS : 20), rows[i].from);
+		gate_read_counters(gate, &after);
+		assert_true(after.to[rows[i].state].frames > before.to[rows[i].state].frames);
+		assert_true(after.from[rows[i].state].frames > before.from[rows[i].state].frames);
+		assert_true(after.from[rows[i].state].bytes >= before.from[rows[i].state].bytes + 46);
+	}
+	gate_read_counters(gate, &n);
+	assert_true(n.held.frames >= 1);
+	line_down(&l);
+	container_down(&c);
+}
+
+static void freed_nothing_is_left(void **state)
+{
+	struct gate *gate = NULL;
+	struct container c;
+	struct line l;
+	uint32_t id;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	id = program_id();
+	assert_true(id > 0 && program_exists(id));
+	gate_free(TAKE_PTR(gate));
+	expect_no_gate(id);
+	assert_true(passes(l.here, l.there, SOON_MS));
+
+	/* a gate that is not open stays shut, until network_gate_set */
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	id = program_id();
+	gate_set(gate, GATE_HELD);
+	gate_free(TAKE_PTR(gate));
+	assert_int_equal(program_id(), 0);
+	assert_false(passes(l.here, l.there, 20));
+	assert_false(passes(l.there, l.here, 20));
+	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
+	expect_no_gate(id);
+	assert_true(passes(l.here, l.there, SOON_MS));
+
+	/* somebody has opened it: its owner doesn't close it again */
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_HELD);
+	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
+	gate_free(TAKE_PTR(gate));
+	assert_true(passes(l.here, l.there, SOON_MS));
+	line_down(&l);
+	container_down(&c);
+	gate_free(NULL);
+	FAILS(gate_arm(WEB, GATE_OPEN, &gate, err), ENODEV, WEB);
+	assert_null(gate);
+}
+
+static void owner_may_be_killed(void **state)
+{
+	struct container c;
+	struct line l;
+	uint32_t id;
+	int pipes[2];
+	char ready;
+	pid_t pid;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct gate *gate = NULL;
+		struct error err;
+
+		if (gate_arm(WEB, GATE_OPEN, &gate, &err) < 0)
+			_exit(1);
+		gate_set(gate, GATE_HELD);
+		(void)!write(pipes[1], "", 1);
+		for (;;)
+			(void)pause();
+	}
+	close(pipes[1]);
+	assert_int_equal(read(pipes[0], &ready, 1), 1);
+	close(pipes[0]);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	id = program_id();
+	assert_true(id > 0);
+	assert_false(passes(l.here, l.there, 50));
+	assert_false(passes(l.there, l.here, 50));
+	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
+	expect_no_gate(id);
+	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(passes(l.there, l.here, SOON_MS));
+	line_down(&l);
+	container_down(&c);
+}
+
+static int refuse(const struct gate_frame *frame, void *data, struct error *err)
+{
+	(void)frame;
+	++*(int *)data;
+	return error_set(err, EPIPE, "the channel is broken");
+}
+
+static void taking_stops_where_it_is_told(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct parcel *p = calloc(1, sizeof(*p));
+	struct container c;
+	struct line l;
+	int seen = 0;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_HELD);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(send(l.here, "datagram", 8, 0), 8);
+	FAILS(gate_take(gate, refuse, &seen, err), EPIPE, "broken");
+	assert_int_equal(seen, 1);
+	OK(gate_take(gate, keep, p, err));
+	assert_true(p->n >= 2);
+	line_down(&l);
+	container_down(&c);
+	free(p);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Limits that only a mistake exceeds; the numbers are for people. */
+static void it_is_quick(void **state)
+{
+	double arm_us[15], free_us[15];
+	struct container c;
+	uint64_t t0, set_us;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	for (int i = 0; i < 15; i++) {
+		struct gate *gate = NULL;
+
+		t0 = clock_us();
+		OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+		arm_us[i] = (double)(clock_us() - t0);
+		t0 = clock_us();
+		for (int j = 0; j < 1000; j++)
+			gate_set(gate, j % 2 ? GATE_OPEN : GATE_HELD);
+		set_us = clock_us() - t0;
+		t0 = clock_us();
+		gate_free(gate);
+		free_us[i] = (double)(clock_us() - t0);
+	}
+	qsort(arm_us, 15, sizeof(double), by_value);
+	qsort(free_us, 15, sizeof(double), by_value);
+	print_message("arm %.2f ms, set %.3f us, free %.2f ms (medians)\n", arm_us[7] / 1000,
+		      (double)set_us / 1000, free_us[7] / 1000);
+	assert_true(set_us < 20000);
+	assert_true(arm_us[0] < 100000);
+	container_down(&c);
+}
+
+int main(void)
+{
+#define IN_A_NODE(test) cmocka_unit_test_setup_teardown(test, node_up, node_down)
+	const struct CMUnitTest tests[] = {
+		IN_A_NODE(request_is_held_ipv4),
+		IN_A_NODE(request_is_held_ipv6),
+		IN_A_NODE(request_is_lost_when_closed),
+		IN_A_NODE(aborted_everything_comes_in_order),
+		IN_A_NODE(draining_holds_one_way),
+		IN_A_NODE(full_ring_is_counted),
+		IN_A_NODE(segments_in_one_frame_are_held_ipv4),
+		IN_A_NODE(segments_in_one_frame_are_held_ipv6),
+		IN_A_NODE(datagrams_in_one_frame_are_held),
+		IN_A_NODE(frames_are_handed_over),
+		IN_A_NODE(tags_are_kept),
+		IN_A_NODE(states_let_through_what_they_say),
+		IN_A_NODE(freed_nothing_is_left),
+		IN_A_NODE(owner_may_be_killed),
+		IN_A_NODE(taking_stops_where_it_is_told),
+		IN_A_NODE(it_is_quick),
+	};
+
+	if (geteuid() != 0) {
+		print_message("needs root\n");
+		return 77;
+	}
+	home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
