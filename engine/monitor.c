@@ -99,6 +99,10 @@ static int open_resources(struct monitor *m, struct error *err)
 	(void)snprintf(s->endpoint.bridge, sizeof(s->endpoint.bridge), "%s",
 		       s->endpoint.address[0] ? config->bridge : "");
 	container_host_ifname(s->container, s->endpoint.host_ifname);
+	/* The name is this container's own: one that is there is still going away. */
+	if (if_nametoindex(s->endpoint.host_ifname) &&
+	    network_detach(s->endpoint.host_ifname, err) < 0)
+		return -err->code;
 	if (container_cgroup(s->container, true, &s->cgroup, err) < 0)
 		return -err->code;
 	if (s->endpoint.bridge[0] &&
@@ -167,10 +171,17 @@ static void tear_down(struct monitor *m)
 	(void)output_flush(&m->output, &ignored);
 	if (m->setup.cgroup)
 		(void)cgroup_remove(m->setup.cgroup, &ignored);
-	if (m->setup.endpoint.bridge[0])
-		(void)network_release(m->setup.endpoint.host_ifname, &ignored);
 	(void)unlinkat(m->setup.container->dir_fd, "monitor.sock", 0);
 	close_all(m);
+}
+
+/* The kernel takes some 10 ms for it, so those who wait are told before. */
+static void release_network(const struct monitor *m)
+{
+	struct error ignored;
+
+	if (m->setup.endpoint.bridge[0])
+		(void)network_release(m->setup.endpoint.host_ifname, &ignored);
 }
 
 static void record_exit(struct monitor *m, const char *reason)
@@ -198,6 +209,7 @@ static void fail_start(struct monitor *m, const struct monitor_plan *plan, struc
 	struct error ignored;
 
 	tear_down(m);
+	release_network(m);
 	if (!plan->keep_on_failure)
 		remove_folder(m);
 	else
@@ -223,13 +235,14 @@ static void live(struct monitor *m, bool attach)
 	else
 		record_exit(m, m->state.reason);
 	monitor_tell_exit(m);
+	release_network(m);
 }
 
 static _Noreturn void monitor_main(struct container *c, const struct monitor_plan *plan, int control)
 {
 	struct monitor m = {
 		.setup = { .container = c, .netns_fd = -EBADF, .stdio = { -EBADF, -EBADF, -EBADF },
-			   .control = control },
+			   .control = control, .guard = MONITOR_GUARD_NONE },
 		.listen_fd = -EBADF, .signal_fd = -EBADF, .pipes = { -EBADF, -EBADF, -EBADF },
 		.terminal_fd = -EBADF, .output = { .fd = -EBADF },
 		.lease = { .client_fd = -EBADF, .tracer_fd = -EBADF },

@@ -21,6 +21,8 @@
  *   TRACER    with a pidfd: the lease ends only after this process has, too
  *   THAW      lease ends: thawed, gate open
  *   DISCARD   lease ends: the container has moved; killed, its folder removed
+ *   SETTLED   reply when nothing completes the container's memory any more
+ *             (struct monitor_guard); FREEZE before is refused with -EAGAIN
  *   RESIZE    value[0] = rows, value[1] = columns of the terminal
  */
 #pragma once
@@ -47,6 +49,7 @@ enum monitor_op {
 	MONITOR_TRACER,
 	MONITOR_THAW,
 	MONITOR_DISCARD,
+	MONITOR_SETTLED,
 	MONITOR_RESIZE,
 	MONITOR_OP_MAX_,
 };
@@ -59,6 +62,16 @@ struct monitor_message {
 	char data[MONITOR_DATA_MAX];
 };
 
+/* A process that still completes the container's memory while it runs. Its last
+ * words on fd begin with a struct error: code 0, all is there; anything else, or
+ * none, memory is missing and the container is killed. hold_fd, which is never
+ * read, keeps alive what makes the kernel wait meanwhile instead of giving the
+ * container zeroes; it is closed last. */
+struct monitor_guard {
+	int fd, hold_fd;
+};
+#define MONITOR_GUARD_NONE { .fd = -EBADF, .hold_fd = -EBADF }
+
 /* What a start function works with; all of it belongs to the monitor. */
 struct monitor_setup {
 	struct container *container;
@@ -67,6 +80,7 @@ struct monitor_setup {
 	struct network_endpoint endpoint;	/* with bridge and host_ifname filled in */
 	int stdio[3];			/* the container's ends of its pipes; -EBADF: none */
 	int control;			/* to the process that called monitor_spawn */
+	struct monitor_guard guard;	/* set by the start function */
 	bool irrevocable;		/* set by the start function: it runs, and no failure
 					   after it may end it */
 };

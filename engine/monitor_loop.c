@@ -153,6 +153,39 @@ static void lease_expire(struct monitor *m)
 		(void)lease_thaw(m, &ignored);
 }
 
+static void release_guard(struct monitor *m)
+{
+	fd_close(&m->setup.guard.fd);
+	fd_close(&m->setup.guard.hold_fd);
+	for (size_t i = 0; i < m->n_clients; i++)
+		if (m->clients[i].settling) {
+			m->clients[i].settling = false;
+			answer(m->clients[i].fd, MONITOR_SETTLED, 0, NULL, NULL);
+		}
+}
+
+/* The guard has spoken, or has died with the memory incomplete. */
+static void hear_guard(struct monitor *m)
+{
+	struct error said = { .code = EIO, .msg = "the process that filled it in was killed" }, ignored;
+	ssize_t n = read(m->setup.guard.fd, &said, sizeof(said));
+
+	if (n != sizeof(said) || said.code) {
+		(void)snprintf(m->state.reason, sizeof(m->state.reason), "memory was lost after a move: %.200s",
+			       said.msg);
+		(void)cgroup_kill(m->setup.cgroup, FREEZE_TIMEOUT_US, &ignored);
+	}
+	release_guard(m);
+}
+
+static void op_settled(struct monitor *m, struct client *c, const struct monitor_message *q)
+{
+	if (m->setup.guard.fd < 0)
+		answer(c->fd, q->op, 0, NULL, NULL);
+	else
+		c->settling = true;
+}
+
 static void op_freeze(struct monitor *m, struct client *c, const struct monitor_message *q)
 {
 	uint64_t value[4] = { 0, m->pipe_inodes[0], m->pipe_inodes[1], m->pipe_inodes[2] };
@@ -162,6 +195,10 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 
 	if (m->lease.active) {
 		answer(c->fd, q->op, -EBUSY, NULL, "it is frozen by another operation already");
+		return;
+	}
+	if (m->setup.guard.fd >= 0) {
+		answer(c->fd, q->op, -EAGAIN, NULL, "its memory is still being filled in after a move");
 		return;
 	}
 	/* A monitor that finds it frozen with a decision on disk goes on from there. */
@@ -242,6 +279,9 @@ static void serve_request(struct monitor *m, struct client *c, const struct moni
 		c->feeds = true;
 		monitor_input_put(m, q->data, q->len);
 		break;
+	case MONITOR_SETTLED:
+		op_settled(m, c, q);
+		break;
 	case MONITOR_RESIZE:
 		op_resize(m, c, q);
 		break;
@@ -316,7 +356,7 @@ static bool congested(const struct monitor *m)
 	return false;
 }
 
-enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_INPUT, P_TRACER, P_CLIENTS };
+enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_INPUT, P_TRACER, P_GUARD, P_CLIENTS };
 
 /* One whose input can't be taken yet is not heard, not even when it hangs up:
  * it may have sent more before. */
@@ -336,6 +376,7 @@ static size_t fill_poll(struct monitor *m, struct pollfd *p)
 		[P_OUT] = read_output ? m->pipes[1] : -1, [P_ERR] = read_output ? m->pipes[2] : -1,
 		[P_TERMINAL] = read_output ? m->terminal_fd : -1,
 		[P_INPUT] = monitor_input_waits_for(m),
+		[P_GUARD] = m->setup.guard.fd,
 		[P_TRACER] = m->lease.client_fd < 0 ? m->lease.tracer_fd : -1,
 	};
 
@@ -379,6 +420,8 @@ void monitor_loop(struct monitor *m)
 			(void)read_stream(m, &m->terminal_fd, OUTPUT_STDOUT);
 		if (p[P_INPUT].revents)
 			monitor_input_flush(m);
+		if (p[P_GUARD].revents)
+			hear_guard(m);
 		if (p[P_TRACER].revents)
 			lease_expire(m);
 		serve_clients(m, p + P_CLIENTS, n_clients);

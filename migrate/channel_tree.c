@@ -125,6 +125,11 @@ int channel_send_data(struct channel *ch, const void *data, size_t len, struct e
 	return 0;
 }
 
+size_t channel_room(const struct channel *ch)
+{
+	return WIRE_DATA_MAX_BYTES - ch->raw_len;
+}
+
 int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err)
 {
 	struct message m = { .type = WIRE_TREE_END };

@@ -78,13 +78,15 @@ static int save_frozen(const struct container *c, struct lease_hold *lease, int 
 	struct container_state st;
 	struct criu criu;
 	struct saving saving = { .container = c, .dir = dir };
+	const struct dump_hooks hooks = { .files = copy_files, .ctx = &saving };
 
 	if (container_state(c, &st, err) < 0 || dump_check(c, &st, err) < 0 || criu_find(&criu, err) < 0 ||
 	    write_description(c, dir, err) < 0 || lease_open(c, lease, err) < 0 ||
+	    lease_wait_settled(lease, err) < 0 ||
 	    workdir_open(dir, "images", &images, err) < 0)
 		return -err->code;
 	saving.pid = st.pid;
-	if (dump_container(c, &st, &criu, lease, images, copy_files, &saving, &m, err) < 0) {
+	if (dump_container(c, &st, &criu, lease, images, &hooks, &m, err) < 0) {
 		workdir_keep_log(images, CRIU_DUMP_LOG, c, err);
 		return -err->code;
 	}
@@ -219,7 +221,7 @@ static int revive(struct container *c, int dir, struct checkpoint_report *report
 		return -err->code;
 	r = restore_begin(c, &plan, &control, err);
 	if (r == 0)
-		r = restore_go(control, dir, NULL, NULL, &times, err);
+		r = restore_go(control, dir, NULL, NULL, NULL, &times, err);
 	if (r == 0)
 		r = restore_commit(control, &times, err);
 	report->total_us = clock_us() - t0;

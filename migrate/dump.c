@@ -63,8 +63,7 @@ struct dump_run {
 	const struct container_state *state;
 	struct lease_hold *lease;
 	struct manifest *manifest;
-	dump_files_fn files;
-	void *ctx;
+	const struct dump_hooks *hooks;
 };
 
 static int netns_inode(pid_t pid, uint64_t *ret, struct error *err)
@@ -193,13 +192,16 @@ static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *e
 	struct dump_run *run = ctx;
 
 	(void)pid;
-	if (stage == CRIU_PRE_DUMP)
-		return lease_freeze(run->lease, err);
+	if (stage == CRIU_PRE_DUMP) {
+		if (lease_freeze(run->lease, err) < 0)
+			return -err->code;
+		return run->hooks->frozen ? run->hooks->frozen(run->hooks->ctx, err) : 0;
+	}
 	if (stage != CRIU_POST_DUMP)
 		return 0;
 	if (fill_manifest(run, err) < 0)
 		return -err->code;
-	return run->files(run->ctx, run->manifest, err);
+	return run->hooks->files(run->hooks->ctx, run->manifest, err);
 }
 
 static int run_criu(const struct container *c, const struct criu *criu, struct dump_run *run,
@@ -209,7 +211,7 @@ static int run_criu(const struct container *c, const struct criu *criu, struct d
 	const struct criu_hooks hooks = { .notify = on_stage, .started = on_started, .ctx = run };
 	struct criu_dump_plan plan = {
 		.pid = run->state->pid, .images_fd = images_fd, .netns_key = DUMP_NETNS_KEY,
-		.ghost_limit_bytes = GHOST_LIMIT_BYTES,
+		.ghost_limit_bytes = GHOST_LIMIT_BYTES, .carried = run->hooks->carried,
 	};
 	CLEANUP(freep) struct criu_mount *mounts = name_mounts(run->manifest->external_mounts,
 								&plan.n_mounts);
@@ -228,10 +230,10 @@ static int run_criu(const struct container *c, const struct criu *criu, struct d
 
 int dump_container(const struct container *c, const struct container_state *s,
 		   const struct criu *criu, struct lease_hold *lease, int images_fd,
-		   dump_files_fn files, void *ctx, struct manifest **ret, struct error *err)
+		   const struct dump_hooks *hooks, struct manifest **ret, struct error *err)
 {
 	CLEANUP(manifest_freep) struct manifest *m = calloc(1, sizeof(*m));
-	struct dump_run run = { .state = s, .lease = lease, .manifest = m, .files = files, .ctx = ctx };
+	struct dump_run run = { .state = s, .lease = lease, .manifest = m, .hooks = hooks };
 
 	if (!m)
 		return error_set(err, ENOMEM, "out of memory");

@@ -16,9 +16,16 @@
  * remedy otherwise. */
 int dump_check(const struct container *c, const struct container_state *s, struct error *err);
 
-/* Copies the container's files away; called while CRIU still keeps the names
- * that it made for unlinked ones (link_remap.*). m lists the tmpfs mounts. */
-typedef int (*dump_files_fn)(void *ctx, const struct manifest *m, struct error *err);
+/* What the caller does while CRIU waits. */
+struct dump_hooks {
+	/* Just frozen, nothing is seized yet. May be NULL. */
+	int (*frozen)(void *ctx, struct error *err);
+	/* Copies the container's files away, while CRIU still keeps the names that
+	 * it made for unlinked ones (link_remap.*). m lists the tmpfs mounts. */
+	int (*files)(void *ctx, const struct manifest *m, struct error *err);
+	void *ctx;
+	const struct carried *carried;	/* NULL, or memory that CRIU leaves out */
+};
 
 /* CRIU is started and probes while the container runs; the freeze comes last
  * before CRIU seizes the tasks. Afterwards the container is whole and frozen
@@ -26,7 +33,7 @@ typedef int (*dump_files_fn)(void *ctx, const struct manifest *m, struct error *
  * images_fd (borrowed) gets CRIU's images. */
 int dump_container(const struct container *c, const struct container_state *s,
 		   const struct criu *criu, struct lease_hold *lease, int images_fd,
-		   dump_files_fn files, void *ctx, struct manifest **ret, struct error *err);
+		   const struct dump_hooks *hooks, struct manifest **ret, struct error *err);
 
 /* Opens a folder of the (frozen) container by its mount point, through
  * /proc/PID/root. */

@@ -30,6 +30,13 @@ int lease_thaw_without_monitor(const struct container *c, bool was_paused, struc
 	return c->spec->endpoint.address[0] ? network_gate_set(ifname, NETWORK_GATE_OPEN, err) : 0;
 }
 
+int lease_wait_settled(struct lease_hold *l, struct error *err)
+{
+	struct monitor_message reply;
+
+	return monitor_call(l->fd, MONITOR_SETTLED, -EBADF, &reply, err);
+}
+
 int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err)
 {
 	CLEANUP(fd_closep) int pidfd = (int)syscall(SYS_pidfd_open, tracer, 0);

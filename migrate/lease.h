@@ -23,6 +23,9 @@ struct lease_hold {
 /* Connects; nothing is frozen yet. */
 int lease_open(const struct container *c, struct lease_hold *ret, struct error *err);
 
+/* Waits until nothing fills the container's memory in any more after a move. */
+int lease_wait_settled(struct lease_hold *l, struct error *err);
+
 /* The lease lasts at least until this process has ended (CRIU's). */
 int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err);
 

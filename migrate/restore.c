@@ -43,12 +43,15 @@ static void wait_patiently(int control, void (*on_wait)(void *ctx), void *ctx)
 		on_wait(ctx);
 }
 
-int restore_go(int control, int workdir_fd, void (*on_wait)(void *ctx), void *ctx,
+int restore_go(int control, int workdir_fd, const struct filler *filler, void (*on_wait)(void *ctx), void *ctx,
 	       struct restore_times *times, struct error *err)
 {
-	struct monitor_message reply;
+	struct monitor_message reply = { .op = RESTORE_GO };
+	const int fds[] = { workdir_fd, filler ? filler->report_fd : -EBADF,
+			    filler ? filler->uffds_fd : -EBADF };
 
-	if (monitor_send(control, RESTORE_GO, NULL, NULL, 0, workdir_fd, err) < 0)
+	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds,
+			filler ? 3 : 1, err) < 0)
 		return -err->code;
 	wait_patiently(control, on_wait, ctx);
 	if (call_monitor(control, 0, -EBADF, RESTORE_DONE, &reply, err) < 0)

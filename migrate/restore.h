@@ -8,7 +8,8 @@
  *	asker                           monitor
  *	                            <-  PREPARED	namespaces, interface (closed),
  *							cgroup, CRIU found
- *	GO with the workdir         ->
+ *	GO with the workdir, and
+ *	the filler's ends, if any   ->
  *	                            <-  DONE		restored, complete, frozen
  *	COMMIT                      ->
  *	                            <-  RESUMED		it runs, the gate is open
@@ -21,6 +22,7 @@
 #pragma once
 
 #include "engine/monitor.h"
+#include "migrate/filler.h"
 #include "migrate/manifest.h"
 #include "migrate/token.h"
 
@@ -39,9 +41,10 @@ struct restore_times {
 int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
 		  struct error *err);
 
-/* workdir_fd is borrowed. While it takes long, on_wait is called now and then
+/* workdir_fd is borrowed, and so is the filler that has the memory; NULL: all of
+ * it is in CRIU's images. While it takes long, on_wait is called now and then
  * (may be NULL). */
-int restore_go(int control, int workdir_fd, void (*on_wait)(void *ctx), void *ctx,
+int restore_go(int control, int workdir_fd, const struct filler *filler, void (*on_wait)(void *ctx), void *ctx,
 	       struct restore_times *times, struct error *err);
 
 /* -ECANCELED when the token was refused before. */

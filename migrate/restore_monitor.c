@@ -24,6 +24,7 @@ struct restore {
 	struct manifest *manifest;
 	int workdir, images;
 	int cgroupns;
+	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 };
 
 static void restore_closep(struct restore *r)
@@ -32,6 +33,8 @@ static void restore_closep(struct restore *r)
 	fd_close(&r->workdir);
 	fd_close(&r->images);
 	fd_close(&r->cgroupns);
+	fd_close(&r->guard.fd);
+	fd_close(&r->guard.hold_fd);
 }
 
 /* What can be done before anything of the container has arrived. A mount
@@ -50,10 +53,10 @@ static int prepare(struct restore *r, struct error *err)
 	return network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err);
 }
 
-static int receive_op(int control, uint32_t op, int *ret_fd, struct error *err)
+static int receive_op(int control, uint32_t op, int *ret_fds, size_t n_fds, struct error *err)
 {
 	struct monitor_message m;
-	ssize_t n = fd_recv_msg(control, &m, sizeof(m), ret_fd, ret_fd ? 1 : 0, err);
+	ssize_t n = fd_recv_msg(control, &m, sizeof(m), ret_fds, n_fds, err);
 
 	if (n < 0)
 		return (int)n;
@@ -209,7 +212,7 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	struct criu_restore_plan plan = {
 		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root,
 		.netns_fd = r->setup->netns_fd,
-		.netns_key = DUMP_NETNS_KEY, .files = files, .n_files = name_pipes(r, files, keys),
+		.lazy = r->guard.fd >= 0, .netns_key = DUMP_NETNS_KEY, .files = files, .n_files = name_pipes(r, files, keys),
 	};
 
 	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);
@@ -233,6 +236,13 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	    in_child(r, mount_everything, err) < 0 || fill_tmpfs(r, err) < 0)
 		return -err->code;
 	return run_criu(r, ret_pid, err);
+}
+
+/* From here on the monitor's loop watches over the filler. */
+static void hand_over_guard(struct restore *r)
+{
+	r->setup->guard = r->guard;
+	r->guard = (struct monitor_guard)MONITOR_GUARD_NONE;
 }
 
 /* Settled on disk before the first instruction runs. */
@@ -289,20 +299,22 @@ static int record(const struct restore *r, pid_t pid, struct error *err)
 
 static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 {
-	int control = r->setup->control;
+	int control = r->setup->control, fds[3];
 	uint64_t t0, value[4] = { 0 };
 
 	if (record(r, 0, err) < 0 || prepare(r, err) < 0 ||
 	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_GO, &r->workdir, err) < 0)
+	    receive_op(control, RESTORE_GO, fds, 3, err) < 0)
 		return -err->code;
+	r->workdir = fds[0];
+	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
 	t0 = clock_us();
 	if (restore_tasks(r, ret_pid, err) < 0 || record(r, *ret_pid, err) < 0)
 		return -err->code;
 	value[0] = clock_us() - t0;
 	value[1] = (uint64_t)*ret_pid;
 	if (monitor_send(control, RESTORE_DONE, value, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_COMMIT, NULL, err) < 0)
+	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0)
 		return -err->code;
 	return 0;
 }
@@ -321,12 +333,14 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 			  struct error *err)
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
-						     .images = -EBADF, .cgroupns = -EBADF };
+						     .images = -EBADF, .cgroupns = -EBADF,
+						     .guard = MONITOR_GUARD_NONE };
 	struct error ignored, reason;
 
 	*ret_terminal = -EBADF;
 	if (run(&r, ret_pid, err) == 0 && resume(&r, err) == 0) {
 		drop_mounts(&r);
+		hand_over_guard(&r);
 		return 0;
 	}
 	reason = *err;

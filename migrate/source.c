@@ -90,7 +90,8 @@ static int read_verdict(struct source *s, struct error *err)
 
 int source_negotiate(struct source *s, struct error *err)
 {
-	if (dump_check(s->container, &s->state, err) < 0 || criu_find(&s->criu, err) < 0 ||
+	if (dump_check(s->container, &s->state, err) < 0 ||
+	    lease_open(s->container, &s->lease, err) < 0 || lease_wait_settled(&s->lease, err) < 0 || criu_find(&s->criu, err) < 0 ||
 	    token_make(s->report->token, err) < 0 ||
 	    channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0 ||
 	    channel_greet(s->channel, s->container->node->config.name, s->report->peer, err) < 0)
@@ -146,15 +147,23 @@ static int send_tmpfs(struct source *s, const struct manifest *m, struct error *
 	return 0;
 }
 
-static int send_files(void *ctx, const struct manifest *m, struct error *err)
+static int on_frozen(void *ctx, struct error *err)
 {
 	struct source *s = ctx;
 	const struct message frozen = { .type = WIRE_FROZEN,
 					.frozen.frozen_at_real_us = s->lease.frozen_real_us };
+
+	if (channel_send(s->channel, &frozen, err) < 0)
+		return -err->code;
+	return source_last_round(s, err);
+}
+
+static int send_files(void *ctx, const struct manifest *m, struct error *err)
+{
+	struct source *s = ctx;
 	CLEANUP(fd_closep) int upper = -EBADF;
 
-	if (channel_send(s->channel, &frozen, err) < 0 ||
-	    fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
 	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0)
 		return -err->code;
 	return send_tmpfs(s, m, err);
@@ -162,11 +171,14 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 
 int source_dump(struct source *s, struct error *err)
 {
-	if (lease_open(s->container, &s->lease, err) < 0 || workdir_create(&s->workdir, err) < 0 ||
+	const struct dump_hooks hooks = { .frozen = on_frozen, .files = send_files, .ctx = s,
+					  .carried = s->carried };
+
+	if (workdir_create(&s->workdir, err) < 0 ||
 	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||
 	    fd_open_dir_at(s->container->dir_fd, "meta", false, 0, &s->meta, err) < 0)
 		return -err->code;
-	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, send_files, s,
+	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, &hooks,
 			   &s->manifest, err) < 0) {
 		workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
 		return -err->code;
@@ -298,6 +310,7 @@ int source_commit(struct source *s, struct error *err)
 	if (send_commit(s, err) < 0 && ask_until(s, err) < 0)
 		return -err->code;
 	s->report->downtime_us = clock_us() - s->lease.frozen_us;
+	source_learn(s);
 	return 0;
 }
 
@@ -345,6 +358,9 @@ static void on_stage(struct source *s, enum stage_id stage)
 
 static void source_closep(struct source *s)
 {
+	source_untrack(s);
+	carried_free(s->carried);
+	cgroup_free(s->cgroup);
 	lease_closep(&s->lease);
 	manifest_free(s->manifest);
 	channel_free(s->channel);

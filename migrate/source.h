@@ -13,6 +13,8 @@
 #include "migrate/handover.h"
 #include "migrate/lease.h"
 #include "migrate/manifest.h"
+#include "migrate/memory.h"
+#include "migrate/policy.h"
 #include "migrate/stage.h"
 
 /* What is told while it goes on, and what came of it. */
@@ -25,12 +27,18 @@ struct source_report {
 	uint64_t downtime_us;		/* freeze complete to RESUMED received */
 	uint64_t restore_us, resume_us;	/* as the target measured them */
 	uint64_t bytes_raw, bytes_wire;
+	uint64_t predicted_us;		/* the downtime that was expected at the freeze */
+	char tracker[16];		/* how writes were followed */
+	struct memory_stats memory;
+	enum policy_verdict verdict;	/* why the rounds ended */
 	char *reasons;			/* a refusal's: "code: message; remedy" lines, or NULL */
 };
 
 struct source_options {
 	const char *host;		/* HOST[:PORT] */
 	int level;			/* channel_parse_level */
+	struct policy_limits policy;
+	bool verify;			/* compare all memory before the commit */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
 	const volatile sig_atomic_t *cancelled;
 	/* May be NULL. Called at each phase's begin and some times a second. */
@@ -47,6 +55,12 @@ struct source {
 	struct channel *channel;
 	struct handover handover;
 	struct lease_hold lease;
+	struct cgroup *cgroup;
+	struct memory *memory;
+	struct carried *carried;
+	struct policy decision;
+	struct policy_round last_round;
+	bool throttled;
 	struct manifest *manifest;
 	int workdir, images, meta;
 	bool image_wanted;
@@ -72,7 +86,16 @@ int source_settle_by_hand(struct container *c, bool gone, struct error *err);
 
 int source_negotiate(struct source *s, struct error *err);
 int source_prepare(struct source *s, struct error *err);
+int source_precopy(struct source *s, struct error *err);
+void source_untrack(struct source *s);
 int source_dump(struct source *s, struct error *err);
+
+/* Frozen: what was written last, and what CRIU leaves out. */
+int source_last_round(struct source *s, struct error *err);
+
+/* Done: remembers what the downtime cost besides memory. */
+void source_learn(struct source *s);
+
 int source_transfer(struct source *s, struct error *err);
 int source_await_restore(struct source *s, struct error *err);
 int source_commit(struct source *s, struct error *err);

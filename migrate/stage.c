@@ -10,7 +10,9 @@ const struct migrate_stage migrate_stages[STAGE_MAX_] = {
 			      NULL, target_forget },
 	[STAGE_PREPARE]   = { "prepare", MIGRATE_PREPARE, source_prepare, target_prepare,
 			      NULL, target_tear_down },
-	[STAGE_DUMP]      = { "dump", MIGRATE_FROZEN, source_dump, target_await_freeze,
+	[STAGE_PRECOPY]   = { "precopy", MIGRATE_PRECOPY, source_precopy, target_precopy,
+			      source_untrack, NULL },
+	[STAGE_DUMP]      = { "dump", MIGRATE_FROZEN, source_dump, NULL,
 			      source_thaw, NULL },
 	[STAGE_TRANSFER]  = { "transfer", MIGRATE_FROZEN, source_transfer, target_transfer, NULL, NULL },
 	[STAGE_RESTORE]   = { "restore", MIGRATE_FROZEN, source_await_restore, target_restore, NULL, NULL },
@@ -70,7 +72,7 @@ int stage_run_target(const struct migrate_stage table[STAGE_MAX_], struct target
 		     struct error *err)
 {
 	for (int row = 0; row < STAGE_MAX_; row++) {
-		int r = table[row].target(t, err);
+		int r = table[row].target ? table[row].target(t, err) : 0;
 
 		if (r == 0)
 			continue;

@@ -12,7 +12,8 @@ static const struct {
 } states[MIGRATE_STATE_MAX_] = {
 	[MIGRATE_IDLE]        = { "idle",        TO(NEGOTIATE) },
 	[MIGRATE_NEGOTIATE]   = { "negotiate",   TO(PREPARE) | TO(ABORTING) },
-	[MIGRATE_PREPARE]     = { "prepare",     TO(FROZEN) | TO(ABORTING) },
+	[MIGRATE_PREPARE]     = { "prepare",     TO(PRECOPY) | TO(ABORTING) },
+	[MIGRATE_PRECOPY]     = { "precopy",     TO(FROZEN) | TO(ABORTING) },
 	[MIGRATE_FROZEN]      = { "frozen",      TO(HANDOVER) | TO(ABORTING) },
 	[MIGRATE_HANDOVER]    = { "handover",    TO(DONE) | TO(IN_DOUBT) | TO(ABORTING) },
 	[MIGRATE_DONE]        = { "done",        0 },

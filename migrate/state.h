@@ -1,12 +1,12 @@
 /*
  * state.h - where a migration is, seen from the source
  *
- *   IDLE -> NEGOTIATE -> PREPARE -> FROZEN -> HANDOVER -> DONE
- *               |           |         |          |
- *               +-----------+---------+          +-> IN_DOUBT (frozen; ask again)
- *                           |                    |
- *                           v                    |
- *                        ABORTING <--------------+   (the target refused)
+ *   IDLE -> NEGOTIATE -> PREPARE -> PRECOPY -> FROZEN -> HANDOVER -> DONE
+ *               |           |          |         |          |
+ *               +-----------+----------+---------+          +-> IN_DOUBT (frozen; ask)
+ *                           |                               |
+ *                           v                               |
+ *                        ABORTING <-------------------------+   (the target refused)
  *                           |
  *                           v
  *                      ROLLED_BACK (the container runs at the source)
@@ -19,6 +19,7 @@ enum migrate_state {
 	MIGRATE_IDLE,
 	MIGRATE_NEGOTIATE,	/* may it go there? */
 	MIGRATE_PREPARE,	/* the target makes everything but the processes */
+	MIGRATE_PRECOPY,	/* memory goes, round after round, while it runs */
 	MIGRATE_FROZEN,		/* stopped at the source: downtime runs */
 	MIGRATE_HANDOVER,	/* decided and written: the target may run it */
 	MIGRATE_DONE,

@@ -6,7 +6,10 @@
 #include "engine/base/fd.h"
 #include "engine/image.h"
 #include "migrate/admission.h"
+#include "migrate/lazy_images.h"
 #include "migrate/machine.h"
+#include "migrate/memory_receive.h"
+#include "migrate/store.h"
 #include "migrate/target.h"
 #include "migrate/token.h"
 #include "migrate/trees.h"
@@ -165,8 +168,10 @@ static int receive_image(struct target *t, struct error *err)
 int target_prepare(struct target *t, struct error *err)
 {
 	struct message m = { .type = WIRE_PREPARED };
+	uint64_t memory;
 
-	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0)
+	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0 ||
+	    machine_free_memory(&memory, err) < 0 || store_new(memory / STORE_PAGE, &t->store, err) < 0)
 		return -err->code;
 	t->plan.token = t->offer.offer.token;
 	if (restore_begin(t->container, &t->plan, &t->control, err) < 0)
@@ -186,19 +191,29 @@ void target_tear_down(struct target *t)
 	while (monitor_receive(t->control, &m, &ignored) == 0)
 		;
 	fd_close(&t->control);
+	filler_stop(&t->filler);
 }
 
-/* ---- dump, transfer ---- */
+/* ---- precopy ---- */
 
-int target_await_freeze(struct target *t, struct error *err)
+int target_precopy(struct target *t, struct error *err)
 {
-	struct message m = { 0 };
+	for (;;) {
+		struct message m = { 0 };
+		enum wire_type type;
 
-	if (channel_receive(t->channel, WIRE_FROZEN, &m, err) < 0)
-		return -err->code;
-	message_free(&m);
-	return 0;
+		if (channel_receive(t->channel, 0, &m, err) < 0)
+			return -err->code;
+		type = m.type;
+		message_free(&m);
+		if (type == WIRE_FROZEN)
+			return 0;
+		if (memory_receive(t->channel, t->store, &t->hashes, err) < 0)
+			return -err->code;
+	}
 }
+
+/* ---- transfer ---- */
 
 static int open_place(const struct target *t, const struct message_tree_begin *b, int *ret_fd,
 		      struct error *err)
@@ -230,6 +245,10 @@ static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, stru
 	if (channel_receive(t->channel, WIRE_TREE_BEGIN, &m, err) < 0)
 		return -err->code;
 	*ret_kind = m.tree_begin.kind;
+	if (*ret_kind == MESSAGE_TREE_MEMORY) {
+		message_free(&m);
+		return memory_receive(t->channel, t->store, &t->hashes, err);
+	}
 	r = open_place(t, &m.tree_begin, &place, err);
 	if (r == 0)
 		r = machine_free_disk(place, &room, err);
@@ -249,7 +268,9 @@ int target_transfer(struct target *t, struct error *err)
 	while (kind != MESSAGE_TREE_META)
 		if (receive_tree(t, &kind, err) < 0)
 			return -err->code;
-	return 0;
+	if (store_seal(t->store, err) < 0)
+		return -err->code;
+	return memory_verify(t->store, &t->hashes, err);
 }
 
 /* ---- restore, commit, release ---- */
@@ -263,6 +284,18 @@ static void show_life(void *ctx)
 	(void)channel_send(t->channel, &m, &ignored);
 }
 
+/* The memory waits in the store, and CRIU's images say so. The filler lives as
+ * long as the monitor needs it; that this process ends means nothing to it. */
+static int start_filler(struct target *t, struct error *err)
+{
+	CLEANUP(fd_closep) int images = -EBADF;
+
+	if (workdir_open(t->workdir, "images", &images, err) < 0 ||
+	    lazy_images_rewrite(images, t->store, err) < 0)
+		return -err->code;
+	return filler_start(images, t->store, &t->filler, err);
+}
+
 int target_restore(struct target *t, struct error *err)
 {
 	struct message m = { 0 };
@@ -270,7 +303,8 @@ int target_restore(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (restore_go(t->control, t->workdir, show_life, t, &t->times, err) < 0)
+	if (start_filler(t, err) < 0 ||
+	    restore_go(t->control, t->workdir, &t->filler, show_life, t, &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
 		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid } };
@@ -332,6 +366,11 @@ static void target_closep(struct target *t)
 {
 	fd_close(&t->control);
 	fd_close(&t->workdir);
+	fd_close(&t->filler.uffds_fd);
+	fd_close(&t->filler.report_fd);
+	fd_close(&t->filler.pidfd);
+	store_free(t->store);
+	free(t->hashes.list);
 	container_free(t->container);
 	message_free(&t->offer);
 	channel_free(t->channel);
@@ -372,6 +411,7 @@ int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx
 		 void *ctx, struct error *err)
 {
 	CLEANUP(target_closep) struct target t = { .node = node, .control = -EBADF, .workdir = -EBADF,
+						   .filler = FILLER_EMPTY,
 						   .log = log, .ctx = ctx };
 
 	if (channel_accept(fd_consumed, &t.channel, err) < 0 ||

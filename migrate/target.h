@@ -8,6 +8,8 @@
 
 #include "engine/container.h"
 #include "migrate/channel.h"
+#include "migrate/filler.h"
+#include "migrate/memory_receive.h"
 #include "migrate/restore.h"
 #include "migrate/stage.h"
 
@@ -20,6 +22,9 @@ struct target {
 	struct container *container;	/* incoming; NULL before */
 	struct restore_plan plan;
 	struct restore_times times;
+	struct store *store;		/* its memory */
+	struct memory_hashes hashes;	/* that the source has told */
+	struct filler filler;		/* gives it to the restored tasks */
 	int control;			/* to its monitor */
 	int workdir;
 	bool committed;
@@ -37,7 +42,7 @@ int target_sweep(const struct node *node, struct error *err);
 
 int target_negotiate(struct target *t, struct error *err);
 int target_prepare(struct target *t, struct error *err);
-int target_await_freeze(struct target *t, struct error *err);
+int target_precopy(struct target *t, struct error *err);
 int target_transfer(struct target *t, struct error *err);
 int target_restore(struct target *t, struct error *err);
 int target_commit(struct target *t, struct error *err);

@@ -20,12 +20,14 @@ void pages_encode_head(const struct pages *p, uint8_t ret[PAGES_HEAD_BYTES])
 
 static int check(const struct pages *p, struct error *err)
 {
-	if (p->kind < PAGES_DATA || p->kind > PAGES_POPULATED)
+	if (p->kind < PAGES_DATA || p->kind > PAGES_HASH)
 		return error_set(err, EPROTO, "pages of unknown kind %u", (unsigned)p->kind);
 	if (p->pid == 0 || p->pid > 1u << 22)
 		return error_set(err, EPROTO, "pages of an impossible process");
 	if (p->kind == PAGES_DROP)
 		return p->address || p->n ? error_set(err, EPROTO, "pages: a dropped space with a range") : 0;
+	if (p->kind == PAGES_HASH)
+		return p->n != 1 ? error_set(err, EPROTO, "pages: a malformed hash") : 0;
 	if (p->n == 0 || p->address % PAGES_SIZE || p->address >= PAGES_ADDRESS_END ||
 	    p->n > (PAGES_ADDRESS_END - p->address) / PAGES_SIZE)
 		return error_set(err, EPROTO, "pages outside of any address space");

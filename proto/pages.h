@@ -15,6 +15,8 @@
  *	PAGES_ZERO	n pages are zero
  *	PAGES_DROP	the address space is void; address and number are 0
  *	PAGES_POPULATED	in the last round: these pages are populated, none else
+ *	PAGES_HASH	in the last round, when asked for: address is the hash of all
+ *			of the address space's pages (store.h), n is 1
  */
 #pragma once
 
@@ -27,7 +29,7 @@
 #define PAGES_HEAD_BYTES 24u
 #define PAGES_ADDRESS_END (1ull << 57)		/* five-level page tables */
 
-enum pages_kind { PAGES_DATA = 1, PAGES_ZERO = 2, PAGES_DROP = 3, PAGES_POPULATED = 4 };
+enum pages_kind { PAGES_DATA = 1, PAGES_ZERO = 2, PAGES_DROP = 3, PAGES_POPULATED = 4, PAGES_HASH = 5 };
 
 struct pages {
 	enum pages_kind kind;

@@ -10,16 +10,31 @@
 #define EXIT_IN_DOUBT 3
 
 struct migrate_options {
-	const char *compress;
+	const char *compress, *on_diverge;
+	uint64_t max_downtime_us, max_time_us;
+	uint32_t max_rounds, throttle_pct;
 	uint64_t settle_us;
-	bool json, quiet;
+	bool json, quiet, verify;
 };
 
-static const struct migrate_options defaults = { .settle_us = 30000000 };
+static const struct migrate_options defaults = { .settle_us = 30000000, .max_downtime_us = POLICY_DOWNTIME_US,
+						 .max_rounds = 30 };
 
 static const struct option_row rows[] = {
 	OPTION(0, "compress", TEXT, "LEVEL", struct migrate_options, compress,
 	       "zstd level, 'none', or 'auto': what the link is worth [auto]"),
+	OPTION(0, "max-downtime", DURATION, "TIME", struct migrate_options, max_downtime_us,
+	       "freeze when the downtime is predicted to be below this [300ms]"),
+	OPTION(0, "max-rounds", COUNT, "N", struct migrate_options, max_rounds,
+	       "rounds of memory before it counts as diverging [30]; 0: any number"),
+	OPTION(0, "max-time", DURATION, "TIME", struct migrate_options, max_time_us,
+	       "time for the rounds before it counts as diverging [any]"),
+	OPTION(0, "on-diverge", TEXT, "HOW", struct migrate_options, on_diverge,
+	       "when more rounds won't help: 'stop' anyway, 'throttle', or 'abort' [stop]"),
+	OPTION(0, "throttle", COUNT, "PCT", struct migrate_options, throttle_pct,
+	       "the least of its processor time that throttling may leave [20]"),
+	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
+	       "compare hashes of all memory before the commit; costs downtime"),
 	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
 	       "how long to ask a target that fell silent after the decision [30s]"),
 	OPTION(0, "json", FLAG, NULL, struct migrate_options, json, "print the report as JSON"),
@@ -43,6 +58,24 @@ static void catch_signals(void)
 	for (const int *s = (const int[]){ SIGINT, SIGTERM, SIGHUP, 0 }; *s; s++)
 		(void)sigaction(*s, &sa, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int parse_policy(const struct migrate_options *o, struct policy_limits *ret, struct error *err)
+{
+	static const char *const names[] = { [POLICY_STOP] = "stop", [POLICY_THROTTLE] = "throttle",
+					     [POLICY_ABORT] = "abort" };
+
+	*ret = (struct policy_limits){ .max_downtime_us = o->max_downtime_us, .max_rounds = o->max_rounds,
+				       .max_time_us = o->max_time_us,
+				       .throttle_pct = o->throttle_pct ? o->throttle_pct : 20 };
+	if (ret->throttle_pct > 100)
+		return error_set(err, EINVAL, "--throttle: %u is not a percentage", o->throttle_pct);
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!strcmp(names[i], o->on_diverge ? o->on_diverge : "stop")) {
+			ret->on_diverge = (enum policy_diverge)i;
+			return 0;
+		}
+	return error_set(err, EINVAL, "--on-diverge: '%.20s' is not stop, throttle or abort", o->on_diverge);
 }
 
 static void explain_failure(const struct container *c, const struct source_report *r)
@@ -77,7 +110,7 @@ static int migrate_run(const struct invocation *inv)
 	struct progress progress;
 	struct source_report r = { 0 };
 	struct source_options options = {
-		.host = inv->argv[1], .settle_us = o->settle_us, .cancelled = &cancelled,
+		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify, .cancelled = &cancelled,
 		.progress = progress_update, .ctx = &progress,
 	};
 	struct error err;
@@ -85,6 +118,8 @@ static int migrate_run(const struct invocation *inv)
 
 	if (channel_parse_level(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
+	if (parse_policy(o, &options.policy, &err) < 0)
+		return command_usage_error(inv->command, "%s", err.msg);
 	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
 	catch_signals();

@@ -61,6 +61,9 @@ void progress_print_report(const struct container *c, const struct source_report
 	printf("  %-12s%10.1f ms\n\n", "total", ms(r->total_us));
 	printf("  downtime    %10.1f ms   freeze to resume (CRIU's restore %.1f, resume %.1f)\n",
 	       ms(r->downtime_us), ms(r->restore_us), ms(r->resume_us));
+	printf("  predicted   %10.1f ms   at the freeze (%s), after %llu rounds; writes followed by %s\n",
+	       ms(r->predicted_us), policy_verdict_name(r->verdict), (unsigned long long)r->memory.rounds,
+	       r->tracker);
 	printf("  data        %10.1f MB   %.1f MB on the wire\n", (double)r->bytes_raw / MB,
 	       (double)r->bytes_wire / MB);
 }
@@ -83,16 +86,26 @@ static json_t *reasons(const struct source_report *r)
 	return a;
 }
 
+static json_t *memory(const struct source_report *r)
+{
+	return json_pack("{s:I,s:I,s:I,s:I}", "rounds", (json_int_t)r->memory.rounds,
+			 "pages_sent", (json_int_t)r->memory.pages_sent,
+			 "pages_zero", (json_int_t)r->memory.pages_zero,
+			 "pages_unchanged", (json_int_t)r->memory.pages_unchanged);
+}
+
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
-	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o}",
+	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o,s:f,s:s,s:s,s:o}",
 		"ok", error == NULL, "container", c->name, "source", c->node->config.name,
 		"target", r->peer, "state", migrate_state_name(r->state),
 		"downtime_ms", ms(r->downtime_us), "total_ms", ms(r->total_us),
 		"restore_ms", ms(r->restore_us), "resume_ms", ms(r->resume_us),
 		"bytes_raw", (json_int_t)r->bytes_raw, "bytes_wire", (json_int_t)r->bytes_wire,
-		"phases_ms", phases(r), "reasons", reasons(r));
+		"phases_ms", phases(r), "reasons", reasons(r),
+		"predicted_downtime_ms", ms(r->predicted_us), "verdict", policy_verdict_name(r->verdict),
+		"tracker", r->tracker, "memory", memory(r));
 
 	if (error)
 		(void)json_object_set_new(o, "error", json_string(error->msg));

@@ -57,7 +57,7 @@ static void impossible_ranges_are_refused(void **state)
 {
 	static const struct pages bad[] = {
 		{ .kind = (enum pages_kind)0, .pid = 1, .address = 0x1000, .n = 1 },
-		{ .kind = (enum pages_kind)5, .pid = 1, .address = 0x1000, .n = 1 },
+		{ .kind = (enum pages_kind)6, .pid = 1, .address = 0x1000, .n = 1 },
 		{ .kind = PAGES_ZERO, .pid = 0, .address = 0x1000, .n = 1 },
 		{ .kind = PAGES_ZERO, .pid = UINT32_MAX, .address = 0x1000, .n = 1 },
 		{ .kind = PAGES_ZERO, .pid = 1, .address = 0x1001, .n = 1 },
@@ -67,6 +67,7 @@ static void impossible_ranges_are_refused(void **state)
 		{ .kind = PAGES_POPULATED, .pid = 1, .address = PAGES_ADDRESS_END - PAGES_SIZE, .n = 2 },
 		{ .kind = PAGES_DATA, .pid = 1, .address = 0x1000, .n = UINT64_MAX / PAGES_SIZE },
 		{ .kind = PAGES_DROP, .pid = 1, .address = 0x1000 },
+		{ .kind = PAGES_HASH, .pid = 1, .address = 77, .n = 2 },
 	};
 	uint8_t block[PAGES_HEAD_BYTES];
 	struct pages p;

@@ -16,7 +16,8 @@
 static const char *const legal[MIGRATE_STATE_MAX_] = {
 	[MIGRATE_IDLE] = " negotiate",
 	[MIGRATE_NEGOTIATE] = " prepare aborting",
-	[MIGRATE_PREPARE] = " frozen aborting",
+	[MIGRATE_PREPARE] = " precopy aborting",
+	[MIGRATE_PRECOPY] = " frozen aborting",
 	[MIGRATE_FROZEN] = " handover aborting",
 	[MIGRATE_HANDOVER] = " done aborting in-doubt",
 	[MIGRATE_DONE] = "",

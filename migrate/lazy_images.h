@@ -1,0 +1,16 @@
+/*
+ * lazy_images.h - CRIU's images of a container whose memory is in a page store
+ *
+ * CRIU dumped no page of the carried ranges; here its pagemap images learn of
+ * the pages that the store has, as lazy ones, so that a lazy restore asks for
+ * them. criu-glue/pagemap.h has the format.
+ */
+#pragma once
+
+#include "engine/base/error.h"
+#include "migrate/store.h"
+
+/* Rewrites pagemap-PID.img in the directory (borrowed) for every address space
+ * of the sealed store. -EPROTO when the store has a process that the images
+ * don't have. */
+int lazy_images_rewrite(int images_fd, const struct store *s, struct error *err);

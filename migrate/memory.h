@@ -1,0 +1,45 @@
+/*
+ * memory.h - the source's memory on its way: rounds while the container runs,
+ * and the last one while it stands still
+ *
+ * One struct memory lives through a migration. Each round asks the tracker what
+ * was written, reads those pages (process_vm_readv(2)) straight into blocks of
+ * the channel, drops zero pages and pages that are as they were sent before,
+ * and ends. Its buffers do not grow with the container: what was sent is
+ * remembered as hashes in a table of fixed size, in which a page may be
+ * forgotten and is then sent again.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "criu-glue/carried.h"
+#include "engine/base/cleanup.h"
+#include "engine/cgroup.h"
+#include "migrate/channel.h"
+#include "migrate/policy.h"
+#include "migrate/tracker.h"
+
+struct memory;
+
+struct memory_stats {
+	uint64_t rounds;
+	uint64_t pages_sent, pages_zero, pages_unchanged;
+};
+
+/* cg and ch are borrowed. */
+int memory_open(const struct cgroup *cg, struct channel *ch, struct memory **ret, struct error *err);
+void memory_free(struct memory *m);
+DEFINE_CLEANUP(struct memory *, memory_free)
+
+/* One round as one MEMORY tree. */
+int memory_round(struct memory *m, struct policy_round *ret, struct error *err);
+
+/* The container is frozen: the last round with the map of what is populated,
+ * and the list of what CRIU leaves out; with verify also a hash of each address
+ * space, for which all of its memory is read. */
+int memory_last_round(struct memory *m, struct carried *carried, bool verify,
+		      struct policy_round *ret, struct error *err);
+
+struct memory_stats memory_stats(const struct memory *m);
+const char *memory_tracker_name(const struct memory *m);

@@ -1,0 +1,119 @@
+/* The source's column of the stages in which memory moves. */
+#include <string.h>
+
+#include "engine/base/fd.h"
+#include "migrate/source.h"
+
+#define FIXED_FILE "cache/downtime_fixed_us"
+#define FIXED_GUESS_US 80000u		/* of the very first migration on a node */
+#define FIXED_MAX_US 60000000u
+
+/* What freeze, dump, restore and commit cost the last times, whatever the
+ * memory was: a moving average, kept in the cache folder. */
+static uint64_t load_fixed(const struct node *node)
+{
+	CLEANUP(freep) char *text = NULL;
+	struct error ignored;
+	uint64_t v;
+
+	if (fd_read_file_at(node->state_fd, FIXED_FILE, 64, &text, NULL, &ignored) < 0)
+		return FIXED_GUESS_US;
+	v = strtoull(text, NULL, 10);
+	return v && v < FIXED_MAX_US ? v : FIXED_GUESS_US;
+}
+
+static void save_fixed(const struct node *node, uint64_t before, uint64_t measured)
+{
+	CLEANUP(fd_closep) int cache = -EBADF;
+	struct error ignored;
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)((before + measured) / 2));
+
+	if (fd_open_dir_at(node->state_fd, "cache", true, 0700, &cache, &ignored) == 0)
+		(void)fd_replace_file_at(cache, strrchr(FIXED_FILE, '/') + 1, text, (size_t)n, 0600, FD_REPLACE,
+					 &ignored);
+}
+
+void source_learn(struct source *s)
+{
+	uint64_t memory_us = s->last_round.scan_us + s->last_round.send_us;
+
+	if (s->report->downtime_us > memory_us)
+		save_fixed(s->container->node, s->decision.fixed_us, s->report->downtime_us - memory_us);
+}
+
+static int slow_down(struct source *s, struct error *err)
+{
+	struct cgroup_limits l = s->container->spec->limits;
+	uint32_t all = l.cpu_millis ? l.cpu_millis : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN) * 1000;
+
+	l.cpu_millis = all * s->decision.quota_pct / 100;
+	s->throttled = true;
+	return cgroup_set_limits(s->cgroup, &l, err);
+}
+
+/* Full speed again; the frozen container does not mind when. */
+static void unthrottle(struct source *s)
+{
+	struct error ignored;
+
+	if (s->throttled)
+		(void)cgroup_set_limits(s->cgroup, &s->container->spec->limits, &ignored);
+	s->throttled = false;
+}
+
+static int run_rounds(struct source *s, struct error *err)
+{
+	struct policy_round round;
+
+	for (;;) {
+		if (memory_round(s->memory, &round, err) < 0)
+			return -err->code;
+		s->report->verdict = policy_judge(&s->decision, &round);
+		switch (s->report->verdict) {
+		case POLICY_GO_ON:
+			break;
+		case POLICY_SLOW_DOWN:
+			if (slow_down(s, err) < 0)
+				return -err->code;
+			break;
+		case POLICY_GIVE_UP:
+			return error_set(err, EBUSY, "it writes memory faster than it can be sent: freezing now would "
+					 "mean %llu ms of downtime, and %llu ms are allowed; raise --max-downtime, or "
+					 "say --on-diverge stop or throttle",
+					 (unsigned long long)s->decision.predicted_us / 1000,
+					 (unsigned long long)s->decision.limits.max_downtime_us / 1000);
+		case POLICY_FREEZE:
+		case POLICY_FREEZE_ANYWAY:
+			return 0;
+		}
+	}
+}
+
+int source_precopy(struct source *s, struct error *err)
+{
+	policy_init(&s->decision, &s->options->policy, load_fixed(s->container->node));
+	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
+	    memory_open(s->cgroup, s->channel, &s->memory, err) < 0 || carried_new(&s->carried, err) < 0)
+		return -err->code;
+	(void)snprintf(s->report->tracker, sizeof(s->report->tracker), "%s", memory_tracker_name(s->memory));
+	if (run_rounds(s, err) < 0)
+		return -err->code;
+	s->report->predicted_us = s->decision.predicted_us;
+	return 0;
+}
+
+void source_untrack(struct source *s)
+{
+	unthrottle(s);
+	memory_free(s->memory);
+	s->memory = NULL;
+}
+
+int source_last_round(struct source *s, struct error *err)
+{
+	if (memory_last_round(s->memory, s->carried, s->options->verify, &s->last_round, err) < 0)
+		return -err->code;
+	s->report->memory = memory_stats(s->memory);
+	return 0;
+}
