@@ -18,11 +18,15 @@
  *   FREEZE    lease begins: gate closed, cgroup frozen, pipes drained
  *             reply: value[0] = real time in us, [1..3] = inodes of the stdio
  *             pipes, 0 where there is none
+ *   FREEZE_HELD   the same, but the gate is left alone: the client has armed one
+ *             (gate.h) and holds it itself
  *   TRACER    with a pidfd: the lease ends only after this process has, too
  *   THAW      lease ends: thawed, gate open
  *   DISCARD   lease ends: the container has moved; killed, its folder removed
  *   SETTLED   reply when nothing completes the container's memory any more
- *             (struct monitor_guard); FREEZE before is refused with -EAGAIN
+ *             (struct monitor_guard); FREEZE before is refused with -EAGAIN.
+ *             Whoever moves the container asks first; when it goes away, a gate
+ *             that it has armed is taken off
  *   RESIZE    value[0] = rows, value[1] = columns of the terminal
  */
 #pragma once
@@ -46,6 +50,7 @@ enum monitor_op {
 	MONITOR_STDIN,			/* data; none of it: end of file. No reply. */
 	MONITOR_WAIT,
 	MONITOR_FREEZE,
+	MONITOR_FREEZE_HELD,
 	MONITOR_TRACER,
 	MONITOR_THAW,
 	MONITOR_DISCARD,

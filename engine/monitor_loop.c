@@ -180,6 +180,7 @@ static void hear_guard(struct monitor *m)
 
 static void op_settled(struct monitor *m, struct client *c, const struct monitor_message *q)
 {
+	c->mover = true;
 	if (m->setup.guard.fd < 0)
 		answer(c->fd, q->op, 0, NULL, NULL);
 	else
@@ -207,7 +208,8 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 		paused = m->lease.was_paused;
 	m->lease = (struct lease){ .active = true, .was_paused = paused, .client_fd = c->fd,
 				   .tracer_fd = m->lease.tracer_fd };
-	r = gate(m, NETWORK_GATE_CLOSED, &err);
+	if (q->op == MONITOR_FREEZE)
+		r = gate(m, NETWORK_GATE_CLOSED, &err);
 	if (r == 0)
 		r = cgroup_freeze(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
 	value[0] = clock_real_us();
@@ -264,6 +266,7 @@ static void serve_request(struct monitor *m, struct client *c, const struct moni
 		c->waiting = true;
 		break;
 	case MONITOR_FREEZE:
+	case MONITOR_FREEZE_HELD:
 		op_freeze(m, c, q);
 		break;
 	case MONITOR_TRACER:
@@ -293,12 +296,15 @@ static void serve_request(struct monitor *m, struct client *c, const struct moni
 static void drop_client(struct monitor *m, size_t i)
 {
 	struct client *c = &m->clients[i];
+	struct error ignored;
 
 	if (m->lease.active && m->lease.client_fd == c->fd) {
 		m->lease.client_fd = -EBADF;
 		if (m->lease.tracer_fd < 0)
 			lease_expire(m);
 	}
+	if (c->mover && !m->lease.active)
+		(void)gate(m, NETWORK_GATE_OPEN, &ignored);
 	fd_close(&c->fd);
 	free(c->pending);
 	*c = m->clients[--m->n_clients];

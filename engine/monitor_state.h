@@ -13,6 +13,7 @@ struct client {
 	int fd;
 	bool attached;			/* gets OUTPUT */
 	bool waiting;			/* gets the exit code */
+	bool mover;			/* may have armed a gate */
 	bool settling;			/* gets SETTLED when the guard is through */
 	bool feeds;			/* sends STDIN */
 	char *pending;			/* OUTPUT that its socket did not take yet */

@@ -193,7 +193,7 @@ static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *e
 
 	(void)pid;
 	if (stage == CRIU_PRE_DUMP) {
-		if (lease_freeze(run->lease, err) < 0)
+		if (lease_freeze(run->lease, run->hooks->own_gate, err) < 0)
 			return -err->code;
 		return run->hooks->frozen ? run->hooks->frozen(run->hooks->ctx, err) : 0;
 	}

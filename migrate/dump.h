@@ -18,6 +18,7 @@ int dump_check(const struct container *c, const struct container_state *s, struc
 
 /* What the caller does while CRIU waits. */
 struct dump_hooks {
+	bool own_gate;			/* as for lease_freeze */
 	/* Just frozen, nothing is seized yet. May be NULL. */
 	int (*frozen)(void *ctx, struct error *err);
 	/* Copies the container's files away, while CRIU still keeps the names that

@@ -47,12 +47,13 @@ int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err)
 	return monitor_call(l->fd, MONITOR_TRACER, pidfd, &reply, err);
 }
 
-int lease_freeze(struct lease_hold *l, struct error *err)
+int lease_freeze(struct lease_hold *l, bool own_gate, struct error *err)
 {
+	uint32_t op = own_gate ? MONITOR_FREEZE_HELD : MONITOR_FREEZE;
 	struct monitor_message reply;
 
 	l->frozen = true;		/* or half so, if the monitor dies over it */
-	if (monitor_call(l->fd, MONITOR_FREEZE, -EBADF, &reply, err) < 0) {
+	if (monitor_call(l->fd, op, -EBADF, &reply, err) < 0) {
 		l->frozen = err->code == ECONNRESET;
 		return error_wrap(err, "freeze");
 	}

@@ -29,8 +29,9 @@ int lease_wait_settled(struct lease_hold *l, struct error *err);
 /* The lease lasts at least until this process has ended (CRIU's). */
 int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err);
 
-/* Closes the gate, freezes, and drains the container's pipes. */
-int lease_freeze(struct lease_hold *l, struct error *err);
+/* Closes the gate (unless the caller holds one that it has armed), freezes, and
+ * drains the container's pipes. */
+int lease_freeze(struct lease_hold *l, bool own_gate, struct error *err);
 
 /* When the monitor was killed meanwhile, the caller thaws in its place. */
 int lease_thaw(struct lease_hold *l, struct error *err);

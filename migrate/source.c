@@ -7,6 +7,7 @@
 #include "engine/base/fd.h"
 #include "engine/image.h"
 #include "migrate/dump.h"
+#include "migrate/held.h"
 #include "migrate/machine.h"
 #include "migrate/source.h"
 #include "migrate/trees.h"
@@ -153,6 +154,8 @@ static int on_frozen(void *ctx, struct error *err)
 	const struct message frozen = { .type = WIRE_FROZEN,
 					.frozen.frozen_at_real_us = s->lease.frozen_real_us };
 
+	if (s->gate)
+		gate_set(s->gate, GATE_HELD);
 	if (channel_send(s->channel, &frozen, err) < 0)
 		return -err->code;
 	return source_last_round(s, err);
@@ -169,15 +172,28 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 	return send_tmpfs(s, m, err);
 }
 
+/* Without it the container moves all the same, and its clients wait longer. */
+static void arm_gate(struct source *s)
+{
+	char ifname[IFNAMSIZ];
+	struct error ignored;
+
+	container_host_ifname(s->container, ifname);
+	if (!s->container->spec->endpoint.address[0] || gate_arm(ifname, GATE_OPEN, &s->gate, &ignored) < 0)
+		s->gate = NULL;
+}
+
 int source_dump(struct source *s, struct error *err)
 {
-	const struct dump_hooks hooks = { .frozen = on_frozen, .files = send_files, .ctx = s,
-					  .carried = s->carried };
+	struct dump_hooks hooks = { .frozen = on_frozen, .files = send_files, .ctx = s,
+				    .carried = s->carried };
 
 	if (workdir_create(&s->workdir, err) < 0 ||
 	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||
 	    fd_open_dir_at(s->container->dir_fd, "meta", false, 0, &s->meta, err) < 0)
 		return -err->code;
+	arm_gate(s);
+	hooks.own_gate = s->gate != NULL;
 	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, &hooks,
 			   &s->manifest, err) < 0) {
 		workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
@@ -190,7 +206,11 @@ void source_thaw(struct source *s)
 {
 	struct error ignored;
 
+	if (s->gate)
+		gate_release(s->gate);
 	(void)lease_thaw(&s->lease, &ignored);
+	gate_free(s->gate);
+	s->gate = NULL;
 	lease_closep(&s->lease);
 	if (s->meta >= 0)
 		(void)unlinkat(s->meta, MANIFEST_JSON, 0);
@@ -241,12 +261,17 @@ static int decide(struct source *s, struct error *err)
 	return -err->code;
 }
 
+static int send_held(struct source *s, struct error *err)
+{
+	return s->gate ? held_send(s->channel, s->gate, &s->report->held_frames, err) : 0;
+}
+
 static int send_commit(struct source *s, struct error *err)
 {
 	const struct message commit = { .type = WIRE_COMMIT, .commit.token = s->handover.token };
 	struct message m = { 0 };
 
-	if (channel_send(s->channel, &commit, err) < 0 ||
+	if (send_held(s, err) < 0 || channel_send(s->channel, &commit, err) < 0 ||
 	    channel_receive(s->channel, WIRE_RESUMED, &m, err) < 0)
 		return -err->code;
 	s->report->resume_us = m.resumed.resume_us;
@@ -337,6 +362,7 @@ int source_release(struct source *s, struct error *err)
 	const struct message m = { .type = WIRE_RELEASE, .release.token = s->handover.token };
 	struct error ignored;
 
+	(void)send_held(s, &ignored);
 	if (destroy_original(s->container, &s->lease, err) < 0)
 		return -err->code;
 	/* The target may forget only what can't come back here. */
@@ -359,6 +385,7 @@ static void on_stage(struct source *s, enum stage_id stage)
 static void source_closep(struct source *s)
 {
 	source_untrack(s);
+	gate_free(s->gate);
 	carried_free(s->carried);
 	cgroup_free(s->cgroup);
 	lease_closep(&s->lease);
@@ -426,7 +453,7 @@ int source_settle_by_hand(struct container *c, bool gone, struct error *err)
 		return destroy_original(c, &lease, err);
 	if (lease.fd < 0)
 		return go_on_without_monitor(c, err);
-	if (lease_freeze(&lease, err) < 0 || handover_remove(c, err) < 0)
+	if (lease_freeze(&lease, false, err) < 0 || handover_remove(c, err) < 0)
 		return -err->code;
 	return lease_thaw(&lease, err);
 }

@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include "criu-glue/criu.h"
+#include "engine/gate.h"
 #include "migrate/channel.h"
 #include "migrate/handover.h"
 #include "migrate/lease.h"
@@ -30,6 +31,7 @@ struct source_report {
 	uint64_t predicted_us;		/* the downtime that was expected at the freeze */
 	char tracker[16];		/* how writes were followed */
 	struct memory_stats memory;
+	uint64_t held_frames;		/* handed over to the target */
 	enum policy_verdict verdict;	/* why the rounds ended */
 	char *reasons;			/* a refusal's: "code: message; remedy" lines, or NULL */
 };
@@ -55,6 +57,7 @@ struct source {
 	struct channel *channel;
 	struct handover handover;
 	struct lease_hold lease;
+	struct gate *gate;		/* armed; NULL: frames are lost while it is frozen */
 	struct cgroup *cgroup;
 	struct memory *memory;
 	struct carried *carried;

@@ -229,6 +229,7 @@ static int open_place(const struct target *t, const struct message_tree_begin *b
 		return workdir_open_tmpfs(t->workdir, b->label, ret_fd, err);
 	case MESSAGE_TREE_IMAGE:
 	case MESSAGE_TREE_MEMORY:
+	case MESSAGE_TREE_HELD:
 		break;
 	}
 	return error_set(err, EPROTO, "a tree of an unexpected kind");
@@ -311,12 +312,40 @@ int target_restore(struct target *t, struct error *err)
 	return channel_send(t->channel, &m, err);
 }
 
+static void deliver_held(struct target *t)
+{
+	char ifname[IFNAMSIZ];
+
+	container_host_ifname(t->container, ifname);
+	held_deliver(&t->held, ifname);
+}
+
+/* The message of this type, and frames before it. */
+static int receive_held(struct target *t, enum wire_type type, struct message *ret, struct error *err)
+{
+	for (;;) {
+		struct message m = { 0 };
+
+		if (channel_receive(t->channel, 0, &m, err) < 0)
+			return -err->code;
+		if (m.type == type) {
+			*ret = m;
+			return 0;
+		}
+		message_free(&m);
+		if (held_receive(t->channel, &t->held, err) < 0)
+			return -err->code;
+		if (t->committed)
+			deliver_held(t);
+	}
+}
+
 int target_commit(struct target *t, struct error *err)
 {
 	struct message m = { 0 };
 	int r;
 
-	if (channel_receive(t->channel, WIRE_COMMIT, &m, err) < 0)
+	if (receive_held(t, WIRE_COMMIT, &m, err) < 0)
 		return -err->code;
 	r = strcmp(m.commit.token, t->offer.offer.token) != 0 ?
 		error_set(err, EPROTO, "COMMIT of another migration") :
@@ -325,6 +354,7 @@ int target_commit(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	t->committed = true;
+	deliver_held(t);
 	say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer);
 	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
 		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
@@ -354,7 +384,7 @@ int target_release(struct target *t, struct error *err)
 {
 	struct message m = { 0 };
 
-	if (channel_receive(t->channel, WIRE_RELEASE, &m, err) < 0)
+	if (receive_held(t, WIRE_RELEASE, &m, err) < 0)
 		return 0;		/* the token is kept until the source asks */
 	message_free(&m);
 	return forget_token(t, err);
@@ -371,6 +401,7 @@ static void target_closep(struct target *t)
 	fd_close(&t->filler.pidfd);
 	store_free(t->store);
 	free(t->hashes.list);
+	held_frames_free(&t->held);
 	container_free(t->container);
 	message_free(&t->offer);
 	channel_free(t->channel);

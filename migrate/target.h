@@ -9,6 +9,7 @@
 #include "engine/container.h"
 #include "migrate/channel.h"
 #include "migrate/filler.h"
+#include "migrate/held.h"
 #include "migrate/memory_receive.h"
 #include "migrate/restore.h"
 #include "migrate/stage.h"
@@ -23,6 +24,7 @@ struct target {
 	struct restore_plan plan;
 	struct restore_times times;
 	struct store *store;		/* its memory */
+	struct held_frames held;	/* came for it while it moved */
 	struct memory_hashes hashes;	/* that the source has told */
 	struct filler filler;		/* gives it to the restored tasks */
 	int control;			/* to its monitor */

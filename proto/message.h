@@ -86,6 +86,7 @@ enum message_tree_kind {
 	MESSAGE_TREE_TMPFS = 4,
 	MESSAGE_TREE_META = 5,
 	MESSAGE_TREE_MEMORY = 6,	/* a round of pages: pages.h */
+	MESSAGE_TREE_HELD = 7,		/* network frames that were held: held.h */
 };
 
 struct message_tree_begin {

@@ -9,6 +9,7 @@ const char *message_tree_kind_name(enum message_tree_kind kind)
 		[MESSAGE_TREE_TMPFS] = "tmpfs",
 		[MESSAGE_TREE_META] = "meta",
 		[MESSAGE_TREE_MEMORY] = "memory",
+		[MESSAGE_TREE_HELD] = "held",
 	};
 
 	return (unsigned)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : NULL;

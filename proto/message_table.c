@@ -65,7 +65,7 @@ static const struct message_field verdict[] = {
 };
 
 static const struct message_field tree_begin[] = {
-	ENUM(message_tree_begin, kind, MESSAGE_TREE_MEMORY),
+	ENUM(message_tree_begin, kind, MESSAGE_TREE_HELD),
 	TEXT(message_tree_begin, label, LABEL),
 	FLAG(message_tree_begin, compressed),
 };

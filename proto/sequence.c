@@ -46,6 +46,11 @@ static bool is_memory(const struct message *m)
 	return m->tree_begin.kind == MESSAGE_TREE_MEMORY;
 }
 
+static bool is_held(const struct message *m)
+{
+	return m->tree_begin.kind == MESSAGE_TREE_HELD;
+}
+
 static bool is_meta(const struct message *m)
 {
 	return m->tree_begin.kind == MESSAGE_TREE_META;
@@ -105,8 +110,14 @@ static const struct row rows[] = {
 
 	{ S(HAS_META), SOURCE(RESTORE), S(RESTORING), NULL },
 	{ S(RESTORING), TARGET(RESTORED), S(RESTORED), NULL },
+	{ S(RESTORED), SOURCE(TREE_BEGIN), S(IN_HELD), is_held },
+	{ S(IN_HELD), SOURCE(DATA), S(IN_HELD), NULL },
+	{ S(IN_HELD), SOURCE(TREE_END), S(RESTORED), NULL },
 	{ S(RESTORED), SOURCE(COMMIT), S(COMMITTED), NULL },
 	{ S(COMMITTED), TARGET(RESUMED), S(RESUMED), NULL },
+	{ S(RESUMED), SOURCE(TREE_BEGIN), S(IN_STRAGGLERS), is_held },
+	{ S(IN_STRAGGLERS), SOURCE(DATA), S(IN_STRAGGLERS), NULL },
+	{ S(IN_STRAGGLERS), SOURCE(TREE_END), S(RESUMED), NULL },
 	{ S(RESUMED), SOURCE(RELEASE), S(DONE), NULL },
 };
 

@@ -50,8 +50,10 @@ enum sequence_state {
 	SEQUENCE_HAS_META,
 	SEQUENCE_RESTORING,
 	SEQUENCE_RESTORED,		/* both copies are there, both frozen */
+	SEQUENCE_IN_HELD,
 	SEQUENCE_COMMITTED,		/* no ABORT from here on */
 	SEQUENCE_RESUMED,
+	SEQUENCE_IN_STRAGGLERS,
 	SEQUENCE_DONE,			/* nothing may follow */
 };
 

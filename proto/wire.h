@@ -24,8 +24,10 @@
  *	TREE META                   ->			log, state and the like
  *	RESTORE                     ->			no more will come
  *	                            <-  RESTORED	complete, but frozen
+ *	[ TREE HELD                 -> ]		frames that came meanwhile
  *	COMMIT                      ->			the point of no return
  *	                            <-  RESUMED		it runs, here
+ *	[ TREE HELD                 -> ]		and those that came later
  *	RELEASE                     ->			the original is gone
  *
  * where TREE is TREE_BEGIN, any number of DATA, TREE_END.

@@ -64,6 +64,8 @@ void progress_print_report(const struct container *c, const struct source_report
 	printf("  predicted   %10.1f ms   at the freeze (%s), after %llu rounds; writes followed by %s\n",
 	       ms(r->predicted_us), policy_verdict_name(r->verdict), (unsigned long long)r->memory.rounds,
 	       r->tracker);
+	printf("  held        %10llu frames that came for it meanwhile, delivered on the target\n",
+	       (unsigned long long)r->held_frames);
 	printf("  data        %10.1f MB   %.1f MB on the wire\n", (double)r->bytes_raw / MB,
 	       (double)r->bytes_wire / MB);
 }
@@ -97,7 +99,7 @@ static json_t *memory(const struct source_report *r)
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
-	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o,s:f,s:s,s:s,s:o}",
+	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o,s:f,s:s,s:s,s:o,s:I}",
 		"ok", error == NULL, "container", c->name, "source", c->node->config.name,
 		"target", r->peer, "state", migrate_state_name(r->state),
 		"downtime_ms", ms(r->downtime_us), "total_ms", ms(r->total_us),
@@ -105,7 +107,8 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"bytes_raw", (json_int_t)r->bytes_raw, "bytes_wire", (json_int_t)r->bytes_wire,
 		"phases_ms", phases(r), "reasons", reasons(r),
 		"predicted_downtime_ms", ms(r->predicted_us), "verdict", policy_verdict_name(r->verdict),
-		"tracker", r->tracker, "memory", memory(r));
+		"tracker", r->tracker, "memory", memory(r),
+		"held_frames", (json_int_t)r->held_frames);
 
 	if (error)
 		(void)json_object_set_new(o, "error", json_string(error->msg));

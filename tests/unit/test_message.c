@@ -274,8 +274,8 @@ static void numbers_have_ranges(void **state)
 	BAD(sample_restored, restored.pid, 0, "RESTORED: pid is 0");
 	BAD(sample_restored, restored.pid, 4194305, "pid");
 	BAD(sample_restored, restored.restore_us, WIRE_TIME_MAX_US + 1, "restore_us");
-	BAD(sample_tree_begin, tree_begin.kind, 0, "kind is 0 and must be 1 to 6");
-	BAD(sample_tree_begin, tree_begin.kind, 7, "kind");
+	BAD(sample_tree_begin, tree_begin.kind, 0, "kind is 0 and must be 1 to 7");
+	BAD(sample_tree_begin, tree_begin.kind, 8, "kind");
 	BAD(sample_answer, answer.outcome, 0, "outcome");
 	BAD(sample_answer, answer.outcome, 6, "outcome");
 }
@@ -510,7 +510,7 @@ static void kinds_and_outcomes_have_names(void **state)
 	(void)state;
 	assert_string_equal(message_tree_kind_name(MESSAGE_TREE_META), "meta");
 	assert_null(message_tree_kind_name((enum message_tree_kind)0));
-	assert_null(message_tree_kind_name((enum message_tree_kind)7));
+	assert_null(message_tree_kind_name((enum message_tree_kind)8));
 	assert_string_equal(message_outcome_name(MESSAGE_OUTCOME_REFUSED), "refused");
 	assert_null(message_outcome_name((enum message_outcome)6));
 }

@@ -89,6 +89,7 @@ static const struct { const char *name; struct message message; } vocabulary[] =
 	{ "upper", { .type = WIRE_TREE_BEGIN, .tree_begin.kind = MESSAGE_TREE_UPPER } },
 	{ "tmpfs", { .type = WIRE_TREE_BEGIN, .tree_begin.kind = MESSAGE_TREE_TMPFS } },
 	{ "checkpoint", { .type = WIRE_TREE_BEGIN, .tree_begin.kind = MESSAGE_TREE_CHECKPOINT } },
+	{ "held", { .type = WIRE_TREE_BEGIN, .tree_begin.kind = MESSAGE_TREE_HELD } },
 	{ "memory", { .type = WIRE_TREE_BEGIN, .tree_begin.kind = MESSAGE_TREE_MEMORY } },
 	{ "meta", { .type = WIRE_TREE_BEGIN, .tree_begin.kind = MESSAGE_TREE_META } },
 	{ "DATA", { .type = WIRE_DATA } },
@@ -128,9 +129,11 @@ static const char *const legal[][2] = {
 	[SEQUENCE_IN_META] = { " DATA TREE_END", "" },
 	[SEQUENCE_HAS_META] = { " RESTORE", "" },
 	[SEQUENCE_RESTORING] = { "", " RESTORED" },
-	[SEQUENCE_RESTORED] = { " COMMIT", "" },
+	[SEQUENCE_RESTORED] = { " held COMMIT", "" },
+	[SEQUENCE_IN_HELD] = { " DATA TREE_END", "" },
 	[SEQUENCE_COMMITTED] = { "", " RESUMED" },
-	[SEQUENCE_RESUMED] = { " RELEASE", "" },
+	[SEQUENCE_RESUMED] = { " held RELEASE", "" },
+	[SEQUENCE_IN_STRAGGLERS] = { " DATA TREE_END", "" },
 	[SEQUENCE_DONE] = { "", "" },
 };
 
