@@ -17,8 +17,9 @@ After each move all memory, or all values, are compared with what they must be.
 
 godwit: godwit migrate with --options. runc: with the same CRIU; checkpoint
 --tcp-established into a tmpfs, tar over a plain TCP socket, restore, in a network
-namespace that keeps address and MAC, so that its connections survive too. crun is
-left out where it can't checkpoint; then it says why.
+namespace that keeps address and MAC, so that its connections survive too (which
+they do only while nobody's packet meets the namespace without its sockets: it is
+cut off in between). crun is left out where it can't checkpoint; then it says why.
 """
 import argparse
 import json
@@ -30,7 +31,7 @@ import time
 
 import move_chart
 from bed import Bed, Failed, exit_on_signals
-from move_bed import REDIS, check_memory, event, make_roots
+from move_bed import REDIS, Children, check_memory, event, make_roots, started
 from move_engines import ENGINES
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "move_client.py")
@@ -93,7 +94,7 @@ def program_of(kind, size, options):
     return "base", 7000, ("/bin/fill", size, rate, region)
 
 
-def watched_move(bed, engine, client, size):
+def watched_move(engine, client, size):
     event(client, "ready", 60 + size / 10)
     time.sleep(QUIET)
     begun = time.time()
@@ -110,17 +111,10 @@ def one_move(bed, engine, case, options):
     kind, size = case
     check_memory(size)
     image, port, words = program_of(kind, size, options)
-    client = None
-    try:
-        address = engine.start(image, words)
-        client = bed.start("node3", "/usr/bin/python3", "-B", CLIENT, kind, address, port, size,
-                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        return watched_move(bed, engine, client, size)
-    finally:
-        if client:
-            client.kill()
-            client.communicate()
-        engine.stop()
+    with started(engine, image, words) as address, Children() as children:
+        client = children.start(bed, "node3", "/usr/bin/python3", "-B", CLIENT, kind, address, port,
+                                size, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return watched_move(engine, client, size)
 
 
 # --- all of them ------------------------------------------------------------
@@ -142,7 +136,7 @@ def ready_engines(bed, options):
 def measure(options):
     """{(engine, workload, MB): {"runs": [...], "errors": [...]}} and who was left out."""
     seen = {}
-    with Bed("bench", nodes=3, cgroup="v2") as bed:
+    with Bed("bench", nodes=3) as bed:
         engines, left_out = ready_engines(bed, options)
         for case in options.cases:
             for turn in range(options.runs):

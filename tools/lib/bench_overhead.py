@@ -23,7 +23,7 @@ import sys
 import time
 
 from bed import Bed, Failed, exit_on_signals
-from move_bed import REDIS, check_memory, event, make_roots
+from move_bed import REDIS, Children, check_memory, event, make_roots, started
 from move_engines import Godwit
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load_client.py")
@@ -76,7 +76,7 @@ def run_of(samples, begun, ended, moved):
     return run
 
 
-def loaded_move(bed, engine, load, client):
+def loaded_move(engine, load, client):
     time.sleep(WARM + WITHOUT)
     begun = time.time()
     moved = engine.move()
@@ -91,30 +91,21 @@ def loaded_move(bed, engine, load, client):
 
 def one_move(bed, engine, root, megabytes):
     check_memory(megabytes)
-    children = []
-    try:
-        address = engine.start("redis", REDIS)
-        client = bed.start("node3", "/usr/bin/python3", "-B", CLIENT, address, 6379, megabytes,
-                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        children.append(client)
+    with started(engine, "redis", REDIS) as address, Children() as children:
+        client = children.start(bed, "node3", "/usr/bin/python3", "-B", CLIENT, address, 6379,
+                                megabytes, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         event(client, "ready", 60 + megabytes / 10)
         keys = (megabytes << 20) // 4080
-        load = bed.start("node3", "chroot", root, "redis-benchmark", "-h", address, "-t", "set",
-                         "-d", 1000, "-r", keys, "-c", 16, "-n", 10 ** 9, "-q",
-                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                         stderr=subprocess.PIPE)
-        children.append(load)
-        return loaded_move(bed, engine, load, client)
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-        engine.stop()
+        load = children.start(bed, "node3", "chroot", root, "redis-benchmark", "-h", address, "-t",
+                              "set", "-d", 1000, "-r", keys, "-c", 16, "-n", 10 ** 9, "-q",
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)
+        return loaded_move(engine, load, client)
 
 
 def measure(options):
     runs = []
-    with Bed("bench", nodes=3, cgroup="v2") as bed:
+    with Bed("bench", nodes=3) as bed:
         roots = make_roots(bed, ["redis"])
         engine = Godwit(bed, options.options)
         engine.setup(roots)

@@ -1,4 +1,5 @@
 """What the benches that move containers share: root file systems, room, and clients' events."""
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,37 @@ from bed import ROOTFS, Failed, call
 
 REDIS = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
 COPIES = 3.3            # of the memory that there must be room for: source, on its way, target
+
+
+class Children:
+    """Programs in nodes, which end with the block."""
+
+    def __init__(self):
+        self.children = []
+
+    def start(self, bed, *words, **options):
+        self.children.append(bed.start(*words, **options))
+        return self.children[-1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in self.children:
+            child.kill()
+            child.communicate()
+
+
+@contextlib.contextmanager
+def started(engine, image, words):
+    """The address of a container, which is removed afterwards, unless the bed goes anyway."""
+    try:
+        yield engine.start(image, words)
+    except Failed:
+        with contextlib.suppress(Failed):   # the first failure is the one to tell
+            engine.stop()
+        raise
+    engine.stop()
 
 
 def make_roots(bed, kinds):

@@ -59,7 +59,11 @@ class Godwit:
         mover = self.bed.start("node1", "godwit", "migrate", "--quiet", "--json", *self.options,
                                "bench", "node2", stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        out, errors = mover.communicate(timeout=PATIENCE)
+        try:
+            out, errors = mover.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired as late:
+            mover.kill()
+            raise Failed(f"godwit migrate is not done after {PATIENCE} s") from late
         report = json.loads(out) if out.strip() else {"ok": False}
         if mover.returncode or not report["ok"]:
             raise Failed(report.get("error") or f"godwit migrate: exit {mover.returncode}", errors)
@@ -85,7 +89,7 @@ class Runc:
         self.folder = bed.folder / "runc"
         self.settings = {
             "address": "10.88.200.1", "mac": "02:67:0a:58:c8:01", "target": "node2", "port": 7777,
-            "bin": str(self.folder / "bin"), "home": str(self.folder / "home"),
+            "cgroup": f"/godwit-testbed/{bed.name}/", "bin": str(self.folder / "bin"), "home": str(self.folder / "home"),
             "nodes": {node: {"bundle": str(self.folder / node)} for node in ("node1", "node2")}}
 
     def why_not(self):
@@ -162,7 +166,7 @@ class Crun:
     def why_not(self):
         if not shutil.which("crun"):
             return "not installed (apt-get install crun)"
-        if "+CRIU" not in call("crun", "--version"):
+        if "+CRIU" not in self.bed.run("node1", "crun", "--version"):   # it makes a folder in /run
             return "this crun is built without CRIU, so it has no checkpoint"
         return ("its restore is not safe here: where its container's cgroup resolves to the root, "
                 "it freezes or kills the whole machine")

@@ -28,6 +28,7 @@ PORT_NAME = "bench0"
 IMAGES = pathlib.Path("/run/bench.images")
 WORK = pathlib.Path("/run/bench.work")
 BLOCKING = "--blocking-factor=1024"
+OPTIONS = ("--tcp-established", "--image-path", IMAGES, "--work-path", WORK)
 CLONE_NEWNET = 0x40000000
 STATS_HEAD = 12         # two magics and the length, before the message of stats-dump
 FROZEN_TIME = 2         # field of DumpStatsEntry: microseconds
@@ -98,9 +99,20 @@ def remove_network():
 
 # --- the four parts ---------------------------------------------------------
 
+def check_cgroups(settings):
+    """CRIU takes a container's cgroups along with all that is below them. Of a container in
+    the root of a hierarchy that would be everybody's, made again where it is restored."""
+    state = json.loads(runc("state", "bench", stdout=subprocess.PIPE).stdout)
+    lines = pathlib.Path(f"/proc/{state['pid']}/cgroup").read_text(encoding="utf-8").splitlines()
+    outside = [line for line in lines if settings["cgroup"] not in line.split(":", 2)[2]]
+    if outside:
+        raise RuntimeError(f"runc left the container in a cgroup of others: {outside}")
+
+
 def start(settings, mine):
     make_network(settings)
     runc("run", "-d", "--bundle", mine["bundle"], "bench", stderr=subprocess.DEVNULL)
+    check_cgroups(settings)
     join_network(socket_inside(), settings)
 
 
@@ -137,8 +149,7 @@ def explain(log):
 def checkpoint():
     IMAGES.mkdir()
     WORK.mkdir()
-    done = runc("checkpoint", "--tcp-established", "--image-path", IMAGES, "--work-path", WORK,
-                "bench", stderr=subprocess.PIPE, check=False)
+    done = runc("checkpoint", *OPTIONS, "bench", stderr=subprocess.PIPE, check=False)
     if done.returncode:
         raise RuntimeError(f"runc checkpoint: {done.stderr.decode()}\n{explain('dump.log')}")
 
@@ -176,8 +187,8 @@ def restore(settings, mine, link):
     WORK.mkdir()
     run("tar", "-C", IMAGES, BLOCKING, "--read-full-records", "-xf", "-", stdin=link)
     received = time.time()
-    done = runc("restore", "-d", "--tcp-established", "--image-path", IMAGES, "--work-path", WORK,
-                "--bundle", mine["bundle"], "bench", stderr=subprocess.DEVNULL, check=False)
+    done = runc("restore", "-d", *OPTIONS, "--bundle", mine["bundle"], "bench",
+                stderr=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise RuntimeError(f"runc restore: {explain('restore.log')}")
     return received
