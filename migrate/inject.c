@@ -213,6 +213,7 @@ int inject_begin(pid_t tid, uint64_t timeout_us, struct inject *ret, struct erro
 	    trace(&in, PTRACE_INTERRUPT, NULL, NULL, "stop", err) < 0 ||
 	    run_until(&in, PTRACE_CONT, is_event_stop, err) < 0)
 		return -err->code;
+	in.deadline_us = UINT64_MAX;
 	if (prepare(&in, err) < 0) {
 		(void)trace(&in, PTRACE_DETACH, NULL, NULL, "let go", &ignored);
 		return -err->code;

@@ -30,7 +30,7 @@
 
 struct inject {
 	pid_t tid;
-	uint64_t deadline_us;
+	uint64_t deadline_us;		/* for its first stop alone */
 	uint64_t instruction;		/* where a system call instruction is */
 	uint64_t signals;		/* the thread's own mask */
 	struct user_regs_struct regs;	/* the thread's own */
@@ -38,7 +38,8 @@ struct inject {
 
 /* tid has stopped. -ESRCH when it is gone, -ETIMEDOUT when it doesn't stop,
  * -EPERM when somebody else traces it, -EOPNOTSUPP when nothing can be run
- * in it. timeout_us counts until inject_end. */
+ * in it. timeout_us is for this alone: a thread that runs our call is waited
+ * for however long it gets no processor, as giving up would leave it broken. */
 int inject_begin(pid_t tid, uint64_t timeout_us, struct inject *ret, struct error *err);
 
 /* *ret is what the kernel answered: a result or a negative errno. */
