@@ -2,11 +2,14 @@
 #include <string.h>
 
 #include "engine/base/cleanup.h"
+#include "engine/base/clock.h"
 #include "engine/base/fd.h"
 #include "migrate/address_space.h"
 
 #define FILE_MAX (1u << 20)
 #define THREADS_MAX (1u << 22)
+#define LOOK_AGAIN_NS 50000
+#define RUNNING_MAX_US 500000
 
 static bool is_gone(int r)
 {
@@ -122,6 +125,25 @@ int address_space_is_same(const struct address_space *as, struct error *err)
 	return !memcmp(&now, &as->identity, sizeof(now));
 }
 
+/* A frozen thread that is woken for something looks, and sleeps on: for so long
+ * it is taken as running, and nothing tells of the end of that. */
+static int read_syscall(int task_fd, const char *path, char **ret, struct error *err)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_AGAIN_NS };
+
+	for (uint64_t end_us = clock_us() + RUNNING_MAX_US;; (void)nanosleep(&pause, NULL)) {
+		CLEANUP(freep) char *text = NULL;
+		bool late = clock_us() >= end_us;
+
+		if (fd_read_file_at(task_fd, path, FILE_MAX, &text, NULL, err) < 0)
+			return -err->code;
+		if (late || strncmp(text, "running", strlen("running")) != 0) {
+			*ret = TAKE_PTR(text);
+			return 0;
+		}
+	}
+}
+
 /* "NUMBER ARGUMENTS... SP PC", or "-1 SP PC" outside of a system call. */
 static int read_stack(int task_fd, const char *tid, uint64_t *ret, struct error *err)
 {
@@ -130,10 +152,10 @@ static int read_stack(int task_fd, const char *tid, uint64_t *ret, struct error 
 	char *pc, *sp;
 
 	(void)snprintf(path, sizeof(path), "%s/syscall", tid);
-	if (fd_read_file_at(task_fd, path, FILE_MAX, &text, NULL, err) < 0)
+	if (read_syscall(task_fd, path, &text, err) < 0)
 		return -err->code;
 	pc = strrchr(text, ' ');
-	if (!strncmp(text, "running", 7) || !pc)
+	if (!pc)
 		return error_set(err, EBUSY, "thread %s runs: freeze the container first", tid);
 	*pc = '\0';
 	sp = strrchr(text, ' ');
