@@ -3,7 +3,7 @@
 #include <sys/ioctl.h>
 
 #include "engine/base/cleanup.h"
-#include "migrate/pagescan.h"
+#include "migrate/page_state.h"
 
 #define SCAN_WP_MATCHING 1u
 #define SCAN_CHECK_WPASYNC 2u
@@ -31,12 +31,16 @@ int pagescan_run(int pagemap_fd, const struct pagescan_query *query, uint64_t st
 		.end = end,
 		.vec = (uintptr_t)regions,
 		.vec_len = size,
-		.category_inverted = query->mustnt,
+		.category_inverted = query->mustnt | query->any_not,
 		.category_mask = query->must | query->mustnt,
-		.category_anyof_mask = query->any,
+		.category_anyof_mask = query->any | query->any_not,
+		.return_mask = query->tell,
 	};
 	int n = ioctl(pagemap_fd, SCAN_IOCTL, &arg);
 
+	if (n < 0 && errno == ENOTTY)
+		return page_state_scan(pagemap_fd, query, start, end, regions, size, ret_n, ret_end,
+				    err);
 	if (n < 0)
 		return error_set(err, errno, "scan pages %#llx-%#llx: %s",
 				 (unsigned long long)start, (unsigned long long)end,
@@ -50,26 +54,17 @@ int pagescan_run(int pagemap_fd, const struct pagescan_query *query, uint64_t st
 	return 0;
 }
 
-int pagescan_guards(uint64_t *ret, struct error *err)
+uint64_t pagescan_guards(void)
 {
 	CLEANUP(fd_closep) int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	struct pagescan_query query = { .mustnt = PAGESCAN_GUARD };
 	uint64_t start = (uintptr_t)&query / PAGESCAN_PAGE * PAGESCAN_PAGE, end;
 	struct pagescan_region region;
-	struct error why;
+	struct error ignored;
 	size_t n;
 
-	if (fd < 0)
-		return error_set(err, errno, "open /proc/self/pagemap: %s", strerror(errno));
-	if (pagescan_run(fd, &query, start, start + PAGESCAN_PAGE, &region, 1, &n, &end, &why) == 0) {
-		*ret = PAGESCAN_GUARD;
+	if (fd < 0 || pagescan_run(fd, &query, start, start + PAGESCAN_PAGE, &region, 1, &n, &end,
+				   &ignored) < 0)
 		return 0;
-	}
-	query.mustnt = 0;
-	if (pagescan_run(fd, &query, start, start + PAGESCAN_PAGE, &region, 1, &n, &end, &why) < 0)
-		return error_set(err, EOPNOTSUPP,
-				 "this kernel has no PAGEMAP_SCAN (Linux 6.7 brought it): %s",
-				 why.msg);
-	*ret = 0;
-	return 0;
+	return PAGESCAN_GUARD;
 }

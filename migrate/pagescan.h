@@ -25,13 +25,15 @@ enum {
 	PAGESCAN_PRESENT = 1 << 3,
 	PAGESCAN_SWAPPED = 1 << 4,
 	PAGESCAN_PFNZERO = 1 << 5,
+	PAGESCAN_SOFT_DIRTY = 1 << 7,
 	PAGESCAN_GUARD = 1 << 8,	/* Linux 6.15: MADV_GUARD_INSTALL */
 };
 
-/* A page is listed when it has all of must, none of mustnt and one of any (0:
- * whichever). */
+/* A page is listed when it has all of must and none of mustnt, and either one of
+ * any or not one of any_not (both 0: whichever). tell: what a region's
+ * categories are to say. */
 struct pagescan_query {
-	uint64_t must, mustnt, any;
+	uint64_t must, mustnt, any, any_not, tell;
 	/* PAGESCAN_ARM: mark what is listed, in the same step. -EPERM when a mapping
 	 * of the range is not registered for that; some of the range may have been
 	 * armed then, and nothing is listed, so all of it must be taken as written.
@@ -45,11 +47,11 @@ struct pagescan_region {
 
 /* At most size regions of [start, end) in address order, *ret_n of them;
  * everything below *ret_end has been looked at. pagemap_fd: /proc/PID/pagemap,
- * borrowed. An address space that has died has no pages, which is no error. */
+ * borrowed. -ESRCH when the address space has died. Kernels without the call
+ * answer PAGESCAN_LOOK by page_state.h. */
 int pagescan_run(int pagemap_fd, const struct pagescan_query *query, uint64_t start, uint64_t end,
 		 struct pagescan_region *regions, size_t size, size_t *ret_n, uint64_t *ret_end,
 		 struct error *err);
 
-/* PAGESCAN_GUARD where the kernel knows of guards, else 0. -EOPNOTSUPP where
- * it doesn't know the call at all. */
-int pagescan_guards(uint64_t *ret, struct error *err);
+/* PAGESCAN_GUARD where the kernel knows of guards, else 0. */
+uint64_t pagescan_guards(void);
