@@ -5,7 +5,7 @@
 
 /* Attempts at following a process that don't work out; each may cost the time
  * that it takes to see that a thread doesn't stop. */
-#define FAILURES_MAX 4
+#define FAILURES_MAX 8
 
 static int scan_all(struct tracker *t, struct tracked *p, struct tracker_view *view,
 		    struct error *err)
@@ -47,6 +47,7 @@ static const struct tracker_backend none_backend = {
 
 static const struct tracker_backend *const backends[] = {
 	&tracker_uffd_backend,
+	&tracker_softdirty_backend,
 	&none_backend,
 };
 
@@ -94,7 +95,7 @@ int tracker_open(const struct cgroup *cg, enum tracker_kind kind, struct tracker
 		return error_set(err, ENOMEM, "out of memory for the tracker");
 	t->cgroup = cg;
 	t->backend = backend;
-	t->has_pagescan = pagescan_guards(&t->guards, &why) == 0;
+	t->guards = pagescan_guards();
 	*ret = TAKE_PTR(t);
 	return 0;
 }

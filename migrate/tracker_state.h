@@ -20,6 +20,7 @@ struct tracked {
 	bool fresh;			/* or rather nothing yet: all must come whole */
 	bool doubtful;			/* some of it may be marked wrongly: fresh next */
 	int uffd;			/* TRACKER_UFFD, else -EBADF; owned */
+	struct vmas carried;		/* TRACKER_SOFT_DIRTY: when bits were cleared last */
 };
 
 /* One process at one moment. */
@@ -45,7 +46,6 @@ struct tracker {
 	const struct cgroup *cgroup;
 	const struct tracker_backend *backend;
 	uint64_t guards;		/* PAGESCAN_GUARD if the kernel knows it */
-	bool has_pagescan;
 	uint64_t rounds, last_generation;
 	bool frozen;			/* in this call */
 	struct tracked *tracked;	/* by pid */
@@ -67,7 +67,7 @@ struct tracker_backend {
 	void (*forget)(struct tracked *p);
 };
 
-extern const struct tracker_backend tracker_uffd_backend;
+extern const struct tracker_backend tracker_uffd_backend, tracker_softdirty_backend;
 
 /* Adds [start, end) to the batch, hands a full batch over. */
 int tracker_batch_add(struct tracker_batch *b, uint64_t start, uint64_t end, struct error *err);

@@ -222,17 +222,39 @@ static void forget(struct tracked *p)
 	fd_close(&p->uffd);
 }
 
-/* A mapping that mremap(2) merges with its neighbours makes the kernel forget
- * the registration of all of them, but not the marks. A write takes no mark away
- * then, and arming skips what has a mark: so old marks go first. */
-static int clear_marks(int uffd, uint64_t start, uint64_t end)
+static int clear_range(int uffd, uint64_t start, uint64_t end, struct error *err)
 {
 	struct uffdio_writeprotect wp = {
 		.range = { start, end - start },
 		.mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
 	};
 
-	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) < 0 ? -errno : 0;
+	if (ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) < 0)
+		return error_set(err, EPERM, "clear marks: %s", strerror(errno));
+	return 0;
+}
+
+/* A mapping that mremap(2) merges with its neighbours makes the kernel forget
+ * the registration of all of them, but not the marks. A write takes no mark away
+ * then, and arming skips what has a mark: so old marks go first. */
+static int clear_marks(struct tracker *t, const struct tracked *p, const struct tracker_view *view,
+		       uint64_t start, uint64_t end, struct error *err)
+{
+	struct pagescan_query marked = {
+		.mustnt = PAGESCAN_WRITTEN,
+		.any = existing,
+		.mode = PAGESCAN_CHECK,
+	};
+
+	for (size_t n; start < end;) {
+		if (pagescan_run(view->pagemap_fd, &marked, start, end, t->regions, TRACKER_BATCH,
+				 &n, &start, err) < 0)
+			return -err->code;
+		for (size_t i = 0; i < n; i++)
+			if (clear_range(p->uffd, t->regions[i].start, t->regions[i].end, err) < 0)
+				return -err->code;
+	}
+	return 0;
 }
 
 /* 1: registered, cleared and armed, and all of it is in the batch. 0: not now,
@@ -252,9 +274,11 @@ static int arm_whole(struct tracker *t, struct tracked *p, const struct tracker_
 		if (r < 0 && i == 0)
 			return 0;
 		p->doubtful = true;
-		if (r < 0 || clear_marks(p->uffd, start, end) < 0)
+		if (r < 0)
 			continue;
-		r = tracker_scan_pages(t, view, &query, start, end, &why);
+		r = clear_marks(t, p, view, start, end, &why);
+		if (r == 0)
+			r = tracker_scan_pages(t, view, &query, start, end, &why);
 		if (r == 0) {
 			p->doubtful = doubtful;
 			return 1;

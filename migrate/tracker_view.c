@@ -33,8 +33,10 @@ int tracker_batch_add(struct tracker_batch *b, uint64_t start, uint64_t end, str
 
 struct pagescan_query tracker_populated(const struct tracker *t)
 {
+	/* Not PAGESCAN_FILE: anonymous memory has none of it, and asking for it
+	 * makes the kernel look at each page itself, ten times slower. */
 	return (struct pagescan_query){
-		.mustnt = PAGESCAN_PFNZERO | PAGESCAN_FILE | t->guards,
+		.mustnt = PAGESCAN_PFNZERO | t->guards,
 		.any = PAGESCAN_PRESENT | PAGESCAN_SWAPPED,
 	};
 }
