@@ -21,14 +21,15 @@ struct gate {
 	char host_ifname[IFNAMSIZ];
 	struct gate_program *program;
 	struct gate_ring *ring;
-	struct injector *injector;
+	struct injector *to, *from;
 	uint64_t undelivered;
 };
 
 static void destroy(struct gate *g)
 {
 	gate_ring_free(g->ring);
-	injector_free(g->injector);
+	injector_free(g->to);
+	injector_free(g->from);
 	gate_program__destroy(g->program);
 	free(g);
 }
@@ -49,11 +50,13 @@ static int load(struct gate *g, enum gate_state now, struct error *err)
 	return gate_ring_open(g->program->maps.ring.map_fd, GATE_RING_BYTES, &g->ring, err);
 }
 
-static int arm(struct gate *g, enum gate_state now, struct error *err)
+static int arm(struct gate *g, int netns_fd, enum gate_state now, struct error *err)
 {
 	int r;
 
-	r = injector_open(g->host_ifname, &g->injector, err);
+	r = injector_open(-EBADF, g->host_ifname, &g->to, err);
+	if (r == 0 && netns_fd >= 0)
+		r = injector_open(netns_fd, "eth0", &g->from, err);
 	if (r == 0)
 		r = load(g, now, err);
 	if (r == 0)
@@ -63,7 +66,8 @@ static int arm(struct gate *g, enum gate_state now, struct error *err)
 	return r;
 }
 
-int gate_arm(const char *host_ifname, enum gate_state now, struct gate **ret, struct error *err)
+int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct gate **ret,
+	     struct error *err)
 {
 	CLEANUP(destroyp) struct gate *g = calloc(1, sizeof(*g));
 	int r;
@@ -73,7 +77,7 @@ int gate_arm(const char *host_ifname, enum gate_state now, struct gate **ret, st
 	if (strlen(host_ifname) >= sizeof(g->host_ifname))
 		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
 	strcpy(g->host_ifname, host_ifname);
-	r = arm(g, now, err);
+	r = arm(g, netns_fd, now, err);
 	if (r < 0)
 		return error_wrap(err, "arm the gate of %s", host_ifname);
 	*ret = TAKE_PTR(g);
@@ -109,6 +113,7 @@ static int take_record(const void *record, size_t size, void *data)
 		.len = rec->len,
 		.gso_bytes = rec->gso_bytes,
 		.time_us = rec->time_ns / 1000,
+		.from_container = rec->from_container,
 	};
 	return t->visit(&frame, t->data, t->err);
 }
@@ -131,13 +136,27 @@ struct delivery {
 	uint64_t bytes_max;
 };
 
+int gate_deliver(struct gate *gate, const struct gate_frame *frame, struct error *err)
+{
+	struct injector *injector = frame->from_container ? gate->from : gate->to;
+	int r;
+
+	if (injector)
+		r = injector_send(injector, frame, err);
+	else
+		r = error_set(err, EINVAL, "the gate of %s was armed without a network namespace",
+			      gate->host_ifname);
+	if (r < 0)
+		gate->undelivered++;
+	return r;
+}
+
 /* Stops after bytes_max: who sends faster than we deliver must not keep us. */
 static int deliver(const struct gate_frame *frame, void *data, struct error *err)
 {
 	struct delivery *d = data;
 
-	if (injector_send(d->gate->injector, frame, err) < 0)
-		d->gate->undelivered++;
+	(void)gate_deliver(d->gate, frame, err);
 	d->bytes += frame->len;
 	return d->bytes > d->bytes_max ? -EAGAIN : 0;
 }

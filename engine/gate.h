@@ -10,6 +10,7 @@
  *   OPEN	passes			passes
  *   HELD	kept in the ring	dropped
  *   DRAINING	kept in the ring	passes
+ *   MUTED	dropped			kept in the ring
  *   CLOSED	dropped			dropped
  *
  * Changing the state is one store into memory that the program sees too. The ring
@@ -19,7 +20,7 @@
  *
  * Source: arm long before, since it takes milliseconds; hold when frozen.
  *
- *   r = gate_arm(ifname, GATE_OPEN, &gate, err);
+ *   r = gate_arm(ifname, -EBADF, GATE_OPEN, &gate, err);
  *   ...freeze the cgroup...
  *   gate_set(gate, GATE_HELD);
  *   ...dump; commit...
@@ -35,12 +36,25 @@
  * kernel may receive and acknowledge for frozen tasks; the dump comes later and
  * has it. For the same reason release first, then thaw.
  *
+ * Target: sockets that are restored speak at once, with the data that was in their
+ * queue and with window probes (tcp(7), TCP_REPAIR off). Lost, those would be sent
+ * again only after a second, since the socket knows no round trip time yet.
+ *
+ *   r = gate_arm(ifname, netns_fd, GATE_CLOSED, &gate, err);
+ *   gate_set(gate, GATE_MUTED);
+ *   ...restore; commit...
+ *   gate_release(gate);
+ *   r = gate_deliver(gate, &frame_of_the_source, err);
+ *   ...thaw the cgroup, announce the address...
+ *   gate_free(gate);
+ *
  * The program lives as long as the pair, also when its owner dies; then the gate
  * stays as it is (held: until the ring is full, then lost). network_gate_set takes
  * the program off whoever armed it. One gate an interface; not for several threads.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "engine/base/cleanup.h"
@@ -56,17 +70,20 @@ struct gate_frame {
 	uint32_t len;
 	uint32_t gso_bytes;
 	uint64_t time_us;	/* when it came, as clock_us() */
+	bool from_container;	/* in a muted gate */
 };
 
 /* The frame is borrowed for the call. A negative return ends the taking, and this
  * frame counts as taken. */
 typedef int gate_visit(const struct gate_frame *frame, void *data, struct error *err);
 
-/* Loads the program (3 to 6 ms in all) and puts it on the interface, which must be open or
- * closed as now says, GATE_OPEN or GATE_CLOSED, and is so when this fails. Frames
- * pass, or don't, all the while. -ENODEV when there is no such interface, -EPERM
+/* Loads the program and puts it on the interface, 3 ms in all. The gate must be open
+ * or closed as now says, GATE_OPEN or GATE_CLOSED, and is so when this fails. Frames
+ * pass, or don't, all the while. netns_fd is the container's, borrowed; -EBADF for a
+ * gate that will never be muted. -ENODEV when there is no such interface, -EPERM
  * without CAP_BPF and CAP_NET_ADMIN. */
-int gate_arm(const char *host_ifname, enum gate_state now, struct gate **ret, struct error *err);
+int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct gate **ret,
+	     struct error *err);
 
 /* Well under a microsecond. Frames that a processor is handling right now may
  * still go by the old state. */
@@ -80,17 +97,21 @@ int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *er
 /* Readable (poll(2)) when frames are held. Borrowed. */
 int gate_fd(const struct gate *gate);
 
-/* Delivers every held frame to the container, newer ones behind them, and leaves
- * the gate open. A frame that cannot be delivered is counted. For a container
- * that stays: call it before the thaw. */
+/* Sends every held frame to where it was going, newer ones behind them, and leaves
+ * the gate open. A frame that cannot be delivered is counted. For a container that
+ * stays or has come: call it before the thaw. */
 void gate_release(struct gate *gate);
+
+/* Delivers a frame that was held on another node, whatever the state. Errors as of
+ * injector_send; counted, too. */
+int gate_deliver(struct gate *gate, const struct gate_frame *frame, struct error *err);
 
 /* What happened since gate_arm. */
 void gate_read_counters(const struct gate *gate, struct gate_counters *ret);
 
 /* Takes the program off. An open gate is then as if there had never been one;
  * any other is closed by network_gate_set's means, so that nobody talks to a
- * container that must be silent, and what it holds is lost. Takes 10 ms, which the
- * kernel waits before it lets a packet socket go: nobody's downtime. */
+ * container that must be silent, and what it holds is lost. Takes 10 to 20 ms,
+ * which the kernel waits before it lets a packet socket go: nobody's downtime. */
 void gate_free(struct gate *gate);
 DEFINE_CLEANUP(struct gate *, gate_free)

@@ -5,11 +5,13 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "engine/gate.h"
 #include "engine/injector.h"
+#include "engine/network_netns.h"
 #include "engine/packet.h"
 
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
@@ -18,23 +20,20 @@
 
 struct injector {
 	int sock;
-	char host_ifname[IFNAMSIZ];
+	char ifname[IFNAMSIZ];
 };
 
+/* Bound without a protocol it receives nothing. */
 static int prepare(struct injector *in, struct error *err)
 {
 	const int one = 1;
-	struct sockaddr_ll sa = {
-		.sll_family = AF_PACKET,	/* protocol 0: nothing is received */
-		.sll_ifindex = (int)if_nametoindex(in->host_ifname),
-	};
+	struct ifreq request = { 0 };
+	struct sockaddr_ll sa = { .sll_family = AF_PACKET };
 
-	if (sa.sll_ifindex == 0)
-		return error_set(err, ENODEV, "there is no interface %s on this node",
-				 in->host_ifname);
-	in->sock = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (in->sock < 0)
-		return error_set(err, errno, "make a packet socket: %s", strerror(errno));
+	strcpy(request.ifr_name, in->ifname);
+	if (ioctl(in->sock, SIOCGIFINDEX, &request) < 0)
+		return error_set(err, errno, "look up %s: %s", in->ifname, strerror(errno));
+	sa.sll_ifindex = request.ifr_ifindex;
 	if (setsockopt(in->sock, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
 	    setsockopt(in->sock, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof(one)) < 0 ||
 	    bind(in->sock, (struct sockaddr *)&sa, sizeof(sa)) < 0)
@@ -42,16 +41,21 @@ static int prepare(struct injector *in, struct error *err)
 	return 0;
 }
 
-int injector_open(const char *host_ifname, struct injector **ret, struct error *err)
+int injector_open(int netns_fd, const char *ifname, struct injector **ret, struct error *err)
 {
 	CLEANUP(injector_freep) struct injector *in = calloc(1, sizeof(*in));
-	int r;
+	int r = 0;
 
 	if (!in)
 		return error_set(err, ENOMEM, "out of memory");
 	in->sock = -EBADF;
-	strncpy(in->host_ifname, host_ifname, sizeof(in->host_ifname) - 1);
-	r = prepare(in, err);
+	strncpy(in->ifname, ifname, sizeof(in->ifname) - 1);
+	if (netns_fd >= 0)
+		r = network_netns_socket(netns_fd, AF_PACKET, SOCK_RAW, 0, &in->sock, err);
+	else if ((in->sock = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)) < 0)
+		r = error_set(err, errno, "make a packet socket: %s", strerror(errno));
+	if (r == 0)
+		r = prepare(in, err);
 	if (r == 0)
 		*ret = TAKE_PTR(in);
 	return r;
@@ -127,5 +131,5 @@ int injector_send(struct injector *injector, const struct gate_frame *frame, str
 	if (r == 0 && writev(injector->sock, iov, 2) < 0)
 		r = error_set(err, errno, "%s", strerror(errno));
 	return r < 0 ? error_wrap(err, "deliver a frame of %u bytes to %s", frame->len,
-				  injector->host_ifname) : 0;
+				  injector->ifname) : 0;
 }

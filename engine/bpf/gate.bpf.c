@@ -63,7 +63,7 @@ static __always_inline bool copy(struct __sk_buff *skb, struct gate_record *rec,
 }
 
 /* The ring gives out pieces of constant size only, so there are a few sizes. */
-static __always_inline void hold_in(struct __sk_buff *skb, const uint32_t room)
+static __always_inline void hold_in(struct __sk_buff *skb, bool from_container, const uint32_t room)
 {
 	struct gate_record *rec = bpf_ringbuf_reserve(&ring, sizeof(*rec) + room, 0);
 
@@ -73,6 +73,7 @@ static __always_inline void hold_in(struct __sk_buff *skb, const uint32_t room)
 	}
 	rec->time_ns = bpf_ktime_get_ns();
 	rec->gso_bytes = skb->gso_size;
+	rec->from_container = from_container;
 	if (copy(skb, rec, room)) {
 		count(&counters.held, skb->len);
 		bpf_ringbuf_submit(rec, 0);
@@ -82,22 +83,33 @@ static __always_inline void hold_in(struct __sk_buff *skb, const uint32_t room)
 	}
 }
 
-static __always_inline void hold(struct __sk_buff *skb)
+static __always_inline void hold(struct __sk_buff *skb, bool from_container)
 {
 	uint32_t len = skb->len + TAG_BYTES;
 
 	if (len <= 240)
-		hold_in(skb, 240);
+		hold_in(skb, from_container, 240);
 	else if (len <= 1600)
-		hold_in(skb, 1600);
+		hold_in(skb, from_container, 1600);
 	else if (len <= 9200)
-		hold_in(skb, 9200);
+		hold_in(skb, from_container, 9200);
 	else if (len <= 24000)
-		hold_in(skb, 24000);
+		hold_in(skb, from_container, 24000);
 	else if (len <= GATE_FRAME_MAX)
-		hold_in(skb, GATE_FRAME_MAX);
+		hold_in(skb, from_container, GATE_FRAME_MAX);
 	else
 		count(&counters.too_long, skb->len);
+}
+
+enum verdict { PASS, HOLD, DROP };
+
+static __always_inline int act(struct __sk_buff *skb, bool from_container, enum verdict verdict)
+{
+	if (verdict == PASS)
+		return TC_ACT_OK;
+	if (verdict == HOLD)
+		hold(skb, from_container);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -108,11 +120,8 @@ int to_container(struct __sk_buff *skb)
 	if (now >= GATE_STATES)
 		return TC_ACT_SHOT;
 	count(&counters.to[now], skb->len);
-	if (now == GATE_OPEN)
-		return TC_ACT_OK;
-	if (now != GATE_CLOSED)
-		hold(skb);
-	return TC_ACT_SHOT;
+	return act(skb, false, now == GATE_OPEN ? PASS :
+			       now == GATE_HELD || now == GATE_DRAINING ? HOLD : DROP);
 }
 
 SEC("tc")
@@ -123,7 +132,8 @@ int from_container(struct __sk_buff *skb)
 	if (now >= GATE_STATES)
 		return TC_ACT_SHOT;
 	count(&counters.from[now], skb->len);
-	return now == GATE_OPEN || now == GATE_DRAINING ? TC_ACT_OK : TC_ACT_SHOT;
+	return act(skb, true, now == GATE_OPEN || now == GATE_DRAINING ? PASS :
+			      now == GATE_MUTED ? HOLD : DROP);
 }
 
 char apache[] SEC("license") = "Apache-2.0";

@@ -11,9 +11,8 @@
 #define GATE_RING_BYTES (4 << 20)	/* a power of two and of pages */
 #define GATE_FRAME_MAX (65536 + 64)	/* the longest frame that is held */
 
-/* DRAINING holds what comes for the container and passes what it sends. */
-enum gate_state { GATE_OPEN, GATE_HELD, GATE_DRAINING, GATE_CLOSED };
-#define GATE_STATES 4
+enum gate_state { GATE_OPEN, GATE_HELD, GATE_DRAINING, GATE_MUTED, GATE_CLOSED };
+#define GATE_STATES 5
 
 struct gate_count {
 	uint64_t frames;
@@ -33,5 +32,6 @@ struct gate_record {
 	uint64_t time_ns;	/* CLOCK_MONOTONIC */
 	uint32_t len;		/* of data */
 	uint32_t gso_bytes;
+	uint32_t from_container;
 	uint8_t data[];
 };

@@ -128,10 +128,7 @@ static long number_of(int netns_fd, const char *command)
 	return atol(text);
 }
 
-static long retransmissions(void)
-{
-	return number_of(node_fd, "awk '/^Tcp: [0-9]/ { print $13 }' /proc/net/snmp");
-}
+#define RETRANSMISSIONS "awk '/^Tcp: [0-9]/ { print $13 }' /proc/net/snmp"
 
 static socklen_t address_of(const char *ip, uint16_t port, struct sockaddr_storage *ret)
 {
@@ -242,7 +239,28 @@ static void deliver(const struct parcel *p, const char *ifname)
 {
 	CLEANUP(injector_freep) struct injector *in = NULL;
 
-	OK(injector_open(ifname, &in, err));
+	OK(injector_open(-EBADF, ifname, &in, err));
 	for (size_t i = 0; i < p->n; i++)
 		OK(injector_send(in, &p->frames[i], err));
+}
+
+static void send_pattern(int fd, uint32_t from, size_t bytes)
+{
+	CLEANUP(freep) uint8_t *data = malloc(bytes);
+
+	assert_non_null(data);
+	for (size_t i = 0; i < bytes; i++)
+		data[i] = (uint8_t)((from + i) * 2654435761u >> 24);
+	assert_int_equal(send(fd, data, bytes, 0), bytes);
+}
+
+static void expect_pattern(int fd, uint32_t from, size_t bytes)
+{
+	CLEANUP(freep) uint8_t *data = malloc(bytes);
+
+	assert_non_null(data);
+	assert_true(readable(fd, 1000));
+	assert_int_equal(recv(fd, data, bytes, MSG_WAITALL), bytes);
+	for (size_t i = 0; i < bytes; i++)
+		assert_int_equal(data[i], (uint8_t)((from + i) * 2654435761u >> 24));
 }

@@ -48,11 +48,11 @@ static void request_is_held(const char *address, const char *here, const char *t
 
 	container_up(&c, address, NETWORK_GATE_OPEN);
 	tcp_up(&l, &c, here, there);
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	assert_true(passes(l.here, l.there, SOON_MS));
 	assert_true(passes(l.there, l.here, SOON_MS));
 	(void)usleep(60000);	/* delayed acknowledgements are through */
-	before = retransmissions();
+	before = number_of(node_fd, RETRANSMISSIONS);
 
 	gate_set(gate, GATE_HELD);
 	t0 = clock_us();
@@ -72,7 +72,7 @@ static void request_is_held(const char *address, const char *here, const char *t
 	assert_true(readable(l.here, 20));
 	assert_int_equal(recv(l.here, text, sizeof(text), 0), 6);
 	assert_true(clock_us() - t0 < 200000);
-	assert_int_equal(retransmissions(), before);
+	assert_int_equal(number_of(node_fd, RETRANSMISSIONS), before);
 	gate_read_counters(gate, &n);
 	assert_int_equal(n.held.frames, p->n);
 	assert_int_equal(n.to[GATE_HELD].frames, p->n);
@@ -106,14 +106,14 @@ static void request_is_lost_when_closed(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	tcp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
-	before = retransmissions();
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
+	before = number_of(node_fd, RETRANSMISSIONS);
 	gate_set(gate, GATE_CLOSED);
 	assert_int_equal(send(l.here, "request", 7, 0), 7);
 	(void)usleep(50000);
 	gate_set(gate, GATE_OPEN);
 	assert_true(readable(l.there, 3000));
-	assert_true(retransmissions() > before);
+	assert_true(number_of(node_fd, RETRANSMISSIONS) > before);
 	gate_read_counters(gate, &n);
 	assert_true(n.to[GATE_CLOSED].frames >= 1);
 	assert_int_equal(n.held.frames, 0);
@@ -133,7 +133,7 @@ static void aborted_everything_comes_in_order(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	for (i = 0; i < 5000; i++)
 		assert_int_equal(send(l.here, &i, sizeof(i), 0), sizeof(i));
@@ -164,7 +164,7 @@ static void draining_holds_one_way(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_DRAINING);
 	assert_true(passes(l.there, l.here, SOON_MS));
 	assert_false(passes(l.here, l.there, 50));
@@ -172,6 +172,70 @@ static void draining_holds_one_way(void **state)
 	assert_true(readable(l.there, SOON_MS));
 	line_down(&l);
 	container_down(&c);
+}
+
+/* A restored socket may speak before it may be heard. */
+static void muted_is_heard_later(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+	long before;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	tcp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
+	before = number_of(c.netns_fd, RETRANSMISSIONS);
+	gate_set(gate, GATE_MUTED);
+	send_pattern(l.there, 0, 10000);
+	assert_false(readable(l.here, 50));
+	gate_release(gate);
+	expect_pattern(l.here, 0, 10000);
+	assert_true(number_of(c.netns_fd, RETRANSMISSIONS) <= before + 1);	/* a probe */
+	gate_read_counters(gate, &n);
+	assert_true(n.held.frames > 0);
+	assert_int_equal(n.undelivered, 0);
+	line_down(&l);
+	container_down(&c);
+}
+
+/* A container in a new namespace knows no neighbour: its question waits with the
+ * rest, and what waited for the answer goes out with it. */
+static void muted_question_is_asked_later(const char *address, const char *here, const char *there)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct sockaddr_storage sa;
+	struct container c;
+	struct line l = { .listener = -EBADF };
+	char text[8];
+
+	container_up(&c, address, NETWORK_GATE_CLOSED);
+	OK(gate_arm(WEB, c.netns_fd, GATE_CLOSED, &gate, err));
+	gate_set(gate, GATE_MUTED);
+	l.there = socket_in(c.netns_fd, there, SOCK_DGRAM, PORT);
+	l.here = socket_in(node_fd, here, SOCK_DGRAM, PORT);
+	assert_int_equal(connect(l.there, (struct sockaddr *)&sa, address_of(here, PORT, &sa)), 0);
+	assert_int_equal(send(l.there, "hello", 5, 0), 5);
+	assert_false(readable(l.here, 50));
+	gate_release(gate);
+	assert_true(readable(l.here, SOON_MS));
+	assert_int_equal(recv(l.here, text, sizeof(text), 0), 5);
+	line_down(&l);
+	container_down(&c);
+}
+
+static void muted_question_is_asked_later_ipv4(void **state)
+{
+	(void)state;
+	muted_question_is_asked_later("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+}
+
+static void muted_question_is_asked_later_ipv6(void **state)
+{
+	(void)state;
+	muted_question_is_asked_later("fd98::7/64", "fd98::1", "fd98::7");
 }
 
 static void full_ring_is_counted(void **state)
@@ -186,7 +250,7 @@ static void full_ring_is_counted(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	for (uint32_t i = 0; i < 4000; i++) {
 		memcpy(datagram, &i, sizeof(i));
@@ -209,27 +273,6 @@ static void full_ring_is_counted(void **state)
 	container_down(&c);
 }
 
-static void send_pattern(int fd, uint32_t from, size_t bytes)
-{
-	CLEANUP(freep) uint8_t *data = malloc(bytes);
-
-	assert_non_null(data);
-	for (size_t i = 0; i < bytes; i++)
-		data[i] = (uint8_t)((from + i) * 2654435761u >> 24);
-	assert_int_equal(send(fd, data, bytes, 0), bytes);
-}
-
-static void expect_pattern(int fd, uint32_t from, size_t bytes)
-{
-	CLEANUP(freep) uint8_t *data = malloc(bytes);
-
-	assert_non_null(data);
-	assert_true(readable(fd, 1000));
-	assert_int_equal(recv(fd, data, bytes, MSG_WAITALL), bytes);
-	for (size_t i = 0; i < bytes; i++)
-		assert_int_equal(data[i], (uint8_t)((from + i) * 2654435761u >> 24));
-}
-
 /* A sender on the same machine sends frames of many segments. */
 static void segments_in_one_frame_are_held(const char *address, const char *here,
 					   const char *there)
@@ -247,9 +290,9 @@ static void segments_in_one_frame_are_held(const char *address, const char *here
 		send_pattern(l.here, sent, 64000);
 		expect_pattern(l.there, sent, 64000);
 	}
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	(void)usleep(60000);
-	before = retransmissions();
+	before = number_of(node_fd, RETRANSMISSIONS);
 	gate_set(gate, GATE_HELD);
 	send_pattern(l.here, sent, 128000);
 	OK(gate_take(gate, keep, p, err));
@@ -262,7 +305,7 @@ static void segments_in_one_frame_are_held(const char *address, const char *here
 		assert_true((p->frames[i].len > 1514) == (p->frames[i].gso_bytes > 0));
 	}
 	assert_true(longest > 30000);
-	assert_true(retransmissions() <= before + 1);	/* a tail loss probe may go first */
+	assert_true(number_of(node_fd, RETRANSMISSIONS) <= before + 1);	/* a tail loss probe may go first */
 	line_down(&l);
 	container_down(&c);
 	free(p);
@@ -296,7 +339,7 @@ static void datagrams_in_one_frame_are_held(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	assert_int_equal(setsockopt(l.here, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)), 0);
 	for (int i = 0; i < 10; i++)
 		memset(data + i * 1000, 'a' + i, 1000);
@@ -328,7 +371,7 @@ static void frames_are_handed_over(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &source, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &source, err));
 	gate_set(source, GATE_HELD);
 	assert_int_equal(send(l.here, "one", 4, 0), 4);
 	OK(gate_take(source, keep, p, err));
@@ -340,10 +383,11 @@ static void frames_are_handed_over(void **state)
 
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_CLOSED);
 	l.there = socket_in(c.netns_fd, "10.98.0.7", SOCK_DGRAM, PORT);
-	OK(gate_arm(WEB, GATE_CLOSED, &target, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_CLOSED, &target, err));
 	assert_false(passes(l.here, l.there, 50));
-	gate_set(target, GATE_OPEN);
-	deliver(p, WEB);
+	gate_release(target);
+	for (size_t i = 0; i < p->n; i++)
+		OK(gate_deliver(target, &p->frames[i], err));
 	for (int i = 0; i < 2; i++) {
 		assert_true(readable(l.there, SOON_MS));
 		assert_int_equal(recv(l.there, text, sizeof(text), 0), 4);
@@ -376,11 +420,9 @@ static void tags_are_kept(void **state)
 	peer.ep.mac[5] = 8;
 	OK(network_namespace_create(&peer.netns_fd, err));
 	OK(network_attach(peer.netns_fd, &peer.ep, NETWORK_GATE_OPEN, err));
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
-	enter(peer.netns_fd);
-	OK(injector_open("eth0", &in, err));
-	enter(node_fd);
+	OK(injector_open(peer.netns_fd, "eth0", &in, err));
 	OK(injector_send(in, &tagged, err));
 	assert_true(readable(gate_fd(gate), SOON_MS));
 	OK(gate_take(gate, keep, p, err));
@@ -399,6 +441,7 @@ static void states_let_through_what_they_say(void **state)
 	} rows[] = {
 		{ GATE_HELD, false, false },	{ GATE_OPEN, true, true },
 		{ GATE_CLOSED, false, false },	{ GATE_OPEN, true, true },
+		{ GATE_MUTED, false, false },	{ GATE_OPEN, true, true },
 	};
 	CLEANUP(gate_freep) struct gate *gate = NULL;
 	struct gate_counters n;
@@ -408,7 +451,7 @@ static void states_let_through_what_they_say(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct gate_counters before, after;
 
@@ -437,7 +480,7 @@ static void freed_nothing_is_left(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	id = program_id();
 	assert_true(id > 0 && program_exists(id));
 	gate_free(TAKE_PTR(gate));
@@ -445,7 +488,7 @@ static void freed_nothing_is_left(void **state)
 	assert_true(passes(l.here, l.there, SOON_MS));
 
 	/* a gate that is not open stays shut, until network_gate_set */
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	id = program_id();
 	gate_set(gate, GATE_HELD);
 	gate_free(TAKE_PTR(gate));
@@ -457,7 +500,7 @@ static void freed_nothing_is_left(void **state)
 	assert_true(passes(l.here, l.there, SOON_MS));
 
 	/* somebody has opened it: its owner doesn't close it again */
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
 	gate_free(TAKE_PTR(gate));
@@ -465,7 +508,7 @@ static void freed_nothing_is_left(void **state)
 	line_down(&l);
 	container_down(&c);
 	gate_free(NULL);
-	FAILS(gate_arm(WEB, GATE_OPEN, &gate, err), ENODEV, WEB);
+	FAILS(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err), ENODEV, WEB);
 	assert_null(gate);
 }
 
@@ -487,7 +530,7 @@ static void owner_may_be_killed(void **state)
 		struct gate *gate = NULL;
 		struct error err;
 
-		if (gate_arm(WEB, GATE_OPEN, &gate, &err) < 0)
+		if (gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, &err) < 0)
 			_exit(1);
 		gate_set(gate, GATE_HELD);
 		(void)!write(pipes[1], "", 1);
@@ -529,7 +572,7 @@ static void taking_stops_where_it_is_told(void **state)
 	(void)state;
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
-	OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(send(l.here, "datagram", 8, 0), 8);
@@ -562,7 +605,7 @@ static void it_is_quick(void **state)
 		struct gate *gate = NULL;
 
 		t0 = clock_us();
-		OK(gate_arm(WEB, GATE_OPEN, &gate, err));
+		OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 		arm_us[i] = (double)(clock_us() - t0);
 		t0 = clock_us();
 		for (int j = 0; j < 1000; j++)
@@ -590,6 +633,9 @@ int main(void)
 		IN_A_NODE(request_is_lost_when_closed),
 		IN_A_NODE(aborted_everything_comes_in_order),
 		IN_A_NODE(draining_holds_one_way),
+		IN_A_NODE(muted_is_heard_later),
+		IN_A_NODE(muted_question_is_asked_later_ipv4),
+		IN_A_NODE(muted_question_is_asked_later_ipv6),
 		IN_A_NODE(full_ring_is_counted),
 		IN_A_NODE(segments_in_one_frame_are_held_ipv4),
 		IN_A_NODE(segments_in_one_frame_are_held_ipv6),
