@@ -103,7 +103,7 @@ void held_deliver(struct held_frames *h, const char *host_ifname)
 
 	if (h->len == 0)
 		return;
-	if (injector_open(host_ifname, &injector, &ignored) < 0) {
+	if (injector_open(-EBADF, host_ifname, &injector, &ignored) < 0) {
 		h->lost += h->frames;
 	} else {
 		while (held_decode(h->data, h->len, &at, &frame, &ignored) == 0) {

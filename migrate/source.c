@@ -179,7 +179,8 @@ static void arm_gate(struct source *s)
 	struct error ignored;
 
 	container_host_ifname(s->container, ifname);
-	if (!s->container->spec->endpoint.address[0] || gate_arm(ifname, GATE_OPEN, &s->gate, &ignored) < 0)
+	if (!s->container->spec->endpoint.address[0] ||
+	    gate_arm(ifname, -EBADF, GATE_OPEN, &s->gate, &ignored) < 0)
 		s->gate = NULL;
 }
 
