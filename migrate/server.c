@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -15,7 +16,7 @@ struct server {
 	const struct node *node;
 	struct server_options options;
 	int listen_fd, signal_fd;
-	size_t n_children;
+	pid_t children[SERVER_CONNECTIONS_MAX];	/* 0: a free place */
 };
 
 static int listen_on(const struct addrinfo *a, struct error *err)
@@ -115,14 +116,23 @@ static _Noreturn void child_main(struct server *s, int fd)
 	_exit(0);
 }
 
+static pid_t *find_child(struct server *s, pid_t pid)
+{
+	for (size_t i = 0; i < SERVER_CONNECTIONS_MAX; i++)
+		if (s->children[i] == pid)
+			return &s->children[i];
+	return NULL;
+}
+
 static void accept_one(struct server *s)
 {
 	int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	pid_t pid;
+	pid_t pid, *place;
 
 	if (fd < 0)
 		return;
-	if (s->n_children >= SERVER_CONNECTIONS_MAX) {
+	place = find_child(s, 0);
+	if (!place) {
 		say(s, "too many connections; one was turned away");
 		fd_close(&fd);
 		return;
@@ -133,7 +143,7 @@ static void accept_one(struct server *s)
 	if (pid < 0)
 		say(s, "fork failed; a connection was turned away");
 	else
-		s->n_children++;
+		*place = pid;
 	fd_close(&fd);
 }
 
@@ -142,12 +152,17 @@ static bool take_signals(struct server *s)
 {
 	struct signalfd_siginfo si;
 	bool go_on = true;
+	pid_t pid;
 
 	while (read(s->signal_fd, &si, sizeof(si)) == sizeof(si))
 		if (si.ssi_signo != SIGCHLD)
 			go_on = false;
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		s->n_children--;
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+		pid_t *place = find_child(s, pid);
+
+		if (place)
+			*place = 0;
+	}
 	return go_on;
 }
 
@@ -156,6 +171,8 @@ int server_run(struct server *s, struct error *err)
 	struct pollfd p[] = { { .fd = s->listen_fd, .events = POLLIN },
 			      { .fd = s->signal_fd, .events = POLLIN } };
 
+	/* What our children leave behind, monitors and fillers, is reaped here. */
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	for (;;) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return error_set(err, errno, "poll: %s", strerror(errno));
