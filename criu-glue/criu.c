@@ -57,6 +57,7 @@ struct session {
 	const struct criu_hooks *hooks;
 	pid_t worker;
 	pid_t root;			/* of a restore, when CRIU has told it */
+	bool refused;			/* by a hook, whose error is the reason */
 };
 
 static const struct {
@@ -107,14 +108,16 @@ static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, stru
 		if (!s->hooks || !s->hooks->notify)
 			return 0;
 		r = s->hooks->notify(s->hooks->ctx, stages[i].stage, s->root, err);
-		if (r < 0)
+		if (r < 0) {
+			s->refused = true;
 			refuse_late(s, stages[i].stage);
+		}
 		return r;
 	}
 	return 0;		/* a stage that we have no business with */
 }
 
-/* Puts the reason into *err: a refused stage's is there already. */
+/* Puts the reason into *err. */
 static int explain(struct worker *w, const struct rpc_request *q, const struct rpc_result *result,
 		   int status, int call, struct error *err)
 {
@@ -165,7 +168,7 @@ static int converse(const struct rpc_request *q, const struct worker_plan *plan,
 		r = -late.code;
 	}
 	*ret_root = result.pid > 0 ? result.pid : session.root;
-	if (r != 0)
+	if (r != 0 && !session.refused)
 		r = explain(&w, q, &result, status, r, err);
 	worker_stop(&w);
 	return r;
