@@ -112,6 +112,27 @@ static void skip(struct iovec *iov, size_t n)
 	}
 }
 
+/* A peer that gives up says why before it hangs up; sending may fail before we
+ * have heard that. */
+static int hear_last_words(struct channel *ch, struct error *err)
+{
+	struct error why;
+	const struct frame *f;
+	struct message m = { 0 };
+	int r = 1;
+
+	while (r == 1) {
+		r = channel_read_frame(ch, &f, &why);
+		if (r == 0)
+			r = channel_take_message(ch, f, &m, &why);
+	}
+	if (r == 0)
+		message_free(&m);
+	if (ch->peer_aborted)
+		*err = why;
+	return -err->code;
+}
+
 int channel_send_all(struct channel *ch, const void *head, size_t head_len, const void *data,
 		    size_t len, struct error *err)
 {
@@ -124,8 +145,10 @@ int channel_send_all(struct channel *ch, const void *head, size_t head_len, cons
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
 		ssize_t n = sendmsg(ch->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return error_set(err, errno, "send: %s", strerror(errno));
+		if (n < 0 && errno != EAGAIN && errno != EINTR) {
+			(void)error_set(err, errno, "send: %s", strerror(errno));
+			return err->code == EPIPE || err->code == ECONNRESET ? hear_last_words(ch, err) : -err->code;
+		}
 		if (n < 0 && wait_for(ch, POLLOUT, err) < 0)
 			return -err->code;
 		if (n > 0) {
