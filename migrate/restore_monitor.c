@@ -319,7 +319,7 @@ static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 	return 0;
 }
 
-/* The container has its own by now; ours would keep the folder busy. */
+/* The container has its own by now, or never will; ours would keep the folder busy. */
 static void drop_mounts(const struct restore *r)
 {
 	const struct container *c = r->setup->container;
@@ -343,6 +343,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 		hand_over_guard(&r);
 		return 0;
 	}
+	drop_mounts(&r);
 	reason = *err;
 	(void)decide(&r, TOKEN_REFUSED, &ignored);
 	*err = reason;

@@ -257,7 +257,8 @@ static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, stru
 	if (r == 0)
 		r = trees_receive(t->channel, place, &limits, err);
 	if (r < 0)
-		(void)error_wrap(err, "receive %s", message_tree_kind_name(m.tree_begin.kind));
+		(void)error_wrap(err, "receive %s (%llu MiB of disk are free)",
+				 message_tree_kind_name(m.tree_begin.kind), (unsigned long long)room >> 20);
 	message_free(&m);
 	return r;
 }
