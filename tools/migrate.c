@@ -78,14 +78,18 @@ static int parse_policy(const struct migrate_options *o, struct policy_limits *r
 	return error_set(err, EINVAL, "--on-diverge: '%.20s' is not stop, throttle or abort", o->on_diverge);
 }
 
+/* What state it is in now, if there is anything to say. */
 static void explain_failure(const struct container *c, const struct source_report *r)
 {
+	struct container_state st;
+	struct error ignored;
+
 	if (r->reasons)
 		fprintf(stderr, "%s", r->reasons);
 	if (r->state == MIGRATE_IN_DOUBT)
 		fprintf(stderr, "container '%s' is frozen here and in doubt: %s may run it. 'godwit resolve %s' asks "
 			"again.\n", c->name, r->peer[0] ? r->peer : "the target", c->name);
-	else
+	else if (container_state(c, &st, &ignored) == 0 && container_status_is_live(st.status))
 		fprintf(stderr, "container '%s' goes on here as before\n", c->name);
 }
 
