@@ -109,14 +109,19 @@ static int sync_all(int dir, struct error *err)
 	return syncfs(dir) < 0 ? error_set(err, errno, "sync: %s", strerror(errno)) : 0;
 }
 
-/* From here on the checkpoint may be all that there is: it stays. */
-static int end_original(const struct container *c, struct error *err)
+/* From here on the checkpoint may be all that there is: it stays. What the kill
+ * leaves to do is the monitor's, which hangs up when that is done. */
+static int end_original(const struct container *c, const struct lease_hold *lease, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	struct monitor_message m;
+	struct error ignored;
 
-	if (container_cgroup(c, false, &cg, err) < 0)
+	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_kill(cg, 10000000, err) < 0)
 		return -err->code;
-	return cgroup_kill(cg, 10000000, err);
+	while (monitor_receive(lease->fd, &m, &ignored) == 0)
+		;
+	return 0;
 }
 
 int checkpoint_save(struct container *c, const char *path, bool leave_running,
@@ -139,7 +144,7 @@ int checkpoint_save(struct container *c, const char *path, bool leave_running,
 		(void)fd_remove_tree_at(AT_FDCWD, path, &ignored);
 		return error_wrap(err, "checkpoint '%s'", c->name);
 	}
-	if (!leave_running && end_original(c, err) < 0)
+	if (!leave_running && end_original(c, &lease, err) < 0)
 		return error_wrap(err, "checkpoint '%s': it is complete in %s, but the original does not end",
 				  c->name, path);
 	report->frozen_us = clock_us() - lease.frozen_us;
@@ -196,10 +201,15 @@ static int check_image(const struct node *node, int dir, struct error *err)
 /* Name and address are taken together, as run does it. */
 static int reserve(const struct node *node, struct spec **spec, struct container **ret, struct error *err)
 {
+	CLEANUP(container_freep) struct container *taken = NULL;
 	CLEANUP(fd_closep) int lock = -EBADF;
+	struct error ignored;
 
 	if (node_lock(node, &lock, err) < 0)
 		return -err->code;
+	if (container_open(node, (*spec)->name, &taken, &ignored) != -ENOENT)
+		return error_set(err, EEXIST, "container '%s': the name is in use; remove it with 'godwit rm %s', "
+				 "or restore with --name", (*spec)->name, (*spec)->name);
 	if ((*spec)->endpoint.address[0] && address_check_free(node, (*spec)->endpoint.address, 0, err) < 0)
 		return -err->code;
 	if (container_create(node, *spec, CONTAINER_INCOMING, ret, err) < 0)
