@@ -137,10 +137,19 @@ def migrate(node, name, to, *options, check=True, **more):
     return node.godwit("migrate", *options, name, to.name, check=check, **more)
 
 
+def snapshot(bed):
+    """All that the bed has, but what is kept on purpose: daemons, and logs of CRIU."""
+    now = bed.snapshot()
+    now["processes"] = {p for p in now["processes"] if "godwit serve" not in p[1]}
+    now["files"] = {node: {f for f in files if f not in ("tokens", "logs") and not f.startswith("logs/")}
+                    for node, files in now["files"].items()}
+    return now
+
+
 def settled(bed, before, seconds=3):
     """Asserts that the machine is as it was before; what just ends gets a moment."""
     end = time.monotonic() + seconds
-    while (now := bed.snapshot()) != before and time.monotonic() < end:
+    while (now := snapshot(bed)) != before and time.monotonic() < end:
         time.sleep(0.05)
     for what, then in before.items():
         if isinstance(then, dict):

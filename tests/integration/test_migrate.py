@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Bed, TOP
 from moving import (Client, end_bed, has_nothing, in_node, inspect, log_of, make_bed, migrate, run,
-                    settled, status, until)
+                    settled, snapshot, status, until)
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 STATUS = ("Uid", "Gid", "Groups", "Umask", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
@@ -31,7 +31,7 @@ def bed(tmp_path_factory):
 @pytest.fixture
 def gone(bed):
     """Whatever a test starts, both nodes are as before after it."""
-    before = bed.snapshot()
+    before = snapshot(bed)
     yield
     for node in (bed["node1"], bed["node2"]):
         names = node.godwit("ps", "-a", "-q").stdout.split()
@@ -383,7 +383,7 @@ def test_called_as_migrate(bed, gone, tmp_path):
 
 def test_ten_times_back_and_forth(bed):
     one, two = bed["node1"], bed["node2"]
-    before = bed.snapshot()
+    before = snapshot(bed)
     address = run(one, "swift", "/workloads/events")
     other = run(one, "calm", "/workloads/count")
     client = Client(bed["node3"], address)

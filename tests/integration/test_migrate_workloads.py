@@ -2,10 +2,10 @@
 import pytest
 
 from conftest import Bed
-from moving import Client, end_bed, log_of, make_bed, migrate, run, settled, status
+from moving import Client, end_bed, log_of, make_bed, migrate, run, settled, snapshot, status
 
 WORKLOADS = ("count", "threads", "events", "deleted", "locks", "mapped", "sysv", "sockets", "fifo",
-             "changes", "users", "watches")
+             "changes", "users", "watches", "odd netlink", "odd pagemap", "odd mem", "odd namespace")
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,10 @@ def bed(tmp_path_factory):
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_it_is_there_after_the_move_and_back(bed, workload):
     one, two = bed["node1"], bed["node2"]
-    before = bed.snapshot()
-    address = run(one, workload, f"/workloads/{workload}")
+    before = snapshot(bed)
+    program, *arguments = workload.split()
+    workload = program
+    address = run(one, workload, f"/workloads/{program}", *arguments)
     client = None
     try:
         client = Client(bed["node3"], address)

@@ -1,0 +1,209 @@
+"""A container in a directory, and back: as often as one likes, and never half."""
+import json
+import os
+import shutil
+
+import pytest
+
+from conftest import GODWIT, Bed
+from moving import Client, end_bed, inspect, log_of, make_bed, run, settled, snapshot, status
+
+MAGICS = {"inventory.img": (0x58313116,), "pstree.img": (0x54564319, 0x50273030)}
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    it = make_bed(tmp_path_factory, Bed)
+    yield it
+    end_bed(it)
+
+
+@pytest.fixture
+def one(bed):
+    """node1, which is afterwards as before."""
+    before = snapshot(bed)
+    yield bed["node1"]
+    names = bed["node1"].godwit("ps", "-a", "-q").stdout.split()
+    if names:
+        bed["node1"].godwit("rm", "-f", *names)
+    settled(bed, before)
+
+
+@pytest.fixture
+def web(bed, one):
+    """A container with a client; files everywhere."""
+    client = Client(bed["node3"], run(one, "web", "/workloads/deleted", options=("-e", "A=b")))
+    client.ask()
+    one.godwit("exec", "web", "sh", "-c", "echo kept >/tmp/file; echo shared >/dev/shm/file")
+    yield client
+    client.close()
+
+
+def refused(node, *args):
+    done = node.godwit(*args, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    assert done.stderr.startswith("godwit: ")
+    return done.stderr
+
+
+def test_it_goes_on_with_leave_running(one, web, tmp_path):
+    said = one.godwit("checkpoint", "--leave-running", "web", tmp_path / "c").stdout
+    assert "container 'web' is in" in said and "frozen for" in said
+    web.ask()
+    assert status(one, "web") == "running"
+    one.godwit("checkpoint", "--leave-running", "web", tmp_path / "d")
+    web.ask()
+
+
+def test_it_ends_without_and_comes_back_with_its_connections(one, web, tmp_path):
+    one.godwit("checkpoint", "web", tmp_path / "c")
+    assert status(one, "web") == "exited"
+    assert "name is in use" in refused(one, "restore", tmp_path / "c")
+    one.godwit("rm", "web")
+    assert one.godwit("restore", tmp_path / "c").stdout == "web\n"
+    web.ask()
+    script = "cat /tmp/file /dev/shm/file; echo $A"
+    assert one.godwit("exec", "web", "sh", "-c", script).stdout.split() == ["kept", "shared", "b"]
+    assert log_of(one, "web") == "ready\n"
+
+
+def test_restored_twice_it_is_twice_the_same(bed, one, web, tmp_path):
+    one.godwit("checkpoint", "web", tmp_path / "c")
+    address = inspect(one, "web")["network"]["address"].split("/")[0]
+    nonce = web.nonce
+    for _ in range(2):
+        one.godwit("rm", "-f", "web")
+        one.godwit("restore", tmp_path / "c")
+        fresh = Client(bed["node3"], address)
+        fresh.ask()
+        assert fresh.nonce == nonce
+        fresh.close()
+
+
+def test_under_another_name_the_address_is_still_taken(bed, one, web, tmp_path):
+    address = inspect(one, "web")["network"]["address"].split("/")[0]
+    one.godwit("checkpoint", "--leave-running", "web", tmp_path / "c")
+    said = refused(one, "restore", "--name", "other", tmp_path / "c")
+    assert address in said and "'web'" in said
+    web.ask()
+    one.godwit("rm", "-f", "web")
+    assert one.godwit("restore", "--name", "other", tmp_path / "c").stdout == "other\n"
+    fresh = Client(bed["node3"], address)
+    fresh.ask()
+    assert fresh.nonce == web.nonce
+    fresh.close()
+    assert status(one, "other") == "running" and status(one, "web") is None
+
+
+def test_on_another_node(bed, one, web, tmp_path):
+    two = bed["node2"]
+    one.godwit("checkpoint", "web", tmp_path / "c")
+    one.godwit("rm", "web")
+    two.godwit("restore", tmp_path / "c")
+    web.ask()
+    two.godwit("rm", "-f", "web")
+
+
+def test_bad_names_and_places(one, web, tmp_path):
+    one.godwit("checkpoint", "--leave-running", "web", tmp_path / "c")
+    assert "'no/name'" in refused(one, "restore", "--name", "no/name", tmp_path / "c")
+    assert "exists already" in refused(one, "checkpoint", "web", tmp_path / "c")
+    assert "No such file" in refused(one, "checkpoint", "web", tmp_path / "no" / "such")
+    assert "No such file" in refused(one, "restore", tmp_path / "nothing")
+    assert "no container 'nobody'" in refused(one, "checkpoint", "nobody", tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+    web.ask()
+
+
+def test_after_the_image_changed_it_is_refused(bed, one, web, tmp_path):
+    one.godwit("checkpoint", "web", tmp_path / "c")
+    one.godwit("rm", "web")
+    one.godwit("image", "rm", "work")
+    try:
+        assert "import the image" in refused(one, "restore", tmp_path / "c")
+        (tmp_path / "other").mkdir()
+        one.godwit("image", "import", "work", tmp_path / "other")
+        assert "image 'work' has changed since the checkpoint" in refused(one, "restore", tmp_path / "c")
+        one.godwit("image", "rm", "work")
+    finally:
+        one.godwit("image", "import", "work", bed.folder)
+    one.godwit("restore", tmp_path / "c")
+    web.ask()
+
+
+def test_a_dump_that_fails_leaves_it_running(bed, one, tmp_path):
+    client = Client(bed["node3"], run(one, "odd", "/workloads/odd", "vsock"))
+    client.ask()
+    said = refused(one, "checkpoint", "odd", tmp_path / "c")
+    assert "checkpoint 'odd': " in said and "CRIU's log: /var/lib/godwit/logs/odd-dump.log" in said
+    client.ask()
+    client.close()
+    assert status(one, "odd") == "running" and not (tmp_path / "c").exists()
+
+
+def test_criu_is_absent(one, web, tmp_path):
+    for verb in (("checkpoint", "web"), ("restore",)):
+        done = one.run("env", "GODWIT_CRIU=/no/such/criu", "godwit", *verb, tmp_path / "c", check=False)
+        assert done.returncode == 1
+    web.ask()
+
+
+def test_the_images_are_criu_s_own(one, web, tmp_path):
+    one.godwit("checkpoint", "--leave-running", "web", tmp_path / "c")
+    for name, magics in MAGICS.items():
+        head = (tmp_path / "c" / "images" / name).read_bytes()
+        for i, magic in enumerate(magics):
+            assert int.from_bytes(head[4 * i:4 * i + 4], "little") == magic, name
+
+
+def damages(folder):
+    """(what, how to do it) for a checkpoint in a folder."""
+    def cut(name, part):
+        path = folder / name
+        size = path.stat().st_size
+        os.truncate(path, int(size * part))
+
+    def rewrite(name, change):
+        data = json.loads((folder / name).read_text())
+        change(data)
+        (folder / name).write_text(json.dumps(data))
+    manifest = "meta/checkpoint.json"
+    yield "config", lambda: (folder / "config.json").unlink()
+    yield "config cut", lambda: cut("config.json", 0.5)
+    yield "image", lambda: (folder / "image.json").unlink()
+    yield "image cut", lambda: cut("image.json", 0.5)
+    yield "no meta", lambda: shutil.rmtree(folder / "meta")
+    yield "no upper", lambda: shutil.rmtree(folder / "upper")
+    yield "no images", lambda: shutil.rmtree(folder / "images")
+    yield "no manifest", lambda: (folder / manifest).unlink()
+    yield "manifest cut", lambda: cut(manifest, 0.5)
+    yield "manifest is a folder", lambda: ((folder / manifest).unlink(), (folder / manifest).mkdir())
+    yield "manifest leads out", lambda: rewrite(manifest, lambda m: m.update(tmpfs=["/../../etc"]))
+    yield "manifest wants a mount of the host", lambda: rewrite(
+        manifest, lambda m: m["external_mounts"].append("/etc/shadow"))
+    yield "manifest of the future", lambda: rewrite(manifest, lambda m: m.update(version=99))
+    yield "manifest is huge", lambda: (folder / manifest).write_text("[" * 2000000)
+    yield "no pages", lambda: (folder / "images" / "pages-1.img").unlink()
+    yield "pstree cut", lambda: cut("images/pstree.img", 0.8)
+    yield "inventory empty", lambda: cut("images/inventory.img", 0)
+    yield "core cut", lambda: cut("images/core-1.img", 0.5)
+    yield "files noise", lambda: (folder / "images" / "files.img").write_bytes(os.urandom(2000))
+
+
+def test_a_damaged_checkpoint_is_refused_and_leaves_nothing(bed, one, web, tmp_path):
+    before = snapshot(bed)
+    one.godwit("checkpoint", "web", tmp_path / "c")
+    one.godwit("rm", "web")
+    after = snapshot(bed)
+    assert len(after["processes"]) < len(before["processes"])
+    for what, damage in damages(tmp_path / "x"):
+        shutil.copytree(tmp_path / "c", tmp_path / "x", symlinks=True)
+        damage()
+        done = one.run("timeout", "40", GODWIT, "restore", tmp_path / "x", check=False)
+        assert done.returncode == 1, what
+        assert done.stderr.startswith(f"godwit: restore {tmp_path / 'x'}: "), f"{what}: {done.stderr}"
+        assert done.stderr.count("\n") == 1, f"{what}: {done.stderr}"
+        settled(bed, after)
+        shutil.rmtree(tmp_path / "x")
+    one.godwit("restore", tmp_path / "c")
+    web.ask()
