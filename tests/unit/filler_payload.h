@@ -111,6 +111,8 @@ static bool region_move(int r)
 	void *to = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	regions[r].at = mremap(regions[r].at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	if (regions[r].at != to)
+		fprintf(stderr, "mremap of region %d: %m\n", r);
 	return regions[r].at == to;
 }
 
@@ -217,8 +219,42 @@ static void *reader(void *arg)
 	return NULL;
 }
 
+/* A few pages of every region. */
+static bool look_around(void)
+{
+	static uint64_t seed = 1;
+
+	for (int i = 0; i < 5 * REGIONS; i++) {
+		int r = i % REGIONS;
+
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		if (!page_is_right(r, (seed >> 33) % regions[r].pages))
+			return false;
+	}
+	return true;
+}
+
+static bool fork_and_look(void)
+{
+	region_drop(5, 200, 203);
+	return region_move(5) && in_fork(look_around) && look_around();
+}
+
+/* Much in a short time, while nearly nothing is there yet. */
+static bool storm(void)
+{
+	for (size_t i = 0; i < 40; i++) {
+		region_drop(1, 600 + 9 * i, 604 + 9 * i);
+		if (!region_move(1 + (int)i % 2) || !in_fork(fork_and_look) || !look_around())
+			return false;
+	}
+	return true;
+}
+
 static const char *churn_once(void)
 {
+	if (!storm())
+		return "storm";
 	region_fill(10, 7, 400, WRITTEN);
 	if (!in_fork(read_first_regions))
 		return "fork";
@@ -230,7 +266,10 @@ static const char *churn_once(void)
 	if (in_fork(executed) == false)
 		return "exec";
 	MUST(madvise(regions[4].at, regions[4].pages * PAGE, MADV_DONTFORK));
-	if (!in_fork(nested_forks) || !churn_protect(4))
+	if (!in_fork(nested_forks))
+		return "forks that leave a mapping out";
+	MUST(madvise(regions[4].at, regions[4].pages * PAGE, MADV_DOFORK));
+	if (!churn_protect(4))
 		return "mprotect";
 	if (!churn_unmap(3))
 		return "munmap";
