@@ -211,8 +211,9 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	char keys[3][32], root[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
 	struct criu_restore_plan plan = {
 		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root,
-		.netns_fd = r->setup->netns_fd,
-		.lazy = r->guard.fd >= 0, .netns_key = DUMP_NETNS_KEY, .files = files, .n_files = name_pipes(r, files, keys),
+		.netns_fd = r->setup->netns_fd, .netns_key = DUMP_NETNS_KEY,
+		.files = files, .n_files = name_pipes(r, files, keys),
+		.lazy = r->guard.fd >= 0,
 	};
 
 	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);

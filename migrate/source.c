@@ -82,7 +82,8 @@ static int read_verdict(struct source *s, struct error *err)
 	s->image_wanted = m.verdict.image_wanted;
 	if (!m.verdict.accepted) {
 		keep_reasons(s, &m.verdict);
-		r = error_set(err, EPERM, "%s refuses it: %s (%s)%s", s->report->peer, m.verdict.reasons[0].message,
+		r = error_set(err, EPERM, "%s refuses it: %s (%s)%s", s->report->peer,
+			      m.verdict.reasons[0].message,
 			      m.verdict.reasons[0].code, m.verdict.n_reasons > 1 ? ", and more reasons" : "");
 	}
 	message_free(&m);
@@ -92,7 +93,8 @@ static int read_verdict(struct source *s, struct error *err)
 int source_negotiate(struct source *s, struct error *err)
 {
 	if (dump_check(s->container, &s->state, err) < 0 ||
-	    lease_open(s->container, &s->lease, err) < 0 || lease_wait_settled(&s->lease, err) < 0 || criu_find(&s->criu, err) < 0 ||
+	    lease_open(s->container, &s->lease, err) < 0 ||
+	    lease_wait_settled(&s->lease, err) < 0 || criu_find(&s->criu, err) < 0 ||
 	    token_make(s->report->token, err) < 0 ||
 	    channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0 ||
 	    channel_greet(s->channel, s->container->node->config.name, s->report->peer, err) < 0)
