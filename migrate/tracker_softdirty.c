@@ -40,7 +40,7 @@ static int try_page(int self, int pagemap, volatile char *page, struct error *er
 	static const bool expected[] = { true, false, true };
 
 	for (size_t i = 0; i < 3; i++) {
-		bool dirty;
+		bool dirty = false;
 
 		if (i == 1 && clear_refs(self, err) < 0)
 			return -err->code;
