@@ -42,6 +42,10 @@ def web(bed):
         client.close()
         for node in ("node1", "node2"):
             bed[node].godwit("rm", "-f", "web", check=False)
+    # a refusal that was told stays: COMMIT may still be on its way
+    for record in (bed["node2"].state / "tokens").iterdir():
+        if record.read_text() == "refused\n":
+            record.unlink()
     settled(bed, before)
 
 
@@ -163,7 +167,7 @@ def test_criu_is_killed_at_the_target(web, bed):
     said = []
     for _ in range(4):
         process = begin(bed, "--settle", "5s")
-        pids = until(lambda: in_node(bed, "node2", "^criu") or process.poll() is not None)
+        pids = until(lambda: in_node(bed, "node2", "swrk") or process.poll() is not None)
         kill(pids if isinstance(pids, list) else [])
         out, err = process.communicate(timeout=60)
         if process.returncode:
@@ -189,7 +193,7 @@ def test_the_targets_daemon_is_killed(web, bed):
 def test_the_cable_is_cut_at_any_moment(web, bed):
     """Afterwards the cable is back, and at most `resolve` is needed."""
     seen = set()
-    for moment in moments(bed)[::2]:
+    for moment in moments(bed)[3::4]:
         process = begin(bed, "--settle", "1s")
         time.sleep(moment)
         bed["node2"].link("down")
