@@ -18,6 +18,13 @@
 #include "migrate/policy.h"
 #include "migrate/stage.h"
 
+/* One round of memory and the downtime that freezing after it was expected to mean. */
+struct source_round {
+	struct policy_round round;
+	uint64_t predicted_us;
+};
+#define SOURCE_ROUNDS_TOLD 64
+
 /* What is told while it goes on, and what came of it. */
 struct source_report {
 	char peer[WIRE_NAME_MAX + 1];	/* the target's node name */
@@ -31,6 +38,8 @@ struct source_report {
 	uint64_t predicted_us;		/* the downtime that was expected at the freeze */
 	char tracker[16];		/* how writes were followed */
 	struct memory_stats memory;
+	struct source_round rounds[SOURCE_ROUNDS_TOLD];	/* the last ones, oldest first */
+	size_t n_rounds;		/* the last of a migration that froze is the frozen one */
 	uint64_t held_frames;		/* handed over to the target */
 	enum policy_verdict verdict;	/* why the rounds ended */
 	char *reasons;			/* a refusal's: "code: message; remedy" lines, or NULL */

@@ -62,6 +62,15 @@ static void unthrottle(struct source *s)
 	s->throttled = false;
 }
 
+static void tell_round(struct source *s, const struct policy_round *round)
+{
+	struct source_report *r = s->report;
+
+	if (r->n_rounds == SOURCE_ROUNDS_TOLD)
+		memmove(r->rounds, r->rounds + 1, --r->n_rounds * sizeof(*r->rounds));
+	r->rounds[r->n_rounds++] = (struct source_round){ *round, s->decision.predicted_us };
+}
+
 static int run_rounds(struct source *s, struct error *err)
 {
 	struct policy_round round;
@@ -70,6 +79,7 @@ static int run_rounds(struct source *s, struct error *err)
 		if (memory_round(s->memory, &round, err) < 0)
 			return -err->code;
 		s->report->verdict = policy_judge(&s->decision, &round);
+		tell_round(s, &round);
 		switch (s->report->verdict) {
 		case POLICY_GO_ON:
 			break;
@@ -114,6 +124,7 @@ int source_last_round(struct source *s, struct error *err)
 {
 	if (memory_last_round(s->memory, s->carried, s->options->verify, &s->last_round, err) < 0)
 		return -err->code;
+	tell_round(s, &s->last_round);
 	s->report->memory = memory_stats(s->memory);
 	return 0;
 }

@@ -96,6 +96,18 @@ static json_t *memory(const struct source_report *r)
 			 "pages_unchanged", (json_int_t)r->memory.pages_unchanged);
 }
 
+static json_t *rounds(const struct source_report *r)
+{
+	json_t *a = json_array();
+
+	for (const struct source_round *p = r->rounds; p < r->rounds + r->n_rounds; p++)
+		(void)json_array_append_new(a, json_pack("{s:I,s:I,s:f,s:f,s:f,s:f}",
+			"bytes", (json_int_t)p->round.bytes, "sent_bytes", (json_int_t)p->round.sent_bytes,
+			"since_ms", ms(p->round.since_us), "scan_ms", ms(p->round.scan_us),
+			"send_ms", ms(p->round.send_us), "predicted_downtime_ms", ms(p->predicted_us)));
+	return a;
+}
+
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
@@ -110,6 +122,7 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"tracker", r->tracker, "memory", memory(r),
 		"held_frames", (json_int_t)r->held_frames);
 
+	(void)json_object_set_new(o, "rounds", rounds(r));
 	if (error)
 		(void)json_object_set_new(o, "error", json_string(error->msg));
 	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
