@@ -53,6 +53,8 @@ def test_migrate_compares_engines(tmp_path):
         assert result["bytes_wire"]["median"] > 8 << 20   # nothing in it compresses
     for kind in ("idle", "writer"):     # the program's own clock sees the same gap
         assert godwit[kind]["gap_ms"]["median"] > godwit[kind]["downtime_ms"]["median"] / 2
+    assert all(each["bytes"] >= each["sent_bytes"] >= 0 for each in godwit["writer"]["rounds"])
+    assert max(each["bytes"] for each in godwit["writer"]["rounds"]) > 8 << 20
     assert xml.dom.minidom.parse(str(drawing)).documentElement.tagName == "svg"
 
 

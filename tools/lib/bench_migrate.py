@@ -165,9 +165,9 @@ def result_of(key, got):
     result["runs"] = len(runs)
     for metric in METRICS:
         result[metric] = spread([run[metric] for run in runs])
-    phases = {phase for run in runs for phase in run["phases_ms"]}
+    phases = dict.fromkeys(phase for run in runs for phase in run["phases_ms"])  # in their order
     result["phases_ms"] = {phase: spread([run["phases_ms"].get(phase) for run in runs])
-                           for phase in sorted(phases)}
+                           for phase in phases}
     result["before_ms"] = spread([run["before_ms"] for run in runs])
     result["retransmitted"] = [run["retransmitted"] for run in runs]
     result["reconnects"] = [run["reconnects"] for run in runs]
@@ -240,8 +240,16 @@ def show_growth(results):
                   f"({off['min']:.2f} to {off['max']:.2f})")
 
 
+def show_phases(results):
+    for result in results:
+        print(f"{name_of(result)}: " + ", ".join(
+            f"{phase} {values['median']:,.1f}" for phase, values in result["phases_ms"].items()))
+
+
 def show(results, left_out, options):
     show_table(results)
+    print("\nmedian ms of each phase")
+    show_phases(results)
     print()
     show_growth(results)
     if any(kind == "writer" for kind, _ in options.cases):

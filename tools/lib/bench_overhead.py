@@ -104,15 +104,19 @@ def one_move(bed, engine, root, megabytes):
 
 
 def measure(options):
-    runs = []
+    runs, errors = [], []
     with Bed("bench", nodes=3) as bed:
         roots = make_roots(bed, ["redis"])
         engine = Godwit(bed, options.options)
         engine.setup(roots)
         for turn in range(options.runs):
             print(f"run {turn + 1} of {options.runs}", file=sys.stderr, flush=True)
-            runs.append(one_move(bed, engine, roots["redis"], options.mb))
-    return runs
+            try:
+                runs.append(one_move(bed, engine, roots["redis"], options.mb))
+            except Failed as failed:
+                errors.append(str(failed))
+                print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
+    return runs, errors
 
 
 def median(runs, key):
@@ -140,17 +144,21 @@ def main():
         return 0
     exit_on_signals()
     try:
-        runs = measure(options)
+        runs, errors = measure(options)
     except Failed as failed:
         print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
         return 1
-    show(runs)
+    if runs:
+        show(runs)
+    if errors:
+        print(f"{len(errors)} moves failed: {errors[0]}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"memory_mb": options.mb, "runs": runs,
-                       "median": {key: median(runs, key) for key in runs[0]}}, file, indent=2)
+            json.dump({"memory_mb": options.mb, "runs": runs, "errors": errors,
+                       "median": {key: median(runs, key) for key in runs[0]} if runs else None},
+                      file, indent=2)
             file.write("\n")
-    return 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

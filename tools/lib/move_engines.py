@@ -89,7 +89,8 @@ class Runc:
         self.folder = bed.folder / "runc"
         self.settings = {
             "address": "10.88.200.1", "mac": "02:67:0a:58:c8:01", "target": "node2", "port": 7777,
-            "cgroup": f"/godwit-testbed/{bed.name}/", "bin": str(self.folder / "bin"), "home": str(self.folder / "home"),
+            "cgroup": f"/godwit-testbed/{bed.name}/",
+            "bin": str(self.folder / "bin"), "home": str(self.folder / "home"),
             "nodes": {node: {"bundle": str(self.folder / node)} for node in ("node1", "node2")}}
 
     def why_not(self):
