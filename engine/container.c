@@ -1,4 +1,6 @@
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -74,24 +76,75 @@ static int fill_folder(struct container *c, const struct spec *spec, enum contai
 	return container_state_write(c, &state, err);
 }
 
+/* Folders that are being made or removed: ".new-PID-NAME", ".gone-PID-NAME". */
+static void hidden_name(const struct container *c, const char *what, char ret[NAME_MAX + 1])
+{
+	(void)snprintf(ret, NAME_MAX + 1, ".%s-%d-%s", what, (int)getpid(), c->name);
+}
+
+/* Those whose process died over it. */
+static void remove_leftovers(const struct node *node)
+{
+	int fd = openat(node->containers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(dir_closep) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct error ignored;
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		int pid = 0;
+
+		if ((sscanf(e->d_name, ".new-%d-", &pid) == 1 || sscanf(e->d_name, ".gone-%d-", &pid) == 1) &&
+		    container_pid_start(pid) == 0)
+			(void)fd_remove_tree_at(node->containers_fd, e->d_name, &ignored);
+	}
+}
+
+int container_remove_folder(const struct container *c, struct error *err)
+{
+	int dir = c->node->containers_fd;
+	char gone[NAME_MAX + 1];
+
+	hidden_name(c, "gone", gone);
+	if (fd_remove_tree_at(dir, gone, err) < 0)
+		return -err->code;
+	if (renameat(dir, c->name, dir, gone) < 0)
+		return errno == ENOENT ? 0 : error_set(err, errno, "remove its folder: %s", strerror(errno));
+	if (fd_remove_tree_at(dir, gone, err) < 0)
+		return error_wrap(err, "remove its folder");
+	remove_leftovers(c->node);
+	return 0;
+}
+
+/* Made under another name, so that it appears whole. */
+static int make_folder(struct container *c, const struct spec *spec, enum container_status status,
+		       struct error *err)
+{
+	int dir = c->node->containers_fd;
+	char fresh[NAME_MAX + 1];
+	struct error ignored;
+
+	hidden_name(c, "new", fresh);
+	if (fd_open_dir_at(dir, fresh, true, 0700, &c->dir_fd, err) < 0 ||
+	    container_lock(c, true, err) < 0 || fill_folder(c, spec, status, err) < 0)
+		(void)error_wrap(err, "container '%s': make its folder", c->name);
+	else if (renameat2(dir, fresh, dir, c->name, RENAME_NOREPLACE) == 0)
+		return 0;
+	else if (errno == EEXIST)
+		(void)error_set(err, EEXIST, "container '%s': the name is in use; choose another, or remove it with "
+				"'godwit rm %s'", c->name, c->name);
+	else
+		(void)error_set(err, errno, "container '%s': make its folder: %s", c->name, strerror(errno));
+	(void)fd_remove_tree_at(dir, fresh, &ignored);
+	return -err->code;
+}
+
 int container_create(const struct node *node, struct spec *spec, enum container_status status,
 		     struct container **ret, struct error *err)
 {
 	CLEANUP(container_freep) struct container *c = NULL;
-	struct error ignored;
 
-	if (new_container(node, spec->name, &c, err) < 0)
+	if (new_container(node, spec->name, &c, err) < 0 || make_folder(c, spec, status, err) < 0)
 		return -err->code;
-	if (mkdirat(node->containers_fd, c->name, 0700) < 0)
-		return errno == EEXIST ?
-			error_set(err, EEXIST, "container '%s': the name is in use; choose another, or "
-				  "remove it with 'godwit rm %s'", c->name, c->name) :
-			error_set(err, errno, "container '%s': make its folder: %s", c->name, strerror(errno));
-	if (fd_open_dir_at(node->containers_fd, c->name, false, 0, &c->dir_fd, err) < 0 ||
-	    container_lock(c, true, err) < 0 || fill_folder(c, spec, status, err) < 0) {
-		(void)fd_remove_tree_at(node->containers_fd, c->name, &ignored);
-		return error_wrap(err, "container '%s'", c->name);
-	}
 	c->spec = spec;
 	*ret = TAKE_PTR(c);
 	return 0;
@@ -170,8 +223,8 @@ int container_clean(const struct container *c, bool keep_folder, struct error *e
 	container_host_ifname(c, ifname);
 	if (clean_cgroup(c, err) < 0 || network_detach(ifname, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
-	if (!keep_folder && fd_remove_tree_at(c->node->containers_fd, c->name, err) < 0)
-		return error_wrap(err, "container '%s': remove its folder", c->name);
+	if (!keep_folder && container_remove_folder(c, err) < 0)
+		return error_wrap(err, "container '%s'", c->name);
 	return 0;
 }
 

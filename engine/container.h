@@ -100,6 +100,11 @@ void container_host_ifname(const struct container *c, char ret[IFNAMSIZ]);
  * what is gone already is no error. */
 int container_clean(const struct container *c, bool keep_folder, struct error *err);
 
+/* Takes the name away at once (by a rename) and then the folder: a folder that
+ * can be seen under its name is whole. What an earlier removal or creation left
+ * unfinished goes too. */
+int container_remove_folder(const struct container *c, struct error *err);
+
 /* Names of all containers, sorted; free each and the array. */
 int container_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err);
 

@@ -199,9 +199,7 @@ static void record_exit(struct monitor *m, const char *reason)
 
 static void remove_folder(struct monitor *m)
 {
-	const struct container *c = m->setup.container;
-
-	m->end_code = fd_remove_tree_at(c->node->containers_fd, c->name, &m->end_error);
+	m->end_code = container_remove_folder(m->setup.container, &m->end_error);
 }
 
 static void fail_start(struct monitor *m, const struct monitor_plan *plan, struct error *err)

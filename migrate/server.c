@@ -73,6 +73,7 @@ int server_open(const struct node *node, const struct server_options *options,
 {
 	CLEANUP(server_freep) struct server *s = calloc(1, sizeof(*s));
 	struct sockaddr_storage bound;
+	struct error left;
 	socklen_t len = sizeof(bound);
 	char host[96] = "?", port[16] = "?";
 
@@ -83,8 +84,10 @@ int server_open(const struct node *node, const struct server_options *options,
 	if (s->listen_fd < 0)
 		return -err->code;
 	s->signal_fd = open_signals(err);
-	if (s->signal_fd < 0 || target_sweep(node, err) < 0)
+	if (s->signal_fd < 0)
 		return -err->code;
+	if (target_sweep(node, &left) < 0)
+		say(s, left.msg);
 	(void)getsockname(s->listen_fd, (struct sockaddr *)&bound, &len);
 	(void)getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),
 			  NI_NUMERICHOST | NI_NUMERICSERV);

@@ -65,6 +65,8 @@ static int answer_offer(struct target *t, const struct admission *a, struct erro
 	return 0;
 }
 
+static int sweep_one(const struct node *node, const char *name, struct error *err);
+
 int target_negotiate(struct target *t, struct error *err)
 {
 	CLEANUP(fd_closep) int lock = -EBADF;
@@ -73,7 +75,8 @@ int target_negotiate(struct target *t, struct error *err)
 	int r;
 
 	if (token_look_up(t->node, t->offer.offer.token, &known, err) < 0 ||
-	    node_lock(t->node, &lock, err) < 0 || target_sweep(t->node, err) < 0 ||
+	    node_lock(t->node, &lock, err) < 0 ||
+	    sweep_one(t->node, t->offer.offer.name, err) < 0 ||
 	    admission_check(t->node, &t->offer.offer, &a, err) < 0)
 		return -err->code;
 	if (known != TOKEN_UNKNOWN)
@@ -476,12 +479,14 @@ static int sweep_one(const struct node *node, const char *name, struct error *er
 int target_sweep(const struct node *node, struct error *err)
 {
 	char **names = NULL;
+	struct error ignored;
 	size_t n = 0;
 	int r = container_list(node, &names, &n, err);
 
+	/* One that can't be removed now must not stand in the way of the others. */
 	for (size_t i = 0; i < n; i++) {
-		if (r == 0)
-			r = sweep_one(node, names[i], err);
+		if (sweep_one(node, names[i], r < 0 ? &ignored : err) < 0 && r == 0)
+			r = -err->code;
 		free(names[i]);
 	}
 	free(names);

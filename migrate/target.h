@@ -39,7 +39,8 @@ struct target {
 int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
 		 void *ctx, struct error *err);
 
-/* Removes what migrations left behind whose processes died. */
+/* Removes what migrations left behind whose processes died. What can't be settled
+ * stays, and the first of it is the error. */
 int target_sweep(const struct node *node, struct error *err);
 
 int target_negotiate(struct target *t, struct error *err);
