@@ -51,6 +51,10 @@ int pagescan_run(int pagemap_fd, const struct pagescan_query *query, uint64_t st
 				 (unsigned long long)arg.walk_end);
 	*ret_n = (size_t)n;
 	*ret_end = arg.walk_end;
+	/* The kernel gathers 512 regions at a time, and after more than those its
+	 * walk_end may be that of an earlier 512. */
+	if (n > 0 && regions[n - 1].end > *ret_end)
+		*ret_end = regions[n - 1].end;
 	return 0;
 }
 
