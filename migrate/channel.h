@@ -32,6 +32,7 @@ struct channel_stats {
 	uint64_t raw_bytes;		/* of trees, before compression */
 	uint64_t wire_bytes;		/* everything sent and received */
 	uint64_t compress_us, send_us;	/* where the time of sending went */
+	uint64_t rate_us;		/* waited for the sake of channel_set_rate */
 };
 
 /* "node-b", "10.0.0.2:4967", "[fe80::1]:4967"; default port of wire.h.
@@ -73,6 +74,9 @@ int channel_parse_level(const char *text, int *ret, struct error *err);
 /* Fixes the compression level instead of following the link; CHANNEL_LEVEL_AUTO
  * changes nothing. */
 void channel_set_level(struct channel *ch, int level);
+
+/* At most so many bytes of data a second on the wire from now on; 0: no limit. */
+void channel_set_rate(struct channel *ch, uint64_t bytes_per_second);
 
 /* Best effort: tells the peer why, before hanging up. */
 void channel_abort(struct channel *ch, const struct error *why, const char *state);

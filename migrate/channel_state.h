@@ -31,6 +31,8 @@ struct channel {
 	bool level_fixed;
 	int fixed_level;
 	struct window window;
+	uint64_t rate;			/* bytes a second, 0: any */
+	uint64_t paid_until_us;		/* when what was sent has taken its time at that rate */
 	uint8_t *raw;			/* WIRE_DATA_MAX_BYTES: collects a block */
 	size_t raw_len;
 	uint8_t *room;			/* WIRE_RAW_MAX_BYTES */

@@ -1,10 +1,12 @@
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "migrate/channel_state.h"
 
 #define WINDOW_BYTES (8u << 20)		/* after so much the level is thought over */
 #define PROGRESS_US 100000
+#define RATE_NAP_US 50000
 
 /* From hardest to fastest; the last stores. */
 static const int levels[] = { 3, 1, -3, -10, BLOCK_LEVEL_STORE };
@@ -67,6 +69,34 @@ static void report_progress(struct channel *ch)
 	ch->progress(ch->progress_ctx, &ch->stats);
 }
 
+void channel_set_rate(struct channel *ch, uint64_t bytes_per_second)
+{
+	ch->rate = bytes_per_second;
+	ch->paid_until_us = 0;
+}
+
+/* Waits as long as len bytes take at the rate; a cancel ends it. */
+static int keep_to_rate(struct channel *ch, size_t len, struct error *err)
+{
+	uint64_t now = clock_us(), began = now;
+
+	if (!ch->rate)
+		return 0;
+	if (ch->paid_until_us < now)
+		ch->paid_until_us = now;
+	ch->paid_until_us += (uint64_t)((double)len * 1e6 / (double)ch->rate);
+	while (now < ch->paid_until_us) {
+		uint64_t left = ch->paid_until_us - now;
+
+		if (ch->cancelled && *ch->cancelled)
+			return error_set(err, ECANCELED, "cancelled");
+		(void)usleep((useconds_t)(left < RATE_NAP_US ? left : RATE_NAP_US));
+		now = clock_us();
+	}
+	ch->stats.rate_us += now - began;
+	return 0;
+}
+
 static int send_block(struct channel *ch, struct error *err)
 {
 	uint8_t head[WIRE_HEADER_BYTES];
@@ -79,7 +109,8 @@ static int send_block(struct channel *ch, struct error *err)
 	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
 		return -err->code;
 	t1 = clock_us();
-	if (channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0)
+	if (channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0 ||
+	    keep_to_rate(ch, sizeof(head) + b.len, err) < 0)
 		return -err->code;
 	t2 = clock_us();
 	ch->stats.compress_us += t1 - t0;

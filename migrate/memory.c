@@ -28,7 +28,7 @@ struct memory {
 	struct tracker *tracker;
 	struct seen *seen;
 	struct memory_stats stats;
-	uint64_t last_scan_us;
+	uint64_t last_scan_us, rate_us;	/* when the last round began, and its channel's then */
 	/* of the round under way */
 	struct policy_round round;
 	struct carried *carried;
@@ -273,6 +273,7 @@ static int begin_round(struct memory *m, struct error *err)
 
 	m->round = (struct policy_round){ .since_us = m->last_scan_us ? now - m->last_scan_us : 0 };
 	m->last_scan_us = now;
+	m->rate_us = channel_stats(m->channel).rate_us;
 	(void)snprintf(label, sizeof(label), "round %llu", (unsigned long long)++m->stats.rounds);
 	return channel_tree_begin(m->channel, MESSAGE_TREE_MEMORY, label, err);
 }
@@ -282,6 +283,7 @@ static int end_round(struct memory *m, struct policy_round *ret, struct error *e
 	if (channel_tree_end(m->channel, m->stats.pages_sent, err) < 0)
 		return -err->code;
 	m->round.send_us = clock_us() - m->last_scan_us;
+	m->round.idle_us = channel_stats(m->channel).rate_us - m->rate_us;
 	*ret = m->round;
 	return 0;
 }

@@ -31,8 +31,8 @@ static void measure(struct policy *p, const struct policy_round *r)
 
 	p->rounds++;
 	p->time_us += r->scan_us + r->send_us;
-	if (r->sent_bytes >= MEASURABLE_BYTES && r->send_us)
-		p->throughput = per_second(r->sent_bytes, r->send_us);
+	if (r->sent_bytes >= MEASURABLE_BYTES && r->send_us > r->idle_us)
+		p->throughput = per_second(r->sent_bytes, r->send_us - r->idle_us);
 	if (r->since_us)
 		p->write_rate = per_second(r->bytes, r->since_us);
 	remaining = r->since_us ? expect_written(p, r) : 0;

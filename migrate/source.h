@@ -49,6 +49,7 @@ struct source_options {
 	const char *host;		/* HOST[:PORT] */
 	int level;			/* channel_parse_level */
 	struct policy_limits policy;
+	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
 	const volatile sig_atomic_t *cancelled;

@@ -107,8 +107,10 @@ int source_precopy(struct source *s, struct error *err)
 	    memory_open(s->cgroup, s->channel, &s->memory, err) < 0 || carried_new(&s->carried, err) < 0)
 		return -err->code;
 	(void)snprintf(s->report->tracker, sizeof(s->report->tracker), "%s", memory_tracker_name(s->memory));
+	channel_set_rate(s->channel, s->options->rate);
 	if (run_rounds(s, err) < 0)
 		return -err->code;
+	channel_set_rate(s->channel, 0);	/* it stands still soon: no time to lose */
 	s->report->predicted_us = s->decision.predicted_us;
 	return 0;
 }

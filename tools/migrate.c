@@ -13,6 +13,7 @@ struct migrate_options {
 	const char *compress, *on_diverge;
 	uint64_t max_downtime_us, max_time_us;
 	uint32_t max_rounds, throttle_pct;
+	uint64_t bwlimit;
 	uint64_t settle_us;
 	bool json, quiet, verify;
 };
@@ -33,6 +34,8 @@ static const struct option_row rows[] = {
 	       "when more rounds won't help: 'stop' anyway, 'throttle', or 'abort' [stop]"),
 	OPTION(0, "throttle", COUNT, "PCT", struct migrate_options, throttle_pct,
 	       "the least of its processor time that throttling may leave [20]"),
+	OPTION(0, "bwlimit", SIZE, "BYTES", struct migrate_options, bwlimit,
+	       "a second, for memory while the container runs; at the freeze there is no limit"),
 	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
 	       "compare hashes of all memory before the commit; costs downtime"),
 	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
@@ -114,7 +117,7 @@ static int migrate_run(const struct invocation *inv)
 	struct progress progress;
 	struct source_report r = { 0 };
 	struct source_options options = {
-		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify, .cancelled = &cancelled,
+		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify, .rate = o->bwlimit, .cancelled = &cancelled,
 		.progress = progress_update, .ctx = &progress,
 	};
 	struct error err;

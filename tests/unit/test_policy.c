@@ -160,11 +160,11 @@ static void bounds_on_rounds_and_time_hold(void **state)
 static void a_trace_like_redis(void **state)
 {
 	static const struct policy_round rounds[] = {
-		{ 1100 * MB, 1050 * MB, 25000, 1400000, 0 },
-		{ 210 * MB, 205 * MB, 9000, 260000, 1425000 },
-		{ 61 * MB, 60 * MB, 5000, 75000, 269000 },
-		{ 22 * MB, 21 * MB, 4000, 27000, 80000 },
-		{ 11 * MB, 11 * MB, 4000, 14000, 31000 },
+		{ 1100 * MB, 1050 * MB, 25000, 1400000, 0, 0 },
+		{ 210 * MB, 205 * MB, 9000, 260000, 0, 1425000 },
+		{ 61 * MB, 60 * MB, 5000, 75000, 0, 269000 },
+		{ 22 * MB, 21 * MB, 4000, 27000, 0, 80000 },
+		{ 11 * MB, 11 * MB, 4000, 14000, 0, 31000 },
 	};
 	enum policy_verdict v = POLICY_GO_ON;
 	struct policy p;
