@@ -51,6 +51,8 @@ int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
 	if (!host[0])
 		return error_set(err, EINVAL, "'%s' names no host", address);
 	r = getaddrinfo(host, port, &hints, &list);
+	if (r == EAI_SERVICE)
+		return host_wrong_port(port, err);
 	if (r)
 		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
 				 host, gai_strerror(r));

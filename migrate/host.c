@@ -1,10 +1,24 @@
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "migrate/host.h"
 #include "proto/wire.h"
+
+/* A number that is too large would be cut; names are looked up by whoever uses them. */
+static bool is_no_port(const char *text)
+{
+	return text[strspn(text, "0123456789")] == '\0' && strtoul(text, NULL, 10) > UINT16_MAX;
+}
+
+int host_wrong_port(const char *port, struct error *err)
+{
+	return error_set(err, EINVAL, "port '%s' is wrong: it is neither a number up to 65535 nor the name of "
+			 "a service", port);
+}
 
 int host_split(const char *text, char ret_host[256], char ret_port[16], struct error *err)
 {
@@ -27,5 +41,5 @@ int host_split(const char *text, char ret_host[256], char ret_port[16], struct e
 	(void)snprintf(ret_port, 16, "%d", WIRE_DEFAULT_PORT);
 	if (colon)
 		(void)snprintf(ret_port, 16, "%s", colon + 1);
-	return 0;
+	return is_no_port(ret_port) ? host_wrong_port(ret_port, err) : 0;
 }

@@ -42,6 +42,8 @@ static int open_listener(const char *address, struct error *err)
 	if (host_split(address, host, port, err) < 0)
 		return -err->code;
 	r = getaddrinfo(host[0] ? host : NULL, port, &hints, &list);
+	if (r == EAI_SERVICE)
+		return host_wrong_port(port, err);
 	if (r)
 		return error_set(err, EINVAL, "listen on '%s': %s", address, gai_strerror(r));
 	r = listen_on(list, err);

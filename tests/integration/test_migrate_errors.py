@@ -81,6 +81,7 @@ def test_a_port_that_is_none(web, bed):
     for port in ("x", "-1", "", "99999"):
         said = refused(bed["node1"], to=f"node2:{port}")
         assert "negotiate: " in said and "node2" in said
+        assert not port or f"port '{port}' is wrong" in said, said
 
 
 def test_a_host_where_nobody_listens(web, bed):

@@ -43,6 +43,9 @@ static void what_is_neither_is_refused(void **state)
 			fail_msg("'%s' became '%s' port '%s'", bad[i], host, port);
 		assert_non_null(strstr(err.msg, "HOST"));
 	}
+	assert_int_equal(host_split("node-b:65536", host, port, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "port '65536' is wrong"));
+	assert_int_equal(host_split("node-b:65535", host, port, &err), 0);
 	memset(name, 'a', sizeof(name));
 	name[256] = '\0';
 	assert_int_equal(host_split(name, host, port, &err), -EINVAL);
