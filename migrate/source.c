@@ -282,8 +282,8 @@ static int send_commit(struct source *s, struct error *err)
 	return 0;
 }
 
-/* A new connection, which takes the place of *ch when the target answers. */
-static int ask(const struct container *c, const struct handover *h, struct channel **ch,
+/* Over a new connection, *ret_channel, when the target answers. */
+static int ask(const struct container *c, const struct handover *h, struct channel **ret_channel,
 	       enum message_outcome *ret, struct error *err)
 {
 	const struct message query = { .type = WIRE_QUERY, .query.token = h->token };
@@ -303,9 +303,19 @@ static int ask(const struct container *c, const struct handover *h, struct chann
 		return -err->code;
 	*ret = m.answer.outcome;
 	message_free(&m);
-	channel_free(*ch);
-	*ch = TAKE_PTR(fresh);
+	*ret_channel = TAKE_PTR(fresh);
 	return 0;
+}
+
+/* What has gone through the channel that is in use. */
+static void count_bytes(struct source *s)
+{
+	struct channel_stats stats = { 0 };
+
+	if (s->channel)
+		stats = channel_stats(s->channel);
+	s->report->bytes_raw += stats.raw_bytes;
+	s->report->bytes_wire += stats.wire_bytes;
 }
 
 /* 0: it runs there. -ECANCELED: it never will. Else nobody knows yet. */
@@ -316,7 +326,12 @@ static int ask_until(struct source *s, struct error *why)
 	struct error err;
 
 	for (;;) {
-		if (ask(s->container, &s->handover, &s->channel, &outcome, &err) == 0) {
+		struct channel *fresh = NULL;
+
+		if (ask(s->container, &s->handover, &fresh, &outcome, &err) == 0) {
+			count_bytes(s);
+			channel_free(s->channel);
+			s->channel = fresh;
 			if (outcome == MESSAGE_OUTCOME_RESUMED)
 				return 0;
 			if (outcome == MESSAGE_OUTCOME_REFUSED)
@@ -427,12 +442,7 @@ int source_migrate(struct container *c, const struct source_options *options,
 	if (r < 0)
 		channel_abort(s.channel, err, state_in_words(report->state));
 	report->total_us = clock_us() - t0;
-	if (s.channel) {
-		struct channel_stats stats = channel_stats(s.channel);
-
-		report->bytes_raw = stats.raw_bytes;
-		report->bytes_wire = stats.wire_bytes;
-	}
+	count_bytes(&s);
 	return r;
 }
 
