@@ -12,6 +12,7 @@
 #include "migrate/checkpoint.h"
 #include "migrate/dump.h"
 #include "migrate/restore.h"
+#include "migrate/sums.h"
 #include "migrate/workdir.h"
 
 #define CONFIG_JSON "config.json"
@@ -129,7 +130,7 @@ int checkpoint_save(struct container *c, const char *path, bool leave_running,
 {
 	CLEANUP(lease_closep) struct lease_hold lease = LEASE_HOLD_EMPTY;
 	CLEANUP(fd_closep) int dir = -EBADF;
-	uint64_t t0 = clock_us();
+	uint64_t t0 = clock_us(), frozen_us;
 	struct tree_stats stats = { 0 };
 	struct error ignored;
 	int r;
@@ -137,8 +138,13 @@ int checkpoint_save(struct container *c, const char *path, bool leave_running,
 	if (make_dir(path, &dir, err) < 0)
 		return -err->code;
 	r = save_frozen(c, &lease, dir, err);
+	if (r == 0 && leave_running)
+		r = lease_thaw(&lease, err);
+	frozen_us = clock_us() - lease.frozen_us;
 	if (r == 0)
-		r = leave_running ? lease_thaw(&lease, err) : sync_all(dir, err);
+		r = sums_write(dir, err);
+	if (r == 0 && !leave_running)
+		r = sync_all(dir, err);
 	if (r < 0) {
 		(void)lease_thaw(&lease, &ignored);
 		(void)fd_remove_tree_at(AT_FDCWD, path, &ignored);
@@ -147,7 +153,7 @@ int checkpoint_save(struct container *c, const char *path, bool leave_running,
 	if (!leave_running && end_original(c, &lease, err) < 0)
 		return error_wrap(err, "checkpoint '%s': it is complete in %s, but the original does not end",
 				  c->name, path);
-	report->frozen_us = clock_us() - lease.frozen_us;
+	report->frozen_us = leave_running ? frozen_us : clock_us() - lease.frozen_us;
 	if (syncfs(dir) < 0 || tree_measure(dir, &stats, err) < 0)
 		return error_set(err, EIO, "checkpoint '%s': it is not safe on disk", c->name);
 	report->total_us = clock_us() - t0;
@@ -247,7 +253,7 @@ int checkpoint_restore(const struct node *node, const char *path, const char *na
 	struct error ignored;
 
 	if (fd_open_dir_at(AT_FDCWD, path, false, 0, &dir, err) < 0 || read_spec(dir, name, &spec, err) < 0 ||
-	    check_image(node, dir, err) < 0 || reserve(node, &spec, &c, err) < 0)
+	    check_image(node, dir, err) < 0 || sums_check(dir, err) < 0 || reserve(node, &spec, &c, err) < 0)
 		return error_wrap(err, "restore %s", path);
 	if (revive(c, dir, report, err) < 0) {
 		(void)container_clean(c, false, &ignored);

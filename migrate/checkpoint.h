@@ -4,6 +4,7 @@
  *   DIR/config.json   spec.h
  *   DIR/image.json    which image it needs: {"name","digest"}
  *   DIR/images/       CRIU's images
+ *   DIR/sums.json     sums.h: what they were
  *   DIR/upper/        its changes to the image
  *   DIR/tmpfs/P/      files of its tmpfs mounts
  *   DIR/meta/         checkpoint.json (manifest.h), its log

@@ -156,6 +156,30 @@ def test_the_images_are_criu_s_own(one, web, tmp_path):
             assert int.from_bytes(head[4 * i:4 * i + 4], "little") == magic, name
 
 
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_images_that_changed_are_named(one, web, tmp_path):
+    one.godwit("checkpoint", "web", tmp_path / "c")
+    one.godwit("rm", "web")
+    (tmp_path / "c" / "images" / "note").write_text("of no importance")
+    pages = tmp_path / "c" / "images" / "pages-1.img"
+    whole = pages.read_bytes()
+    size = len(whole)
+    for damage, text in ((lambda: os.truncate(pages, size // 2), f"damaged: it has {size // 2} bytes and had {size}"),
+                         (lambda: os.truncate(pages, 0), f"damaged: it has 0 bytes and had {size}"),
+                         (lambda: flip(pages), "damaged: its content has changed"),
+                         (pages.unlink, "missing")):
+        damage()
+        assert f"images/pages-1.img is {text}" in refused(one, "restore", tmp_path / "c")
+        pages.write_bytes(whole)
+    one.godwit("restore", tmp_path / "c")
+    web.ask()
+
+
 def damages(folder):
     """(what, how to do it) for a checkpoint in a folder."""
     def cut(name, part):
@@ -183,6 +207,9 @@ def damages(folder):
         manifest, lambda m: m["external_mounts"].append("/etc/shadow"))
     yield "manifest of the future", lambda: rewrite(manifest, lambda m: m.update(version=99))
     yield "manifest is huge", lambda: (folder / manifest).write_text("[" * 2000000)
+    yield "no sums", lambda: (folder / "sums.json").unlink()
+    yield "sums cut", lambda: cut("sums.json", 0.5)
+    yield "sums of the future", lambda: rewrite("sums.json", lambda s: s.update(version=2))
     yield "no pages", lambda: (folder / "images" / "pages-1.img").unlink()
     yield "pstree cut", lambda: cut("images/pstree.img", 0.8)
     yield "inventory empty", lambda: cut("images/inventory.img", 0)
