@@ -1,4 +1,4 @@
-#include <poll.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,8 @@ struct gate {
 	char host_ifname[IFNAMSIZ];
 	struct gate_program *program;
 	struct gate_ring *ring;
-	struct injector *to, *from;
+	int netns_fd;
+	struct injector *to, *from;	/* opened when there is something to deliver */
 	uint64_t undelivered;
 };
 
@@ -30,6 +31,7 @@ static void destroy(struct gate *g)
 	gate_ring_free(g->ring);
 	injector_free(g->to);
 	injector_free(g->from);
+	fd_close(&g->netns_fd);
 	gate_program__destroy(g->program);
 	free(g);
 }
@@ -54,11 +56,12 @@ static int arm(struct gate *g, int netns_fd, enum gate_state now, struct error *
 {
 	int r;
 
-	r = injector_open(-EBADF, g->host_ifname, &g->to, err);
-	if (r == 0 && netns_fd >= 0)
-		r = injector_open(netns_fd, "eth0", &g->from, err);
-	if (r == 0)
-		r = load(g, now, err);
+	if (netns_fd >= 0) {
+		g->netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 0);
+		if (g->netns_fd < 0)
+			return error_set(err, errno, "keep its network namespace: %s", strerror(errno));
+	}
+	r = load(g, now, err);
 	if (r == 0)
 		r = network_gate_program(g->host_ifname, g->program->progs.to_container.prog_fd,
 					 g->program->progs.from_container.prog_fd,
@@ -74,6 +77,7 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
 
 	if (!g)
 		return error_set(err, ENOMEM, "out of memory");
+	g->netns_fd = -EBADF;
 	if (strlen(host_ifname) >= sizeof(g->host_ifname))
 		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
 	strcpy(g->host_ifname, host_ifname);
@@ -136,16 +140,30 @@ struct delivery {
 	uint64_t bytes_max;
 };
 
+static int injector_for(struct gate *gate, bool from_container, struct injector **ret,
+			struct error *err)
+{
+	struct injector **slot = from_container ? &gate->from : &gate->to;
+	int r = 0;
+
+	if (from_container && gate->netns_fd < 0)
+		return error_set(err, EINVAL, "the gate of %s was armed without a network namespace",
+				 gate->host_ifname);
+	if (!*slot)
+		r = injector_open(from_container ? gate->netns_fd : -EBADF,
+				  from_container ? "eth0" : gate->host_ifname, slot, err);
+	*ret = *slot;
+	return r;
+}
+
 int gate_deliver(struct gate *gate, const struct gate_frame *frame, struct error *err)
 {
-	struct injector *injector = frame->from_container ? gate->from : gate->to;
+	struct injector *injector = NULL;
 	int r;
 
-	if (injector)
+	r = injector_for(gate, frame->from_container, &injector, err);
+	if (r == 0)
 		r = injector_send(injector, frame, err);
-	else
-		r = error_set(err, EINVAL, "the gate of %s was armed without a network namespace",
-			      gate->host_ifname);
 	if (r < 0)
 		gate->undelivered++;
 	return r;

@@ -111,7 +111,8 @@ void gate_read_counters(const struct gate *gate, struct gate_counters *ret);
 
 /* Takes the program off. An open gate is then as if there had never been one;
  * any other is closed by network_gate_set's means, so that nobody talks to a
- * container that must be silent, and what it holds is lost. Takes 10 to 20 ms,
- * which the kernel waits before it lets a packet socket go: nobody's downtime. */
+ * container that must be silent, and what it holds is lost. A gate that
+ * has delivered something takes 10 to 20 ms, which the kernel waits before it lets a
+ * packet socket go: nobody's downtime. */
 void gate_free(struct gate *gate);
 DEFINE_CLEANUP(struct gate *, gate_free)
