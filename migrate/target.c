@@ -379,6 +379,7 @@ static int forget_token(struct target *t, struct error *err)
 		return -err->code;
 	if (st.status == CONTAINER_INCOMING)
 		return error_set(err, EIO, "its state could not be written");
+	container_unlock(t->container);	/* the next move need not wait for the disk */
 	if (syncfs(t->node->state_fd) < 0)
 		return error_set(err, errno, "sync: %s", strerror(errno));
 	return token_forget(t->node, t->offer.offer.token, err);
