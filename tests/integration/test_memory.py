@@ -2,16 +2,28 @@
 
 GODWIT_MEMORY_MOVES says how often each is moved (2 in a normal run, 10 in the slow one).
 """
+import contextlib
+import json
 import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
 
 import pytest
 
-from conftest import Bed
-from moving import Client, end_bed, make_bed, migrate, run, settled, status, until
+import sabotage
+from conftest import Bed, GODWIT, numbers
+from moving import (Client, end_bed, make_bed, migrate, run, settled, snapshot, status,
+                    until)
 
 MOVES = int(os.environ.get("GODWIT_MEMORY_MOVES", "2"))
 LONG = MOVES > 2
 PLANTS = {"a wrong bit": 1, "a stale page": 2, "an empty page": 3, "another page": 4}
+
+HUGE_PAGES = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+LINK_MBIT = 200   # 25 MB/s
 
 # what it is called here: the program and its arguments
 WORKLOADS = {
@@ -34,6 +46,8 @@ WORKLOADS = {
     "fast writer": ("writer", "200", "64"),
     "sparse": ("sparse", "20000", "1024" if LONG else "128"),
 }
+# those that do not write to places which are root's, as somebody else
+USERS = ("threads", "process tree", "churn", "shared anonymous", "guards, locks and stacks")
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +63,8 @@ class Moved:
     def __init__(self, bed, workload, *options):
         self.nodes = [bed["node1"], bed["node2"]]
         program, *arguments = workload
-        self.name = program
-        address = run(self.here, program, f"/workloads/{program}", *arguments, options=options)
+        self.name = f"{program}-{next(numbers)}"
+        address = run(self.here, self.name, f"/workloads/{program}", *arguments, options=options)
         self.client = Client(bed["node3"], address)
 
     @property
@@ -63,6 +77,10 @@ class Moved:
         assert status(self.nodes[1], self.name) is None and status(self.here, self.name) == "running"
         return done
 
+    def begin_move(self, *options):
+        return self.here.popen(GODWIT, "migrate", "-q", *options, self.name, self.nodes[1].name,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
     def ask(self, request="?"):
         return self.client.ask(request)
 
@@ -70,7 +88,7 @@ class Moved:
 @pytest.fixture
 def start(bed):
     """start(workload): a Moved; afterwards both nodes are as before."""
-    before, started = bed.snapshot(), []
+    before, started = snapshot(bed), []
 
     def begin(workload, *options):
         started.append(it := Moved(bed, workload, *options))
@@ -108,3 +126,170 @@ def test_a_planted_error_is_found(bed, start, which):
             pytest.fail(f"{name} was not found")
         it.client.close()
         bed["node1"].godwit("rm", "-f", it.name)
+
+
+@pytest.mark.parametrize("which", WORKLOADS)
+def test_a_lost_write_is_found(start, which):
+    """One page, any that was rewritten since, is put back behind the program's back.
+    A second try is for the page that was about to be rewritten anyway."""
+    it = start(WORKLOADS[which])
+    it.ask()
+    told = []
+    for _ in range(2):
+        before = sabotage.pages_of(it.here, it.name)
+        it.ask()
+        sabotage.wait_changes()
+        told.append(sabotage.put_back(it.here, it.name, before))
+        try:
+            it.ask()
+        except AssertionError:
+            return
+    pytest.fail(f"not found: {told}")
+
+
+@pytest.mark.parametrize("which", USERS)
+def test_of_another_user(start, which):
+    it = start(WORKLOADS[which], "-u", "user", "-w", "/tmp")
+    it.ask()
+    for _ in range(2):
+        it.move()
+        it.ask()
+
+
+def test_two_pass_each_other(start, bed):
+    """One goes there while one comes back, and again."""
+    pair = start(WORKLOADS["threads"]), start(WORKLOADS["churn"])
+    pair[1].move()
+    for _ in range(2):
+        moves = [it.begin_move() for it in pair]
+        for move in moves:
+            _, err = move.communicate(timeout=60)
+            assert move.returncode == 0, err
+        for it in pair:
+            it.nodes.reverse()
+            it.ask()
+
+
+@pytest.fixture
+def huge_pages():
+    """Some hugetlb pages, if this machine's kernel gives them away."""
+    before = int(HUGE_PAGES.read_text()) if HUGE_PAGES.exists() else None
+    try:
+        with contextlib.suppress(OSError):
+            HUGE_PAGES.write_text(f"{before + 8}\n")
+        yield
+    finally:
+        if before is not None:
+            HUGE_PAGES.write_text(f"{before}\n")
+
+
+def test_hugetlb_memory(start, huge_pages):
+    """Where there is none, the program says so and moves what it has."""
+    it = start(("huge", "hugetlb"))
+    notes = [it.ask()]
+    for _ in range(MOVES):
+        it.move()
+        notes.append(it.ask())
+    print("hugetlb:", "; ".join(notes))
+    amounts = {re.search(r"hugetlb (\d+)", note).group(1) for note in notes}
+    assert len(amounts) == 1, notes
+
+
+# --- a slow link ---------------------------------------------------------------
+
+@pytest.fixture
+def slow_link(bed):
+    """Both nodes' links carry little; what was set goes with the test."""
+    nodes = bed["node1"], bed["node2"]
+    for node in nodes:
+        node.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", f"{LINK_MBIT}mbit",
+                 "burst", "256k", "latency", "50ms")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.run("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
+
+
+@pytest.mark.parametrize("which", ["threads", "guards, locks and stacks", "process tree", "memfd"])
+def test_a_cancelled_move_harms_nothing(start, slow_link, which):
+    """Ctrl-C in the midst of it: the program goes on, tracked by nobody, and moves later."""
+    it = start(WORKLOADS[which])
+    it.ask()
+    move = it.begin_move("--compress", "none")
+    time.sleep(0.3)
+    sabotage.interrupt(move, signal.SIGINT)
+    _, err = move.communicate(timeout=60)
+    assert move.returncode != 0, "it was over too soon"
+    assert "cancelled" in err
+    assert status(it.here, it.name) == "running", err
+    it.ask()
+    until(lambda: status(it.nodes[1], it.name) is None, 10, "the target keeps it")
+    assert sabotage.tracked(it.here, it.name, "uw") == 0
+    it.move()
+    it.ask()
+
+
+# Each --on-diverge policy with a writer that is faster than the link.
+DIVERGES = ("writer", "60", "48")       # MB/s and MB; the link carries 25 MB/s
+POLICY = ("--json", "--compress", "none", "--max-downtime", "300ms", "--max-time", "4s")
+
+
+def flat(report):
+    """All numbers of a report by their last names."""
+    for key, value in report.items():
+        if isinstance(value, dict):
+            yield from flat(value)
+        else:
+            yield key, value
+
+
+def told(done):
+    report = json.loads(done.stdout)
+    predicted = [value for key, value in flat(report) if "predicted" in key]
+    assert predicted and max(predicted) > 0, report
+    return report, max(predicted)
+
+
+def test_on_diverge_stop(start, slow_link):
+    """It stops anyway: late, but as long as it has said."""
+    it = start(DIVERGES)
+    it.ask()
+    report, predicted = told(it.move("--on-diverge", "stop", *POLICY))
+    it.ask()
+    assert report["downtime_ms"] > 300, report
+    assert predicted / 2 < report["downtime_ms"] < predicted * 2, report
+
+
+def test_on_diverge_abort(start, slow_link):
+    """It gives up and says so; the program never stood still for long."""
+    it = start(DIVERGES)
+    it.ask()
+    done = migrate(it.here, it.name, it.nodes[1], "--on-diverge", "abort", *POLICY, check=False)
+    assert done.returncode == 1 and "--on-diverge" in done.stderr, done.stderr
+    assert status(it.here, it.name) == "running", done.stderr
+    until(lambda: status(it.nodes[1], it.name) is None, 10, "the target keeps it")
+    assert sabotage.tracked(it.here, it.name, "uw") == 0
+    it.ask()
+
+
+if LONG:
+    def test_on_diverge_throttle(start, slow_link):
+        """The program is slowed down until it fits, and has its full speed afterwards."""
+        it = start(("writer", "60", "24"))  # a second on the link
+        it.ask()
+        limits = sabotage.cpu_limits(it.here, it.name)
+        report, _ = told(it.move("--on-diverge", "throttle", "--throttle", "1", *POLICY[:-1], "60s"))
+        it.ask()
+        assert report["downtime_ms"] < 800, json.dumps(report)
+        assert sabotage.cpu_limits(it.here, it.name) == limits
+        time.sleep(1)
+        assert float(it.ask().split()[0]) > 40
+
+    def test_on_diverge_abort_leaves_the_limits(start, slow_link):
+        it = start(DIVERGES)
+        limits = sabotage.cpu_limits(it.here, it.name)
+        migrate(it.here, it.name, it.nodes[1], "--on-diverge", "abort", *POLICY,
+                check=False)
+        assert sabotage.cpu_limits(it.here, it.name) == limits
+        it.ask()

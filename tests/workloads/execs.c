@@ -8,8 +8,8 @@
 #define ROUNDS_MAX 40
 
 struct legacy {
-	uint64_t seed, generation;
-	uint64_t total;
+	uint64_t seed, total;
+	volatile uint64_t generation;
 	uint32_t versions[PAGES];
 };
 
@@ -71,6 +71,8 @@ static bool tell(void)
 {
 	static uint64_t before;
 
+	for (int ms = 0; ms < BUSY_PATIENCE_MS && legacy->generation <= before; ms++)
+		(void)usleep(1000);
 	HOLDS(legacy->generation > before);
 	before = legacy->generation;
 	(void)snprintf(workload_note, sizeof(workload_note), "generation %llu",
