@@ -40,7 +40,7 @@ int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, stru
 		fd_close(&fd_consumed);
 		return error_set(err, ENOMEM, "out of memory");
 	}
-	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT, .level = 1,
+	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT, .level = CHANNEL_FIRST_LEVEL,
 				.patience_us = CHANNEL_GREET_US };
 	tune_socket(ch->fd);
 	ch->raw = malloc(WIRE_DATA_MAX_BYTES);

@@ -4,7 +4,7 @@
 #include "engine/base/clock.h"
 #include "migrate/channel_state.h"
 
-#define WINDOW_BYTES (8u << 20)		/* after so much the level is thought over */
+#define WINDOW_BYTES (4u << 20)		/* after so much the level is thought over */
 #define PROGRESS_US 100000
 #define RATE_NAP_US 50000
 
