@@ -117,7 +117,8 @@ static int migrate_run(const struct invocation *inv)
 	struct progress progress;
 	struct source_report r = { 0 };
 	struct source_options options = {
-		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify, .rate = o->bwlimit, .cancelled = &cancelled,
+		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify,
+		.rate = o->bwlimit, .cancelled = &cancelled,
 		.progress = progress_update, .ctx = &progress,
 	};
 	struct error err;

@@ -307,7 +307,7 @@ def bytes_of_a_migration(bed):
 
 
 @pytest.mark.parametrize("spoil", [False, True], ids=["cut", "spoilt"])
-@pytest.mark.parametrize("part", [0.0005, 0.01, 0.5, 0.98])
+@pytest.mark.parametrize("part", [0.0005, 0.01, 0.5, 0.8])
 def test_a_connection_that_ends_or_is_damaged_on_the_way(web, bed, part, spoil):
     total = bytes_of_a_migration(bed)
     two = bed["node2"]
