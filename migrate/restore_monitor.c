@@ -258,9 +258,26 @@ static int decide(const struct restore *r, enum token_outcome wanted, struct err
 					     "committed");
 }
 
+/* With our name in it nobody else cleans up. */
+static int record(const struct restore *r, enum container_status status, pid_t pid,
+		  struct error *err)
+{
+	struct container_state st;
+
+	if (container_state(r->setup->container, &st, err) < 0)
+		return -err->code;
+	st.status = status;
+	container_state_stamp(&st, pid, getpid());
+	if (r->manifest) {
+		st.started_us = r->manifest->started_us;
+		st.migrations = r->manifest->migrations + (r->plan->token != NULL);
+	}
+	return container_state_write(r->setup->container, &st, err);
+}
+
 /* After the decision there is no way back: whatever fails then, the container
  * stays, and an operator sees it paused or without network. */
-static int resume(struct restore *r, struct error *err)
+static int resume(struct restore *r, pid_t pid, struct error *err)
 {
 	struct monitor_setup *s = r->setup;
 	uint64_t t0 = clock_us(), value[4] = { 0 };
@@ -275,6 +292,7 @@ static int resume(struct restore *r, struct error *err)
 	}
 	if (!r->manifest->was_paused)
 		(void)cgroup_thaw(s->cgroup, &ignored);
+	(void)record(r, CONTAINER_RUNNING, pid, &ignored);
 	value[0] = clock_us() - t0;
 	value[1] = clock_real_us();
 	(void)monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
@@ -284,34 +302,19 @@ static int resume(struct restore *r, struct error *err)
 	return 0;
 }
 
-/* With our name in it nobody else cleans up. */
-static int record(const struct restore *r, pid_t pid, struct error *err)
-{
-	struct container_state st;
-
-	if (container_state(r->setup->container, &st, err) < 0)
-		return -err->code;
-	container_state_stamp(&st, pid, getpid());
-	if (r->manifest) {
-		st.started_us = r->manifest->started_us;
-		st.migrations = r->manifest->migrations + (r->plan->token != NULL);
-	}
-	return container_state_write(r->setup->container, &st, err);
-}
-
 static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	int control = r->setup->control, fds[3];
 	uint64_t t0, value[4] = { 0 };
 
-	if (record(r, 0, err) < 0 || prepare(r, err) < 0 ||
+	if (record(r, CONTAINER_INCOMING, 0, err) < 0 || prepare(r, err) < 0 ||
 	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
 	    receive_op(control, RESTORE_GO, fds, 3, err) < 0)
 		return -err->code;
 	r->workdir = fds[0];
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
 	t0 = clock_us();
-	if (restore_tasks(r, ret_pid, err) < 0 || record(r, *ret_pid, err) < 0)
+	if (restore_tasks(r, ret_pid, err) < 0 || record(r, CONTAINER_INCOMING, *ret_pid, err) < 0)
 		return -err->code;
 	value[0] = clock_us() - t0;
 	value[1] = (uint64_t)*ret_pid;
@@ -340,7 +343,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 	struct error ignored, reason;
 
 	*ret_terminal = -EBADF;
-	if (run(&r, ret_pid, err) == 0 && resume(&r, err) == 0) {
+	if (run(&r, ret_pid, err) == 0 && resume(&r, *ret_pid, err) == 0) {
 		drop_mounts(&r);
 		hand_over_guard(&r);
 		return 0;

@@ -58,7 +58,8 @@ def paused(node, name):
 
 def read_pages(pid):
     found, avoid = {}, list(stacks(pid))
-    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+    # A process that has ended and was not waited for yet has no memory.
+    with contextlib.suppress(ProcessLookupError), open(f"/proc/{pid}/mem", "rb", 0) as memory:
         for first, last in mappings(pid):
             for at in range(first, last, PAGE):
                 if any(low <= at < high for low, high in avoid):
