@@ -95,8 +95,8 @@ int cgroup_thaw(const struct cgroup *cg, struct error *err);
 int cgroup_is_frozen(const struct cgroup *cg, bool *ret, struct error *err);
 int cgroup_is_populated(const struct cgroup *cg, bool *ret, struct error *err);
 
-/* SIGKILL to everything inside (cgroup.kill, also when frozen), then waits for
- * "populated 0", at most timeout_us. What is gone already is no error. */
+/* SIGKILL to everything inside, in every hierarchy (cgroup.kill, also when
+ * frozen), then waits until it has ended, at most timeout_us for each step. What is gone already is no error. */
 int cgroup_kill(const struct cgroup *cg, uint64_t timeout_us, struct error *err);
 
 /* Removes the directories, and sub-directories that containers made; -EBUSY

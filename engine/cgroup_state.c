@@ -1,8 +1,11 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
@@ -115,23 +118,6 @@ int cgroup_freeze(const struct cgroup *cg, uint64_t timeout_us, struct error *er
 	return 0;
 }
 
-/* -ENOENT and -ENODEV: somebody else has removed it, so nothing lives there. */
-int cgroup_kill(const struct cgroup *cg, uint64_t timeout_us, struct error *err)
-{
-	CLEANUP(fd_closep) int events = -EBADF;
-	struct error why;
-	int r = open_events(cg, &events, &why);
-
-	if (r == 0)
-		r = fd_write_file_at(cg->fd[CGROUP_V2], "cgroup.kill", "1", &why);
-	if (r == 0)
-		r = wait_event(events, "populated", false, timeout_us, &why);
-	if (r == 0 || r == -ENOENT || r == -ENODEV)
-		return 0;
-	*err = why;
-	return error_wrap(err, "kill %s", cg->path);
-}
-
 struct pid_list {
 	pid_t *pids;
 	size_t n, size;
@@ -174,6 +160,74 @@ static int add_pids_of(int dirfd, void *ctx, struct error *err)
 			return -err->code;
 	}
 	return 0;
+}
+
+static bool lives_in(int dirfd, pid_t pid)
+{
+	struct pid_list list = { 0 };
+	struct error ignored;
+	bool found = false;
+
+	(void)add_pids_of(dirfd, &list, &ignored);
+	for (size_t i = 0; i < list.n; i++)
+		found |= list.pids[i] == pid;
+	free(list.pids);
+	return found;
+}
+
+/* The pid may be another process's by now: signal what the descriptor names,
+ * after a second look. Who has ended has left its cgroups before poll tells. */
+static int kill_one(int dirfd, pid_t pid, uint64_t timeout_us, struct error *err)
+{
+	CLEANUP(fd_closep) int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	if (pidfd < 0 || !lives_in(dirfd, pid))
+		return 0;
+	(void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	if (poll(&p, 1, (int)(timeout_us / 1000)) == 0)
+		return error_set(err, ETIMEDOUT, "process %d does not end within %llu ms", (int)pid,
+				 (unsigned long long)timeout_us / 1000);
+	return 0;
+}
+
+/* A helper that joined the v1 directories only, as CRIU does, outlives a
+ * monitor that was killed, if only for moments. */
+static int kill_in_v1(const struct cgroup *cg, uint64_t timeout_us, struct error *err)
+{
+	struct pid_list list = { 0 };
+	int r = 0;
+
+	for (int h = CGROUP_V2 + 1; r == 0 && h < CGROUP_HIERARCHY_MAX_; h++) {
+		list.n = 0;
+		if (cg->fd[h] >= 0)
+			r = add_pids_of(cg->fd[h], &list, err);
+		for (size_t i = 0; r == 0 && i < list.n; i++)
+			r = kill_one(cg->fd[h], list.pids[i], timeout_us, err);
+	}
+	free(list.pids);
+	return r;
+}
+
+/* -ENOENT and -ENODEV: somebody else has removed it, so nothing lives there. */
+int cgroup_kill(const struct cgroup *cg, uint64_t timeout_us, struct error *err)
+{
+	CLEANUP(fd_closep) int events = -EBADF;
+	struct error why;
+	int r = open_events(cg, &events, &why);
+
+	if (r == 0)
+		r = fd_write_file_at(cg->fd[CGROUP_V2], "cgroup.kill", "1", &why);
+	if (r == 0)
+		r = wait_event(events, "populated", false, timeout_us, &why);
+	if (r == -ENOENT || r == -ENODEV)
+		r = 0;
+	if (r == 0)
+		r = kill_in_v1(cg, timeout_us, &why);
+	if (r == 0)
+		return 0;
+	*err = why;
+	return error_wrap(err, "kill %s", cg->path);
 }
 
 int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n, struct error *err)

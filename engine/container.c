@@ -195,13 +195,16 @@ void container_host_ifname(const struct container *c, char ret[IFNAMSIZ])
 static int clean_cgroup(const struct container *c, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	uint64_t end = clock_us() + KILL_TIMEOUT_US;
 	int r = container_cgroup(c, false, &cg, err);
 
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0 || cgroup_kill(cg, KILL_TIMEOUT_US, err) < 0 || cgroup_remove(cg, err) < 0)
-		return -err->code;
-	return 0;
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	/* A dying CRIU outside may have put another process in: no event tells. */
+	while ((r = cgroup_kill(cg, KILL_TIMEOUT_US, err)) == 0 &&
+	       (r = cgroup_remove(cg, err)) == -EBUSY && clock_us() < end)
+		(void)usleep(1000);
+	return r;
 }
 
 /* The name may be another container's by now. */

@@ -99,8 +99,9 @@ static void destroy(struct cgroup *cg)
 		fail_msg("%s", err.msg);
 }
 
-/* A child that runs body in the cgroup and ends with what it returns. */
-static pid_t start_in(const struct cgroup *cg, int (*body)(void *ctx), void *ctx)
+/* A child that joins the cgroup, runs body and ends with what it returns. */
+static pid_t start_by(int (*join)(const struct cgroup *cg, struct error *err), const struct cgroup *cg,
+		      int (*body)(void *ctx), void *ctx)
 {
 	struct error err;
 	int ready[2];
@@ -112,7 +113,7 @@ static pid_t start_in(const struct cgroup *cg, int (*body)(void *ctx), void *ctx
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (cgroup_join(cg, 0, &err) < 0) {
+		if (join(cg, &err) < 0) {
 			(void)fprintf(stderr, "%s\n", err.msg);
 			_exit(99);
 		}
@@ -124,6 +125,16 @@ static pid_t start_in(const struct cgroup *cg, int (*body)(void *ctx), void *ctx
 	assert_int_equal(read(ready[0], &byte, 1), 0);
 	fd_close(&ready[0]);
 	return pid;
+}
+
+static int join_all(const struct cgroup *cg, struct error *err)
+{
+	return cgroup_join(cg, 0, err);
+}
+
+static pid_t start_in(const struct cgroup *cg, int (*body)(void *ctx), void *ctx)
+{
+	return start_by(join_all, cg, body, ctx);
 }
 
 static int wait_for(pid_t pid)
@@ -298,6 +309,26 @@ static void what_lives_is_neither_replaced_nor_removed(void **state)
 	assert_int_equal(cgroup_remove(cg, &err), -EBUSY);
 	assert_int_equal(kill(pid, 0), 0);
 	assert_true(exists(0, "web", "cgroup.procs"));
+	destroy(cg);
+	assert_int_equal(wait_for(pid), 1000 + SIGKILL);
+}
+
+static void who_joined_v1_only_is_killed_too(void **state)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = create("web", &unlimited);
+	bool pure_v2, populated;
+	struct error err;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(cgroup_is_pure_v2(&pure_v2, &err), 0);
+	if (pure_v2) {
+		destroy(cg);
+		return;
+	}
+	pid = start_by(cgroup_join_v1, cg, idle, NULL);
+	assert_int_equal(cgroup_is_populated(cg, &populated, &err), 0);
+	assert_false(populated);
 	destroy(cg);
 	assert_int_equal(wait_for(pid), 1000 + SIGKILL);
 }
@@ -627,6 +658,7 @@ static int run_group(const char *layout)
 		cmocka_unit_test(join_reaches_every_hierarchy_and_leave_undoes_it),
 		cmocka_unit_test(leave_finds_a_place_beside_where_the_parent_holds_no_processes),
 		cmocka_unit_test(what_lives_is_neither_replaced_nor_removed),
+		cmocka_unit_test(who_joined_v1_only_is_killed_too),
 		cmocka_unit_test(an_empty_one_is_made_anew),
 		cmocka_unit_test(frozen_processes_stand_still),
 		cmocka_unit_test(a_freeze_that_fails_thaws),
