@@ -6,6 +6,7 @@
 #include "engine/base/fd.h"
 #include "engine/image.h"
 #include "migrate/admission.h"
+#include "migrate/incoming.h"
 #include "migrate/lazy_images.h"
 #include "migrate/machine.h"
 #include "migrate/memory_receive.h"
@@ -30,9 +31,6 @@ static void say(const struct target *t, const char *fmt, ...)
 
 /* ---- negotiate ---- */
 
-/* Its token, in the folder of an incoming container. */
-#define TOKEN_FILE "token"
-
 /* The folder is the reservation of name and address. */
 static int reserve(struct target *t, struct admission *a, struct error *err)
 {
@@ -45,7 +43,7 @@ static int reserve(struct target *t, struct admission *a, struct error *err)
 	}
 	a->spec = NULL;
 	container_state_stamp(&st, 0, getpid());
-	if (fd_replace_file_at(t->container->dir_fd, TOKEN_FILE, token, strlen(token), 0600, FD_REPLACE, err) < 0)
+	if (fd_replace_file_at(t->container->dir_fd, INCOMING_TOKEN, token, strlen(token), 0600, FD_REPLACE, err) < 0)
 		return -err->code;
 	return container_state_write(t->container, &st, err);
 }
@@ -65,8 +63,6 @@ static int answer_offer(struct target *t, const struct admission *a, struct erro
 	return 0;
 }
 
-static int sweep_one(const struct node *node, const char *name, struct error *err);
-
 int target_negotiate(struct target *t, struct error *err)
 {
 	CLEANUP(fd_closep) int lock = -EBADF;
@@ -76,7 +72,7 @@ int target_negotiate(struct target *t, struct error *err)
 
 	if (token_look_up(t->node, t->offer.offer.token, &known, err) < 0 ||
 	    node_lock(t->node, &lock, err) < 0 ||
-	    sweep_one(t->node, t->offer.offer.name, err) < 0 ||
+	    incoming_sweep(t->node, t->offer.offer.name, err) < 0 ||
 	    admission_check(t->node, &t->offer.offer, &a, err) < 0)
 		return -err->code;
 	if (known != TOKEN_UNKNOWN)
@@ -87,51 +83,6 @@ int target_negotiate(struct target *t, struct error *err)
 	t->image_wanted = a.image_wanted;
 	admission_free(&a);
 	return r;
-}
-
-/* The source has let go of it, so here is the only copy, complete: it runs from
- * now on as one that has lost its monitor. */
-static int adopt(const struct container *c, struct error *err)
-{
-	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
-	CLEANUP(manifest_freep) struct manifest *m = NULL;
-	CLEANUP(fd_closep) int meta = -EBADF;
-	struct container_state st;
-	char ifname[IFNAMSIZ];
-	struct error ignored;
-
-	if (container_state(c, &st, err) < 0)
-		return -err->code;
-	st.status = CONTAINER_RUNNING;
-	if (container_state_write(c, &st, err) < 0 || container_cgroup(c, false, &cg, err) < 0)
-		return -err->code;
-	container_host_ifname(c, ifname);
-	if (c->spec->endpoint.address[0])
-		(void)network_gate_set(ifname, NETWORK_GATE_OPEN, &ignored);
-	if (fd_open_dir_at(c->dir_fd, "meta", false, 0, &meta, &ignored) == 0 &&
-	    manifest_read(meta, &m, &ignored) == 0 && m->was_paused)
-		return 0;
-	return cgroup_thaw(cg, err);
-}
-
-/* Nobody works on it any more: what its token says is what it is. Only its
- * monitor decides for it, so once that is dead and the copy is gone, nobody
- * needs a refusal to be remembered. */
-static int settle_incoming(const struct container *c, struct error *err)
-{
-	CLEANUP(freep) char *token = NULL;
-	enum token_outcome outcome;
-	int r = fd_read_file_at(c->dir_fd, TOKEN_FILE, TOKEN_SIZE, &token, NULL, err);
-
-	if (r == -ENOENT)
-		return container_clean(c, false, err);
-	if (r < 0 || token_decide(c->node, token, TOKEN_REFUSED, &outcome, err) < 0)
-		return -err->code;
-	if (outcome == TOKEN_RESUMED)
-		return adopt(c, err);
-	if (container_clean(c, false, err) < 0)
-		return -err->code;
-	return token_forget(c->node, token, err);
 }
 
 void target_forget(struct target *t)
@@ -145,7 +96,7 @@ void target_forget(struct target *t)
 	if (!t->container)
 		return;
 	if (r == 0 && st.status == CONTAINER_INCOMING)
-		(void)settle_incoming(t->container, &ignored);
+		(void)incoming_settle(t->container, &ignored);
 	else if (r == -ENOENT && token_look_up(t->node, token, &outcome, &ignored) == 0 &&
 		 outcome == TOKEN_REFUSED)	/* its monitor removed all and is gone */
 		(void)token_forget(t->node, token, &ignored);
@@ -369,16 +320,23 @@ int target_commit(struct target *t, struct error *err)
 }
 
 /* The record may go when what it says is on disk elsewhere: in state.json,
- * which the monitor writes before it says STARTED. */
+ * which the monitor writes before it says STARTED. One that was killed before
+ * leaves it to us. */
 static int forget_token(struct target *t, struct error *err)
 {
 	struct container_state st;
 	struct monitor_message started;
+	struct error why;
+	int r;
 
-	if (monitor_receive(t->control, &started, err) < 0 || container_state(t->container, &st, err) < 0)
-		return -err->code;
-	if (st.status == CONTAINER_INCOMING)
-		return error_set(err, EIO, "its state could not be written");
+	(void)monitor_receive(t->control, &started, &why);
+	r = container_state(t->container, &st, &why);
+	if (r == 0 && st.status == CONTAINER_INCOMING)
+		r = incoming_adopt(t->container, &why);
+	if (r < 0 && r != -ENOENT) {	/* not there: removed since it arrived */
+		*err = why;
+		return r;
+	}
 	container_unlock(t->container);	/* the next move need not wait for the disk */
 	if (syncfs(t->node->state_fd) < 0)
 		return error_set(err, errno, "sync: %s", strerror(errno));
@@ -462,21 +420,6 @@ int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx
 	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t.offer.type));
 }
 
-/* A folder that is incoming, whose monitor and whose receiver are dead. */
-static int sweep_one(const struct node *node, const char *name, struct error *err)
-{
-	CLEANUP(container_freep) struct container *c = NULL;
-	struct container_state st;
-	struct error ignored;
-
-	if (container_open(node, name, &c, &ignored) < 0 || container_lock(c, false, &ignored) < 0 ||
-	    container_state(c, &st, &ignored) < 0)
-		return 0;
-	if (st.status != CONTAINER_INCOMING || st.monitor_alive)
-		return 0;
-	return settle_incoming(c, err);
-}
-
 int target_sweep(const struct node *node, struct error *err)
 {
 	char **names = NULL;
@@ -486,7 +429,7 @@ int target_sweep(const struct node *node, struct error *err)
 
 	/* One that can't be removed now must not stand in the way of the others. */
 	for (size_t i = 0; i < n; i++) {
-		if (sweep_one(node, names[i], r < 0 ? &ignored : err) < 0 && r == 0)
+		if (incoming_sweep(node, names[i], r < 0 ? &ignored : err) < 0 && r == 0)
 			r = -err->code;
 		free(names[i]);
 	}
