@@ -36,9 +36,11 @@ int store_populated(struct store *s, uint32_t pid, uint64_t start, uint64_t end,
 
 		reached = chunk_keep(space ? page_index_find(&space->index, number) : NULL,
 				     page % CHUNK_PAGES, to);
-		if (reached < to)
-			return error_set(err, EPROTO, "page 0x%llx of process %u never came",
-					 (unsigned long long)((base + reached) * STORE_PAGE), pid);
+		if (reached < to) {
+			unsigned long long missing = (base + reached) * STORE_PAGE;
+
+			return error_set(err, EPROTO, "page 0x%llx of process %u never came", missing, pid);
+		}
 		page = next;
 	}
 	space->populated_end = end;
