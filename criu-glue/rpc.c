@@ -116,24 +116,28 @@ static int send_verdict(int socket, bool success, struct error *err)
 	return send_message(socket, &message, err);
 }
 
-static int receive(int socket, int wait_ms, Response **ret, int *ret_fd, struct error *err)
+/* What CRIU forked holds its end of the socket too, so that CRIU's death alone
+ * doesn't end it. */
+static int receive(const struct worker *w, int wait_ms, Response **ret, int *ret_fd, struct error *err)
 {
 	CLEANUP(freep) uint8_t *data = malloc(RPC_MESSAGE_MAX);
 	CLEANUP(fd_closep) int fd = -EBADF;
-	struct pollfd p = { .fd = socket, .events = POLLIN };
+	struct pollfd p[] = { { .fd = w->socket, .events = POLLIN }, { .fd = w->pidfd, .events = POLLIN } };
 	ssize_t n;
 	int ready;
 
 	if (!data)
 		return error_set(err, ENOMEM, "out of memory");
 	do {
-		ready = poll(&p, 1, wait_ms);
+		ready = poll(p, 2, wait_ms);
 	} while (ready < 0 && errno == EINTR);
 	if (ready < 0)
 		return error_set(err, errno, "poll: %s", strerror(errno));
 	if (ready == 0)
 		return error_set(err, ETIMEDOUT, "CRIU is stuck");
-	n = fd_recv_msg(socket, data, RPC_MESSAGE_MAX, &fd, 1, err);
+	if (!p[0].revents && poll(p, 1, 0) == 0)	/* it may have spoken before it ended */
+		return error_set(err, ECONNRESET, "CRIU ended without an answer");
+	n = fd_recv_msg(w->socket, data, RPC_MESSAGE_MAX, &fd, 1, err);
 	if (n < 0)
 		return (int)n;
 	if (n == 0)
@@ -189,7 +193,7 @@ int rpc_call(struct worker *w, const struct rpc_request *request, rpc_notify_fn 
 		CLEANUP(response_freep) Response *response = NULL;
 		CLEANUP(fd_closep) int fd = -EBADF;
 
-		if (receive(w->socket, wait_ms, &response, &fd, err) < 0)
+		if (receive(w, wait_ms, &response, &fd, err) < 0)
 			break;
 		if (response->type == GODWIT__CRIU__REQUEST_TYPE__REQUEST_NOTIFY) {
 			if (response->notify && response->notify->script &&
