@@ -314,7 +314,9 @@ int target_commit(struct target *t, struct error *err)
 	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
 		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
 		.resumed_at_real_us = t->times.resumed_real_us } };
-	/* It runs here, whether the source hears of it now or asks later. */
+	/* It runs here, whether the source hears of it now or asks later, and may
+	 * move on at once. */
+	container_unlock(t->container);
 	(void)channel_send(t->channel, &m, err);
 	return 0;
 }
@@ -337,7 +339,6 @@ static int forget_token(struct target *t, struct error *err)
 		*err = why;
 		return r;
 	}
-	container_unlock(t->container);	/* the next move need not wait for the disk */
 	if (syncfs(t->node->state_fd) < 0)
 		return error_set(err, errno, "sync: %s", strerror(errno));
 	return token_forget(t->node, t->offer.offer.token, err);
