@@ -211,7 +211,7 @@ def slow_link(bed):
             node.run("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
 
 
-@pytest.mark.parametrize("which", ["threads", "guards, locks and stacks", "process tree", "memfd"])
+@pytest.mark.parametrize("which", ["threads", "guards, locks and stacks", "process tree"])
 def test_a_cancelled_move_harms_nothing(start, slow_link, which):
     """Ctrl-C in the midst of it: the program goes on, tracked by nobody, and moves later."""
     it = start(WORKLOADS[which])

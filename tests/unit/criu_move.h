@@ -261,11 +261,18 @@ static void destroy_source(struct box *b)
 	fd_close(&b->err[0]);
 }
 
+/* Tasks that CRIU lets go pass from its stop into the freezer's without running,
+ * but the kernel may count them as not frozen for a moment. */
 static bool is_frozen(const struct box *b)
 {
-	CLEANUP(freep) char *events = slurp(fmt("%s/cgroup.events", b->cgroup[0]));
+	for (int i = 0; i < 100; i++) {
+		CLEANUP(freep) char *events = slurp(fmt("%s/cgroup.events", b->cgroup[0]));
 
-	return strstr(events, "frozen 1") && strstr(events, "populated 1");
+		if (strstr(events, "frozen 1") && strstr(events, "populated 1"))
+			return true;
+		(void)usleep(10000);
+	}
+	return false;
 }
 
 static void await_empty(const struct box *b)
