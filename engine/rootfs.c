@@ -400,13 +400,6 @@ bool rootfs_is_external(const struct spec *s, const char *path)
 	return starts_with_path(path, CGROUP_VIEW);
 }
 
-void rootfs_external_free(char **mounts)
-{
-	for (char **m = mounts; m && *m; m++)
-		free(*m);
-	free(mounts);
-}
-
 /* Field 5 of each line; blanks inside are written as \040. */
 int rootfs_external_mounts(const struct container *c, pid_t pid, char ***ret, struct error *err)
 {

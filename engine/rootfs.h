@@ -46,7 +46,6 @@ int rootfs_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_
 /* The mount points of container process pid that are EXTERNAL, from its
  * mountinfo (proc_pid_mountinfo(5)): NULL-terminated, caller frees each. */
 int rootfs_external_mounts(const struct container *c, pid_t pid, char ***ret, struct error *err);
-void rootfs_external_free(char **mounts);
 
 /* Whether a mount point is one of a container's EXTERNAL ones. */
 bool rootfs_is_external(const struct spec *s, const char *path);

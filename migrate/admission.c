@@ -9,7 +9,6 @@
 #include "migrate/admission.h"
 #include "migrate/machine.h"
 
-#define NEIGHBOUR_WAIT_US 0		/* the source itself would answer */
 #define MIB (1024.0 * 1024.0)
 #define MEMORY_RESERVE_BYTES (64ull << 20)
 #define DISK_RESERVE_BYTES (64ull << 20)
@@ -103,8 +102,9 @@ static void check_name_and_address(struct admission *a, const struct node *node,
 	if (container_open(node, o->name, &taken, &err) != -ENOENT)
 		admission_refuse(a, "name-taken", "rename or remove one of the two",
 				 "a container '%s' is already on %s", o->name, node->config.name);
+	/* Neighbours are not asked: the container itself would answer, at the source. */
 	if (a->spec && a->spec->endpoint.address[0] &&
-	    address_check_free(node, a->spec->endpoint.address, NEIGHBOUR_WAIT_US, &err) < 0)
+	    address_check_free(node, a->spec->endpoint.address, 0, &err) < 0)
 		admission_refuse(a, "address-taken", "free the address on this node", "%s", err.msg);
 }
 

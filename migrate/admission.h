@@ -7,12 +7,15 @@
  *   cpu-features       the processor here lacks features that the source has
  *   criu-missing       no CRIU that works, or an older one than the source's
  *   name-taken         a container of that name is here
- *   address-taken      a container, interface or neighbour has its address
+ *   address-taken      a container or an interface here has its address
  *   image-differs      an image of that name but other content is here
  *   memory-short       not enough free memory
  *   disk-short         not enough free space in the state directory
  *   volume-missing     the host path of a volume is not here
- *   limits-unsupported a resource limit whose controller is not here
+ *   token-used         this migration was decided before
+ *
+ * A limit whose controller is not here fails later, when the target prepares,
+ * and still before anything is frozen.
  */
 #pragma once
 

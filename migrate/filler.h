@@ -1,7 +1,9 @@
 /*
  * filler.h - the process that fills a restored container's memory from the store
  *
- * A child of the container's monitor. It answers page faults of the restored
+ * A child of whoever has the store (the process that received it); the
+ * container's monitor gets its two ends (restore.h) and watches over it as a
+ * guard (struct monitor_guard). It answers page faults of the restored
  * tasks first and copies the rest in the background, in pieces of 256 KiB, and
  * gives the store's memory back as it goes. It follows the tasks through fork,
  * mremap, munmap and madvise. When all is copied it exits with 0.
