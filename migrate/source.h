@@ -109,6 +109,9 @@ int source_last_round(struct source *s, struct error *err);
 /* Done: remembers what the downtime cost besides memory. */
 void source_learn(struct source *s);
 
+/* Adds what has gone through the channel that is in use to the report. */
+void source_count_bytes(struct source *s);
+
 int source_transfer(struct source *s, struct error *err);
 int source_await_restore(struct source *s, struct error *err);
 int source_commit(struct source *s, struct error *err);
