@@ -9,17 +9,19 @@ int terminal_open(const char *devpts, int *ret_master, int *ret_slave, struct er
 {
 	char path[256];
 	CLEANUP(fd_closep) int master = -EBADF;
-	int unlock = 0, slave;
+	CLEANUP(fd_closep) int slave = -EBADF;
+	int unlock = 0;
 
 	(void)snprintf(path, sizeof(path), "%s/ptmx", devpts);
 	master = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0)
 		return error_set(err, errno, "new terminal from %s: %s", path, strerror(errno));
-	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (slave < 0)
+	/* Given here, O_CLOEXEC would stay among the file's own flags. */
+	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	if (slave < 0 || fcntl(slave, F_SETFD, FD_CLOEXEC) < 0)
 		return error_set(err, errno, "open the terminal: %s", strerror(errno));
 	*ret_master = TAKE_FD(master);
-	*ret_slave = slave;
+	*ret_slave = TAKE_FD(slave);
 	return 0;
 }
 

@@ -53,9 +53,6 @@ int dump_check(const struct container *c, const struct container_state *s, struc
 	if (!s->monitor_alive)
 		return error_set(err, EOPNOTSUPP, "container '%s' has lost its monitor; restart it with "
 				 "'godwit stop %s' and 'godwit start %s'", c->name, c->name, c->name);
-	if (c->spec->terminal)
-		return error_set(err, EOPNOTSUPP, "container '%s' has a terminal (-t), which can't be "
-				 "checkpointed; run it without -t", c->name);
 	return check_exec_sessions(c, s->pid, err);
 }
 

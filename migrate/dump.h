@@ -12,7 +12,7 @@
 #define DUMP_NETNS_KEY "godwit-net"
 
 /* What a container must be for this: running or paused, with a living monitor,
- * without a terminal, without exec sessions. -EOPNOTSUPP or -EBUSY and the
+ * without exec sessions. -EOPNOTSUPP or -EBUSY and the
  * remedy otherwise. */
 int dump_check(const struct container *c, const struct container_state *s, struct error *err);
 

@@ -24,6 +24,7 @@ struct restore {
 	struct manifest *manifest;
 	int workdir, images;
 	int cgroupns;
+	int terminal;			/* the new master of its terminal */
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 };
 
@@ -33,6 +34,7 @@ static void restore_closep(struct restore *r)
 	fd_close(&r->workdir);
 	fd_close(&r->images);
 	fd_close(&r->cgroupns);
+	fd_close(&r->terminal);
 	fd_close(&r->guard.fd);
 	fd_close(&r->guard.hold_fd);
 }
@@ -156,6 +158,18 @@ static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *e
 	return cgroup_freeze(r->setup->cgroup, FREEZE_TIMEOUT_US, err);
 }
 
+static int on_terminal(void *ctx, int fd_consume, struct error *err)
+{
+	struct restore *r = ctx;
+
+	if (!r->setup->container->spec->terminal || r->terminal >= 0) {
+		fd_close(&fd_consume);
+		return error_set(err, ENOTTY, "a terminal whose other end was outside of the container");
+	}
+	r->terminal = fd_consume;
+	return fcntl(r->terminal, F_SETFD, FD_CLOEXEC) < 0 ? error_set(err, errno, "terminal: %s", strerror(errno)) : 0;
+}
+
 /* Only what the engine itself mounts as external may be asked for. */
 static int name_mounts(const struct restore *r, struct criu_mount **ret, char **ret_paths,
 		       size_t *ret_n, struct error *err)
@@ -203,7 +217,7 @@ static size_t name_pipes(const struct restore *r, struct criu_inherit *files, ch
 static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	const struct container *c = r->setup->container;
-	const struct criu_hooks hooks = { .notify = on_stage,
+	const struct criu_hooks hooks = { .notify = on_stage, .terminal = on_terminal,
 					  .prepare_child = prepare_criu, .ctx = r };
 	CLEANUP(freep) struct criu_mount *mounts = NULL;
 	CLEANUP(freep) char *paths = NULL;
@@ -338,7 +352,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 			  struct error *err)
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
-						     .images = -EBADF, .cgroupns = -EBADF,
+						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
 						     .guard = MONITOR_GUARD_NONE };
 	struct error ignored, reason;
 
@@ -346,6 +360,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 	if (run(&r, ret_pid, err) == 0 && resume(&r, *ret_pid, err) == 0) {
 		drop_mounts(&r);
 		hand_over_guard(&r);
+		*ret_terminal = TAKE_FD(r.terminal);
 		return 0;
 	}
 	drop_mounts(&r);

@@ -7,6 +7,7 @@ import pytest
 
 from conftest import GODWIT, Bed
 from moving import Client, end_bed, inspect, log_of, make_bed, run, settled, snapshot, status
+from terminal import Terminal
 
 MAGICS = {"inventory.img": (0x58313116,), "pstree.img": (0x54564319, 0x50273030)}
 
@@ -65,6 +66,19 @@ def test_it_ends_without_and_comes_back_with_its_connections(one, web, tmp_path)
     script = "cat /tmp/file /dev/shm/file; echo $A"
     assert one.godwit("exec", "web", "sh", "-c", script).stdout.split() == ["kept", "shared", "b"]
     assert log_of(one, "web") == "ready\n"
+
+
+def test_a_shell_on_a_terminal_is_where_it_was(one, tmp_path):
+    one.godwit("run", "-dit", "--name", "tty", "work", "/bin/sh")
+    for word, say in (("x=kept; echo a", "a"), ("echo $x", "kept")):
+        terminal = Terminal(one, GODWIT, "attach", "tty")
+        terminal.type(f"{word}\n")
+        terminal.expect(f"\n{say}\r\n")
+        terminal.type("\x10\x11")
+        assert terminal.close() == 0
+        one.godwit("checkpoint", "tty", tmp_path / say)
+        one.godwit("rm", "tty")
+        one.godwit("restore", tmp_path / say)
 
 
 def test_restored_twice_it_is_twice_the_same(bed, one, web, tmp_path):

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from conftest import Bed, TOP
+from conftest import GODWIT, Bed, TOP
 from moving import (Client, end_bed, has_nothing, in_node, inspect, log_of, make_bed, migrate, run,
                     settled, snapshot, status, until)
+from terminal import Terminal
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 STATUS = ("Uid", "Gid", "Groups", "Umask", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
@@ -415,3 +416,44 @@ def test_several_at_once_both_ways(bed, gone):
         client.ask()
         client.close()
     assert {n for n in "abcd" if status(two, n)} == {"a", "b"}
+
+
+# --- a terminal ----------------------------------------------------------------
+
+def attach(node, name):
+    return Terminal(node, GODWIT, "attach", name)
+
+
+def detach(terminal):
+    terminal.type("\x10\x11")
+    assert terminal.close() == 0
+
+
+def test_a_shell_on_a_terminal_goes_on(bed, gone):
+    """Its variables, what is typed but not entered, its jobs, what it has written, its size."""
+    one, two = bed["node1"], bed["node2"]
+    one.godwit("run", "-dit", "--name", "tty", "work", "/bin/sh")
+    here = attach(one, "tty")
+    here.set_size(33, 99)
+    here.type("word=kept; sleep 2000 & stty size\nech")
+    here.expect("33 99\r\n")
+    here.expect("ech")
+    detach(here)
+    before = container_is(one, "tty")
+    migrate(one, "tty", two)
+    assert two.godwit("exec", "tty", "stty", "-F", "/dev/pts/0", "size").stdout == "33 99\n"
+    after = container_is(two, "tty")
+    assert after["tasks"] == before["tasks"] and after == before
+    there = attach(two, "tty")
+    there.type("o $word; sleep 1000\n")
+    there.expect("kept\r\n")
+    there.type("\x03")  # to the job in the foreground
+    there.type("echo $?-$word; jobs\n")
+    there.expect("130-kept\r\n[1]+  Running")
+    detach(there)
+    assert "33 99\n" in log_of(two, "tty") and "\n130-kept\n" in log_of(two, "tty")
+    migrate(two, "tty", one)
+    back = attach(one, "tty")
+    back.type("kill %1; exit 7\n")
+    back.expect("exit 7\r\n")
+    assert back.close() == 7

@@ -108,14 +108,6 @@ def test_an_exec_session_does_not_move(web, bed):
     session.wait(10)
 
 
-def test_a_terminal_does_not_move(bed):
-    one = bed["node1"]
-    one.godwit("run", "-d", "-t", "--name", "tty", "work", "sleep", "1000")
-    said = refused(one, name="tty")
-    one.godwit("rm", "-f", "tty")
-    assert "terminal" in said
-
-
 # --- refused by the target ------------------------------------------------------
 
 def test_the_name_is_taken(web, bed):

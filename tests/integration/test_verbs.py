@@ -1,10 +1,7 @@
 """What an operator does with containers: exec, logs, stop, kill, rm, pause, start, attach."""
-import contextlib
 import json
 import os
 import pathlib
-import pty
-import select
 import signal
 import subprocess
 import time
@@ -12,6 +9,8 @@ import time
 import pytest
 
 from conftest import GODWIT
+from moving import inspect, until
+from terminal import Terminal
 
 LOOP = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.02; done")
 
@@ -20,58 +19,12 @@ def ps(node, *options):
     return {c["name"]: c for c in json.loads(node.godwit("ps", "--json", *options).stdout)}
 
 
-def inspect(node, name):
-    return json.loads(node.godwit("inspect", name).stdout)[0]
-
-
-def until(what, seconds=10):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
 def refused(node, *args, code=1):
     """Runs a command that must fail, and returns its one line of complaint."""
     done = node.godwit(*args, check=False)
     assert done.returncode == code and done.stderr.count("\n") == 1, done
     assert done.stderr.startswith("godwit: ")
     return done.stderr
-
-
-class Terminal:
-    """A command of a node on a pseudo-terminal of ours."""
-
-    def __init__(self, node, *args):
-        self.master, slave = pty.openpty()
-        os.set_blocking(self.master, False)
-        self.set_size(24, 80)
-        self.process = node.popen(*args, stdin=slave, stdout=slave, stderr=slave,
-                                  start_new_session=True)
-        os.close(slave)
-        self.text = ""
-
-    def set_size(self, rows, columns):
-        subprocess.run(["stty", "rows", str(rows), "cols", str(columns)], check=True,
-                       stdin=os.fdopen(os.dup(self.master)))
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def read(self):
-        ready, _, _ = select.select([self.master], [], [], 0.05)
-        with contextlib.suppress(OSError):
-            if ready:
-                self.text += os.read(self.master, 65536).decode()
-        return self.text
-
-    def expect(self, words):
-        until(lambda: words in self.read())
-
-    def close(self):
-        code = self.process.wait(20)
-        os.close(self.master)
-        return code
 
 
 # --- ps, inspect ------------------------------------------------------------
