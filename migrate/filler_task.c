@@ -10,7 +10,7 @@
 #include "migrate/filler_task.h"
 #include "migrate/uffd.h"
 
-#define PIECE_PAGES 64u			/* 256 KiB */
+#define PIECE_PAGES FILLING_PAGES
 #define FAULT_PAGES 8u			/* around a fault, upwards */
 #define EVENTS_MAX 64u
 
@@ -168,10 +168,13 @@ static int close_gap(struct filler_task *task, struct filling *filling, uint64_t
 static int fill(struct filler_task *task, struct filling *filling, uint64_t address,
 		uint64_t slot, uint64_t n, enum uffd_result *ret, struct error *err)
 {
-	const void *data = store_data(filling->store, slot);
+	const void *data;
 	size_t len = 0;
 
-	(void)madvise((void *)(uintptr_t)data, n * STORE_PAGE, MADV_POPULATE_READ);
+	if (store_read(filling->store, slot, n, filling->room, &data, err) < 0)
+		return -err->code;
+	if (data != filling->room)
+		(void)madvise((void *)(uintptr_t)data, n * STORE_PAGE, MADV_POPULATE_READ);
 	for (;; n /= 2) {
 		if (uffd_copy(task->uffd, address, data, n * STORE_PAGE, ret, &len, err) < 0)
 			return error_wrap(err, "process %d", (int)task->pid);

@@ -28,8 +28,12 @@
  * needs any slot of it. */
 #define HOLD_SLOTS 64u
 
+/* At most so many pages are taken out of the store at once: 256 KiB. */
+#define FILLING_PAGES 64u
+
 struct filling {
 	const struct store *store;
+	uint8_t room[FILLING_PAGES * STORE_PAGE];
 	uint32_t *holds;		/* of each piece: pages that are needed */
 	struct filler_report report;
 };

@@ -1,9 +1,11 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "migrate/store_state.h"
+#include "proto/checksum.h"
 
 #define ADDRESS_MAX (1ull << 57)
 #define SLOTS_MAX (PAGE_ZERO - 1u)
@@ -12,10 +14,12 @@
 /* Chunks are paid for by pages, but for a few. */
 #define SPARE_CHUNKS 65536u
 
-int store_new(uint64_t max_pages, struct store **ret, struct error *err)
+#define WRITE_BYTES (32u << 20)
+
+static int make(int fd_consumed, uint64_t max_pages, struct store **ret, struct error *err)
 {
-	CLEANUP(store_freep) struct store *s = NULL;
-	void *map;
+	CLEANUP(fd_closep) int fd = fd_consumed;
+	struct store *s;
 
 	if (max_pages == 0 || max_pages > SLOTS_MAX)
 		return error_set(err, EINVAL, "a page store of %llu pages: at most %u",
@@ -24,9 +28,28 @@ int store_new(uint64_t max_pages, struct store **ret, struct error *err)
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a page store");
 	s->max_pages = max_pages;
+	s->fd = TAKE_FD(fd);
+	*ret = s;
+	return 0;
+}
+
+int store_new_in(int fd_consumed, uint64_t max_pages, struct store **ret, struct error *err)
+{
+	return make(fd_consumed, max_pages, ret, err);
+}
+
+int store_new(uint64_t max_pages, struct store **ret, struct error *err)
+{
+	CLEANUP(store_freep) struct store *s = NULL;
+	int fd = memfd_create("godwit-pages", MFD_CLOEXEC);
+	void *map;
+
+	if (fd < 0)
+		return error_set(err, errno, "page store: a file in memory: %s", strerror(errno));
+	if (make(fd, max_pages, &s, err) < 0)
+		return -err->code;
 	s->len = max_pages * STORE_PAGE;
-	s->fd = memfd_create("godwit-pages", MFD_CLOEXEC);
-	if (s->fd < 0 || ftruncate(s->fd, (off_t)s->len) < 0)
+	if (ftruncate(s->fd, (off_t)s->len) < 0)
 		return error_set(err, errno, "page store: a file of %zu bytes in memory: %s",
 				 s->len, strerror(errno));
 	map = mmap(NULL, s->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
@@ -49,6 +72,7 @@ void store_free(struct store *s)
 	fd_close(&s->fd);
 	free(s->spaces);
 	free(s->freed);
+	free(s->sums);
 	free(s);
 }
 
@@ -181,8 +205,9 @@ int store_free_slots(struct store *s, uint32_t *pages, size_t n, uint32_t become
 	return 0;
 }
 
-int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void **ret_data,
-		size_t *ret_n, struct error *err)
+/* Slots for 1 to n pages from address on, *ret_n, that are neighbours. */
+static int place(struct store *s, uint32_t pid, uint64_t address, size_t n, uint64_t *ret_slot,
+		 size_t *ret_n, struct error *err)
 {
 	struct page_chunk *chunk = NULL;
 	struct space *space;
@@ -214,17 +239,62 @@ int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void 
 			slot_take(s);
 		*entry = (uint32_t)slot + 1;
 	}
-	*ret_data = s->map + (uint64_t)first * STORE_PAGE;
+	*ret_slot = (uint64_t)first;
 	*ret_n = i;
 	return 0;
 }
 
-/* As memcpy, but memory that is new is not cleared, mapped and faulted in first. */
-static int fill(const struct store *s, const uint8_t *to, const uint8_t *from, size_t len,
-		struct error *err)
+int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void **ret_data,
+		size_t *ret_n, struct error *err)
 {
+	uint64_t slot;
+
+	if (!s->map)
+		return error_set(err, EOPNOTSUPP, "the page store is on disk");
+	if (place(s, pid, address, n, &slot, ret_n, err) < 0)
+		return -err->code;
+	*ret_data = s->map + slot * STORE_PAGE;
+	return 0;
+}
+
+static int sum_pages(struct store *s, uint64_t slot, const uint8_t *pages, size_t n, struct error *err)
+{
+	if (slot + n > s->sums_size) {
+		size_t size = 2 * s->sums_size > slot + n ? 2 * s->sums_size : 2 * (slot + n);
+		uint64_t *more = reallocarray(s->sums, size, sizeof(*more));
+
+		if (!more)
+			return error_set(err, ENOMEM, "no memory for the sums of %zu pages", size);
+		s->sums = more;
+		s->sums_size = size;
+	}
+	for (size_t i = 0; i < n; i++)
+		s->sums[slot + i] = checksum_of(0, pages + i * STORE_PAGE, STORE_PAGE);
+	return 0;
+}
+
+/* The disk works while more is being read, and neither side waits for the other
+ * long. sync_file_range(2) */
+static void begin_to_write(struct store *s, size_t len)
+{
+	s->unwritten += len;
+	if (s->unwritten < WRITE_BYTES)
+		return;
+	s->unwritten = 0;
+	(void)sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+/* Not through the mapping: memory that is new is not cleared, mapped and faulted in
+ * first, and a full disk is an error. */
+static int fill(struct store *s, uint64_t slot, const uint8_t *from, size_t n_pages, struct error *err)
+{
+	off_t to = (off_t)(slot * STORE_PAGE);
+	size_t len = n_pages * STORE_PAGE;
+
+	if (!s->map && sum_pages(s, slot, from, n_pages, err) < 0)
+		return -err->code;
 	while (len > 0) {
-		ssize_t n = pwrite(s->fd, from, len, (off_t)(to - s->map));
+		ssize_t n = pwrite(s->fd, from, len, to);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -235,6 +305,8 @@ static int fill(const struct store *s, const uint8_t *to, const uint8_t *from, s
 		from += n;
 		len -= (size_t)n;
 	}
+	if (!s->map)
+		begin_to_write(s, n_pages * STORE_PAGE);
 	return 0;
 }
 
@@ -246,12 +318,10 @@ int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data,
 	if (store_check_range(s, pid, address, n, err) < 0)
 		return -err->code;
 	while (n > 0) {
+		uint64_t slot;
 		size_t some;
-		void *to;
 
-		if (store_place(s, pid, address, n, &to, &some, err) < 0)
-			return -err->code;
-		if (fill(s, to, from, some * STORE_PAGE, err) < 0)
+		if (place(s, pid, address, n, &slot, &some, err) < 0 || fill(s, slot, from, some, err) < 0)
 			return -err->code;
 		from += some * STORE_PAGE;
 		address += some * STORE_PAGE;
@@ -260,11 +330,30 @@ int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data,
 	return 0;
 }
 
+int store_adopt(struct store *s, uint32_t pid, uint64_t address, uint64_t n, uint64_t slot,
+		struct error *err)
+{
+	struct page_chunk *chunk = NULL;
+	struct space *space;
+
+	if (store_check_range(s, pid, address, n, err) < 0 || space_get(s, pid, &space, err) < 0)
+		return -err->code;
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t page = address / STORE_PAGE + i;
+
+		if ((i == 0 || page % CHUNK_PAGES == 0) &&
+		    chunk_get_pages(s, space, page / CHUNK_PAGES, &chunk, err) < 0)
+			return -err->code;
+		chunk->pages[page % CHUNK_PAGES] = (uint32_t)(slot + i) + 1;
+	}
+	return 0;
+}
+
 /* Pages [from, to) of one chunk. */
 static int chunk_zero(struct store *s, struct space *space, uint64_t number, size_t from,
 		      size_t to, struct error *err)
 {
-	struct page_chunk *chunk;
+	struct page_chunk *chunk = NULL;
 	bool is_new;
 
 	if (chunk_get(s, space, number, &chunk, &is_new, err) < 0)

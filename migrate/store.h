@@ -1,7 +1,7 @@
 /*
- * store.h - the pages of a container on the target, before it lives there
+ * store.h - the pages of a container before it lives: on the target, or in a checkpoint
  *
- * A file in memory with a slot for each page of each address space; later
+ * A file with a slot for each page of each address space; later
  * rounds overwrite a page in its slot. Beside it an index: address space ->
  * page -> slot, a slot number of 4 bytes a page. Address spaces are named by
  * the process's pid in the container. Slots are handed out in the order of
@@ -14,6 +14,10 @@
  *
  * Everything that is put in comes from a peer: addresses, counts and the total
  * are bounded; what is wrong with it is -EPROTO, too much of it -ENOSPC.
+ *
+ * The file is memory (store_new), or one that a checkpoint keeps (store_new_in).
+ * Of the latter each page has a sum (checksum.h) from when it is put, and what
+ * doesn't fit it is not handed out; store_file.h keeps the rest of such a store.
  *
  *   r = store_new(max_pages, &s, err);
  *   r = store_put(s, pid, address, data, n, err);	rounds
@@ -37,6 +41,10 @@ struct store;
 
 /* max_pages bounds the slots that a peer may fill. */
 int store_new(uint64_t max_pages, struct store **ret, struct error *err);
+
+/* In a file on disk, which is empty; consumed, also on failure. It is written
+ * to disk as it fills, so that not all of it is to be written in the end. */
+int store_new_in(int fd_consumed, uint64_t max_pages, struct store **ret, struct error *err);
 void store_free(struct store *s);
 DEFINE_CLEANUP(struct store *, store_free)
 
@@ -47,7 +55,8 @@ int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data,
 
 /* Memory to receive into, without a copy (for memory that is new slower than
  * store_put): *ret_n (1 to n) pages from address on
- * belong at *ret_data. They count as put, so whoever asks must fill them. */
+ * belong at *ret_data. They count as put, so whoever asks must fill them. Not for
+ * a store on disk (-EOPNOTSUPP). */
 int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void **ret_data,
 		size_t *ret_n, struct error *err);
 
@@ -88,11 +97,14 @@ uint64_t store_slots(const struct store *s);
 /* Borrowed: the file. A process that keeps the mapping needs it for store_forget. */
 int store_fd(const struct store *s);
 
-/* The memory of a slot, and of those after it. */
-const void *store_data(const struct store *s, uint64_t slot);
+/* What is in n slots from this one on: at *ret_data, which is the store's own memory, or room (n pages)
+ * for a store on disk. -EBADMSG when a page is not what was put, and the error of
+ * a disk that can't be read. */
+int store_read(const struct store *s, uint64_t slot, size_t n, void *room, const void **ret_data,
+	       struct error *err);
 
 /* Gives memory of slots back to the kernel; they read as zero. For whoever has
- * taken what was in them. */
+ * taken what was in them. Of a store on disk nothing is given back. */
 void store_forget(const struct store *s, uint64_t slot, uint64_t n);
 
 /* What --verify compares: XXH3-64 over the pages of an address space that are

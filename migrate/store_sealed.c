@@ -1,6 +1,8 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "migrate/store_state.h"
 #include "proto/checksum.h"
@@ -63,13 +65,19 @@ int store_seal(struct store *s, struct error *err)
 	for (size_t i = 0; i < s->n_spaces; i++) {
 		struct page_index *index = &s->spaces[i].index;
 
-		page_index_sort(index);
 		for (size_t k = 0; k < index->n; k++)
 			if (seal_chunk(s, &index->chunks[k], err) < 0)
 				return -err->code;
 	}
-	s->sealed = true;
+	store_close(s);
 	return 0;
+}
+
+void store_close(struct store *s)
+{
+	for (size_t i = 0; i < s->n_spaces; i++)
+		page_index_sort(&s->spaces[i].index);
+	s->sealed = true;
 }
 
 struct extent {
@@ -138,13 +146,50 @@ int store_fd(const struct store *s)
 	return s->fd;
 }
 
-const void *store_data(const struct store *s, uint64_t slot)
+static int damaged(uint64_t slot, const char *why, struct error *err)
 {
-	return s->map + slot * STORE_PAGE;
+	return error_set(err, EBADMSG, "the page store is damaged at byte %llu: %s",
+			 (unsigned long long)slot * STORE_PAGE, why);
+}
+
+static int read_slots(const struct store *s, uint64_t slot, size_t n, uint8_t *room, struct error *err)
+{
+	size_t len = n * STORE_PAGE, done = 0;
+
+	while (done < len) {
+		ssize_t r = pread(s->fd, room + done, len - done, (off_t)(slot * STORE_PAGE + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return error_set(err, errno, "read the page store: %s", strerror(errno));
+		if (r == 0)
+			return damaged(slot + done / STORE_PAGE, "it ends there", err);
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int store_read(const struct store *s, uint64_t slot, size_t n, void *room, const void **ret_data,
+	       struct error *err)
+{
+	if (s->map) {
+		*ret_data = s->map + slot * STORE_PAGE;
+		return 0;
+	}
+	if (read_slots(s, slot, n, room, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < n; i++)
+		if (checksum_of(0, (uint8_t *)room + i * STORE_PAGE, STORE_PAGE) != s->sums[slot + i])
+			return damaged(slot + i, "a page has changed", err);
+	*ret_data = room;
+	return 0;
 }
 
 void store_forget(const struct store *s, uint64_t slot, uint64_t n)
 {
+	if (!s->map)
+		return;
 	(void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			(off_t)(slot * STORE_PAGE), (off_t)(n * STORE_PAGE));
 }
@@ -176,11 +221,16 @@ static int hash_extent(void *ctx, uint32_t pid, uint64_t address, uint64_t n, ui
 		       struct error *err)
 {
 	const struct hashing *h = ctx;
+	uint8_t room[STORE_PAGE];
 
 	(void)pid;
-	(void)err;
-	for (uint64_t i = 0; i < n; i++)
-		store_hash_page(h->sum, address + i * STORE_PAGE, store_data(h->store, slot + i));
+	for (uint64_t i = 0; i < n; i++) {
+		const void *page;
+
+		if (store_read(h->store, slot + i, 1, room, &page, err) < 0)
+			return -err->code;
+		store_hash_page(h->sum, address + i * STORE_PAGE, page);
+	}
 	return 0;
 }
 

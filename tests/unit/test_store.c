@@ -61,6 +61,16 @@ struct found {
 	size_t n, n_extents;
 };
 
+static const void *page_at(const struct store *s, uint64_t slot)
+{
+	static uint8_t room[STORE_PAGE];
+	const void *data;
+
+	if (store_read(s, slot, 1, room, &data, &err) < 0)
+		fail_msg("%s", err.msg);
+	return data;
+}
+
 static int note(void *ctx, uint32_t pid, uint64_t address, uint64_t n, uint64_t slot,
 		struct error *e)
 {
@@ -74,8 +84,7 @@ static int note(void *ctx, uint32_t pid, uint64_t address, uint64_t n, uint64_t 
 	f->end = address + n * STORE_PAGE;
 	f->n_extents++;
 	for (uint64_t i = 0; i < n; i++, f->n++)
-		memcpy(&f->numbers[(address - BASE) / STORE_PAGE + i],
-		       store_data(f->store, slot + i), 8);
+		memcpy(&f->numbers[(address - BASE) / STORE_PAGE + i], page_at(f->store, slot + i), 8);
 	return 0;
 }
 
