@@ -41,7 +41,8 @@ int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, stru
 		return error_set(err, ENOMEM, "out of memory");
 	}
 	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT,
-				.level = CHANNEL_FIRST_LEVEL, .patience_us = CHANNEL_GREET_US };
+				.patience_us = CHANNEL_GREET_US };
+	compression_init(&ch->compression, COMPRESSION_AUTO);
 	tune_socket(ch->fd);
 	ch->raw = malloc(WIRE_DATA_MAX_BYTES);
 	ch->room = malloc(WIRE_RAW_MAX_BYTES);

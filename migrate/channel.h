@@ -67,12 +67,7 @@ size_t channel_room(const struct channel *ch);	/* what the present block still t
 int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err);
 ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err);
 
-/* "auto" (or NULL), "none", or a zstd level, as people write it. */
-#define CHANNEL_LEVEL_AUTO 1000
-int channel_parse_level(const char *text, int *ret, struct error *err);
-
-/* Fixes the compression level instead of following the link; CHANNEL_LEVEL_AUTO
- * changes nothing. */
+/* Fixes the level (compression.h), instead of following the link. */
 void channel_set_level(struct channel *ch, int level);
 
 /* At most so many bytes of data a second on the wire from now on; 0: no limit. */

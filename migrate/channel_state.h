@@ -5,19 +5,12 @@
 #pragma once
 
 #include "migrate/channel.h"
+#include "migrate/compression.h"
 #include "proto/block.h"
 #include "proto/checksum.h"
 #include "proto/frame.h"
 #include "proto/frame_reader.h"
 #include "proto/sequence.h"
-
-/* An index into channel_tree.c's levels: little compression, until the link turns
- * out to be slow. */
-#define CHANNEL_FIRST_LEVEL 3
-
-struct window {
-	uint64_t bytes, compress_us, send_us;
-};
 
 struct channel {
 	int fd;
@@ -31,10 +24,7 @@ struct channel {
 	struct block_decoder *decoder;
 	struct checksum *sum;
 	bool compressed;		/* the tree being received was announced so */
-	size_t level;			/* index into channel_tree.c's list */
-	bool level_fixed;
-	int fixed_level;
-	struct window window;
+	struct compression compression;
 	uint64_t rate;			/* bytes a second, 0: any */
 	uint64_t paid_until_us;		/* when what was sent has taken its time at that rate */
 	uint8_t *raw;			/* WIRE_DATA_MAX_BYTES: collects a block */

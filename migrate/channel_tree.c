@@ -4,56 +4,12 @@
 #include "engine/base/clock.h"
 #include "migrate/channel_state.h"
 
-#define WINDOW_BYTES (4u << 20)		/* after so much the level is thought over */
 #define PROGRESS_US 100000
 #define RATE_NAP_US 50000
 
-/* From hardest to fastest; the last stores. */
-static const int levels[] = { 3, 1, -3, -10, BLOCK_LEVEL_STORE };
-#define N_LEVELS (sizeof(levels) / sizeof(*levels))
-
-int channel_parse_level(const char *text, int *ret, struct error *err)
-{
-	char *end;
-	long v;
-
-	*ret = CHANNEL_LEVEL_AUTO;
-	if (!text || !strcmp(text, "auto"))
-		return 0;
-	*ret = BLOCK_LEVEL_STORE;
-	if (!strcmp(text, "none"))
-		return 0;
-	v = strtol(text, &end, 10);
-	if (end == text || *end || v == 0 || v < block_level_min() || v > block_level_max())
-		return error_set(err, EINVAL, "'%.20s' is not auto, none, or a zstd level from %d to %d", text,
-				 block_level_min(), block_level_max());
-	*ret = (int)v;
-	return 0;
-}
-
 void channel_set_level(struct channel *ch, int level)
 {
-	ch->level_fixed = level != CHANNEL_LEVEL_AUTO;
-	ch->fixed_level = level;
-}
-
-static int current_level(const struct channel *ch)
-{
-	return ch->level_fixed ? ch->fixed_level : levels[ch->level];
-}
-
-/* Compressing is worth its time while the link is what we wait for. */
-static void think_over_level(struct channel *ch)
-{
-	struct window *w = &ch->window;
-
-	if (w->bytes < WINDOW_BYTES)
-		return;
-	if (w->compress_us > 2 * w->send_us && ch->level + 1 < N_LEVELS)
-		ch->level++;
-	else if (w->send_us > 2 * w->compress_us && ch->level > 0)
-		ch->level--;
-	*w = (struct window){ 0 };
+	compression_init(&ch->compression, level);
 }
 
 static void report_progress(struct channel *ch)
@@ -103,25 +59,22 @@ static int send_block(struct channel *ch, struct error *err)
 	struct block b;
 	uint64_t t0 = clock_us(), t1, t2;
 
-	if (block_encode(ch->encoder, current_level(ch), ch->raw, ch->raw_len, ch->room,
-			 WIRE_RAW_MAX_BYTES, &b, err) < 0 ||
-	    frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
-	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
+	if (block_encode(ch->encoder, compression_level(&ch->compression), ch->raw, ch->raw_len, ch->room,
+			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
 		return -err->code;
 	t1 = clock_us();
-	if (channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0 ||
+	if (frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
+	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0 ||
+	    channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0 ||
 	    keep_to_rate(ch, sizeof(head) + b.len, err) < 0)
 		return -err->code;
 	t2 = clock_us();
 	ch->stats.compress_us += t1 - t0;
 	ch->stats.send_us += t2 - t1;
-	ch->window.bytes += ch->raw_len;
-	ch->window.compress_us += t1 - t0;
-	ch->window.send_us += t2 - t1;
+	compression_note(&ch->compression, ch->raw_len, b.len, t1 - t0, t2 - t1);
 	ch->stats.raw_bytes += ch->raw_len;
 	checksum_update(ch->sum, ch->raw, ch->raw_len);
 	ch->raw_len = 0;
-	think_over_level(ch);
 	report_progress(ch);
 	return 0;
 }

@@ -47,7 +47,7 @@ struct source_report {
 
 struct source_options {
 	const char *host;		/* HOST[:PORT] */
-	int level;			/* channel_parse_level */
+	int level;			/* compression_parse */
 	struct policy_limits policy;
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
+#include "migrate/compression.h"
 #include "migrate/source.h"
 #include "tools/commands.h"
 #include "tools/progress.h"
@@ -124,7 +125,7 @@ static int migrate_run(const struct invocation *inv)
 	struct error err;
 	int result;
 
-	if (channel_parse_level(o->compress, &options.level, &err) < 0)
+	if (compression_parse(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
 	if (parse_policy(o, &options.policy, &err) < 0)
 		return command_usage_error(inv->command, "%s", err.msg);

@@ -454,58 +454,6 @@ static void abort_in_a_tree_is_heard(void **state)
 	end(&p);
 }
 
-/* One window of blocks in which compressing, or sending, took all the time. */
-static size_t level_after(struct channel *ch, uint64_t compress_us, uint64_t send_us)
-{
-	struct error err;
-
-	ch->window = (struct window){ .bytes = 1u << 30, .compress_us = compress_us, .send_us = send_us };
-	OK(channel_send_data(ch, "x", 1, &err));
-	OK(channel_send_data(ch, NULL, 0, &err));
-	return ch->level;
-}
-
-static void level_follows_the_link(void **state)
-{
-	const uint64_t hour = 3600ull * SECOND_US;
-	struct peer p = with_peer(be_silent, WIRE_SOURCE, SEQUENCE_IMAGE_WANTED);
-	struct error err;
-	size_t level;
-
-	(void)state;
-	OK(channel_tree_begin(p.ours, MESSAGE_TREE_IMAGE, "", &err));
-	level = p.ours->level;
-	assert_int_equal(level_after(p.ours, hour, 0), level + 1);
-	assert_int_equal(level_after(p.ours, hour, hour), level + 1);
-	assert_int_equal(level_after(p.ours, 0, hour), level);
-	for (int i = 0; i < 9; i++)
-		level = level_after(p.ours, hour, 0);
-	assert_int_equal(level, 4);		/* stores: no faster one */
-	for (int i = 0; i < 9; i++)
-		level = level_after(p.ours, 0, hour);
-	assert_int_equal(level, 0);
-	end(&p);
-}
-
-static void levels_as_people_write_them(void **state)
-{
-	static const char *const bad[] = { "", "0", "x", "3x", "99", "-99999999", "3 " };
-	struct error err;
-	int level;
-
-	(void)state;
-	OK(channel_parse_level(NULL, &level, &err));
-	assert_int_equal(level, CHANNEL_LEVEL_AUTO);
-	OK(channel_parse_level("auto", &level, &err));
-	assert_int_equal(level, CHANNEL_LEVEL_AUTO);
-	OK(channel_parse_level("none", &level, &err));
-	assert_int_equal(level, BLOCK_LEVEL_STORE);
-	OK(channel_parse_level("-3", &level, &err));
-	assert_int_equal(level, -3);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		FAILS(channel_parse_level(bad[i], &level, &err), EINVAL, "zstd level");
-}
-
 /* ---- connecting ---- */
 
 static int listen_somewhere(char ret_address[32])
@@ -567,8 +515,6 @@ int main(void)
 		cmocka_unit_test(wrong_sum_is_seen),
 		cmocka_unit_test(plain_tree_has_plain_blocks),
 		cmocka_unit_test(abort_in_a_tree_is_heard),
-		cmocka_unit_test(level_follows_the_link),
-		cmocka_unit_test(levels_as_people_write_them),
 		cmocka_unit_test(over_tcp),
 	};
 
