@@ -195,6 +195,28 @@ def test_hugetlb_memory(start, huge_pages):
     assert len(amounts) == 1, notes
 
 
+# --- --verify -----------------------------------------------------------------------
+
+# memory that the source tells a wrong hash of, and what is said of it
+DIFFERENCES = {"memory-hash": (("regions", "4", "2"), r"the memory of process \d+ here is not what it is")}
+
+
+@pytest.mark.parametrize("fault", DIFFERENCES)
+def test_verify_finds_a_planted_difference(start, fault):
+    """It is refused before the commit, with the object's name, and goes on where it was."""
+    workload, says = DIFFERENCES[fault]
+    it = start(workload)
+    it.ask()
+    there, name = it.nodes[1], it.name
+    done = it.here.run("env", f"GODWIT_FAULT={fault}", GODWIT, "migrate", "--verify", name, there.name,
+                       check=False)
+    assert done.returncode == 1 and re.search(says, done.stderr), done.stderr
+    assert status(it.here, name) == "running" and status(there, name) is None
+    it.ask()
+    it.move("--verify")
+    it.ask()
+
+
 # --- a slow link ---------------------------------------------------------------
 
 @pytest.fixture
