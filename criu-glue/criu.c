@@ -14,6 +14,7 @@
 #include "criu-glue/rpc.h"
 #include "criu-glue/timers.h"
 #include "engine/base/cleanup.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 
 #define LOG_LEVEL 4
@@ -76,6 +77,14 @@ static const struct {
 	{ "network-unlock", CRIU_NETWORK_UNLOCK },
 };
 
+const char *criu_stage_name(enum criu_stage stage)
+{
+	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++)
+		if (stages[i].stage == stage)
+			return stages[i].name;
+	return NULL;
+}
+
 /* From pre-resume on CRIU would only log a refusal and let the tasks go. It may
  * not be asked to kill them either: it would wait for the root task, which
  * waits for its children, whose tracer, CRIU, does not. */
@@ -105,6 +114,7 @@ static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, stru
 
 		if (strcmp(name, stages[i].name) != 0)
 			continue;
+		fault_pass_of("criu", name);
 		if (!s->hooks || !s->hooks->notify)
 			return 0;
 		r = s->hooks->notify(s->hooks->ctx, stages[i].stage, s->root, err);

@@ -92,6 +92,9 @@ enum criu_stage {
 
 struct carried;
 
+/* As CRIU calls it; NULL above the last. */
+const char *criu_stage_name(enum criu_stage stage);
+
 /* Runs in the caller's process while CRIU waits. pid is the root task where
  * CRIU tells it, else 0. A negative return makes CRIU give up. */
 typedef int (*criu_notify_fn)(void *ctx, enum criu_stage stage, pid_t pid, struct error *err);

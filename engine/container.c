@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
 
@@ -107,10 +108,14 @@ int container_remove_folder(const struct container *c, struct error *err)
 	hidden_name(c, "gone", gone);
 	if (fd_remove_tree_at(dir, gone, err) < 0)
 		return -err->code;
+	if (fault_point("folder-vanish", err) < 0)
+		return error_wrap(err, "remove its folder");
 	if (renameat(dir, c->name, dir, gone) < 0)
 		return errno == ENOENT ? 0 : error_set(err, errno, "remove its folder: %s", strerror(errno));
+	fault_pass("folder-vanished");
 	if (fd_remove_tree_at(dir, gone, err) < 0)
 		return error_wrap(err, "remove its folder");
+	fault_pass("folder-removed");
 	remove_leftovers(c->node);
 	return 0;
 }
@@ -125,11 +130,13 @@ static int make_folder(struct container *c, const struct spec *spec, enum contai
 
 	hidden_name(c, "new", fresh);
 	if (fd_open_dir_at(dir, fresh, true, 0700, &c->dir_fd, err) < 0 ||
-	    container_lock(c, true, err) < 0 || fill_folder(c, spec, status, err) < 0)
+	    container_lock(c, true, err) < 0 || fill_folder(c, spec, status, err) < 0 ||
+	    fault_point("folder-appear", err) < 0)
 		(void)error_wrap(err, "container '%s': make its folder", c->name);
-	else if (renameat2(dir, fresh, dir, c->name, RENAME_NOREPLACE) == 0)
+	else if (renameat2(dir, fresh, dir, c->name, RENAME_NOREPLACE) == 0) {
+		fault_pass("folder-appeared");
 		return 0;
-	else if (errno == EEXIST)
+	} else if (errno == EEXIST)
 		(void)error_set(err, EEXIST, "container '%s': the name is in use; choose another, or remove it with "
 				"'godwit rm %s'", c->name, c->name);
 	else
@@ -223,11 +230,13 @@ int container_clean(const struct container *c, bool keep_folder, struct error *e
 
 	if (name_was_given_away(c))
 		return 0;
+	fault_pass("clean-begin");
 	container_host_ifname(c, ifname);
 	if (clean_cgroup(c, err) < 0 || network_detach(ifname, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
 	if (!keep_folder && container_remove_folder(c, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
+	fault_pass("clean-end");
 	return 0;
 }
 

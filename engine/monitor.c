@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/monitor_state.h"
 
@@ -161,6 +162,7 @@ static void tear_down(struct monitor *m)
 
 	if (m->setup.cgroup)
 		(void)cgroup_kill(m->setup.cgroup, KILL_TIMEOUT_US, &ignored);
+	fault_pass("monitor-killed");
 	/* Also one that never came into the cgroup; only a child of ours. */
 	if (m->pid > 0 && !m->done && waitpid(m->pid, &m->wait_status, WNOHANG) == 0) {
 		(void)kill(m->pid, SIGKILL);
@@ -173,6 +175,7 @@ static void tear_down(struct monitor *m)
 		(void)cgroup_remove(m->setup.cgroup, &ignored);
 	(void)unlinkat(m->setup.container->dir_fd, "monitor.sock", 0);
 	close_all(m);
+	fault_pass("monitor-cleaned");
 }
 
 /* The kernel takes some 10 ms for it, so those who wait are told before. */
@@ -221,6 +224,7 @@ static void live(struct monitor *m, bool attach)
 	struct error ignored;
 	int i;
 
+	fault_pass("monitor-live");
 	(void)monitor_send(m->setup.control, MONITOR_STARTED, (uint64_t[4]){ 0, (uint64_t)m->pid }, NULL, 0,
 			   -EBADF, &ignored);
 	i = monitor_add_client(m, TAKE_FD(m->setup.control));
@@ -233,6 +237,7 @@ static void live(struct monitor *m, bool attach)
 	else
 		record_exit(m, m->state.reason);
 	monitor_tell_exit(m);
+	fault_pass("monitor-told");
 	release_network(m);
 }
 
@@ -247,6 +252,7 @@ static _Noreturn void monitor_main(struct container *c, const struct monitor_pla
 	};
 	struct error err = { 0 };
 
+	fault_role("monitor");
 	if (bring_up(&m, plan, &err) < 0)
 		fail_start(&m, plan, &err);
 	else

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/monitor_state.h"
 #include "engine/terminal.h"
@@ -125,9 +126,9 @@ static int gate(const struct monitor *m, enum network_gate g, struct error *err)
 
 static int lease_thaw(struct monitor *m, struct error *err)
 {
-	int r = 0;
+	int r = fault_point("monitor-thaw", err);
 
-	if (!m->lease.was_paused)
+	if (r == 0 && !m->lease.was_paused)
 		r = cgroup_thaw(m->setup.cgroup, err);
 	if (r == 0)
 		r = gate(m, NETWORK_GATE_OPEN, err);
@@ -135,6 +136,7 @@ static int lease_thaw(struct monitor *m, struct error *err)
 	m->lease.active = false;
 	m->lease.client_fd = -EBADF;
 	set_status(m, CONTAINER_RUNNING);
+	fault_pass("monitor-thawed");
 	return r;
 }
 
@@ -147,6 +149,7 @@ static void lease_expire(struct monitor *m)
 	fd_close(&m->lease.tracer_fd);
 	if (!m->lease.active)
 		return;
+	fault_pass("monitor-expire");
 	if (faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0)
 		m->lease.active = false;
 	else
@@ -192,7 +195,7 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 	uint64_t value[4] = { 0, m->pipe_inodes[0], m->pipe_inodes[1], m->pipe_inodes[2] };
 	struct error err;
 	bool paused = false;
-	int r = 0;
+	int r;
 
 	if (m->lease.active) {
 		answer(c->fd, q->op, -EBUSY, NULL, "it is frozen by another operation already");
@@ -208,7 +211,8 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 		paused = m->lease.was_paused;
 	m->lease = (struct lease){ .active = true, .was_paused = paused, .client_fd = c->fd,
 				   .tracer_fd = m->lease.tracer_fd };
-	if (q->op == MONITOR_FREEZE)
+	r = fault_point("monitor-freeze", &err);
+	if (r == 0 && q->op == MONITOR_FREEZE)
 		r = gate(m, NETWORK_GATE_CLOSED, &err);
 	if (r == 0)
 		r = cgroup_freeze(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
@@ -221,6 +225,7 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 	/* All that it has written is in the log, which moves with it. */
 	monitor_drain(m);
 	(void)output_flush(&m->output, &err);
+	fault_pass("monitor-frozen");
 	answer(c->fd, q->op, 0, value, NULL);
 	set_status(m, CONTAINER_MIGRATING);
 }
@@ -243,6 +248,7 @@ static void op_thaw(struct monitor *m, struct client *c, const struct monitor_me
 
 static void op_discard(struct monitor *m, struct client *c)
 {
+	fault_pass("monitor-discard");
 	c->waiting = true;		/* the reply comes when all is gone */
 	m->discarded = true;
 }

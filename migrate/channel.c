@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "migrate/channel_state.h"
 
@@ -21,8 +22,9 @@ enum wire_side channel_other_side(const struct channel *ch)
  * and by TCP_USER_TIMEOUT while it owes us acknowledgements. tcp(7) */
 static void tune_socket(int fd)
 {
-	const int one = 1, idle = 5, interval = 5, count = 5;
-	const unsigned user_ms = CHANNEL_DEAD_US / 1000;
+	const int dead_s = (int)fault_value("peer-dead-s", CHANNEL_DEAD_US / 1000000);
+	const int one = 1, count = 5, idle = (dead_s + count) / (count + 1), interval = idle;
+	const unsigned user_ms = (unsigned)dead_s * 1000;
 
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
@@ -44,6 +46,7 @@ int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, stru
 				.patience_us = CHANNEL_GREET_US };
 	compression_init(&ch->compression, COMPRESSION_AUTO);
 	tune_socket(ch->fd);
+	fault_connection(ch->fd);
 	ch->raw = malloc(WIRE_DATA_MAX_BYTES);
 	ch->room = malloc(WIRE_RAW_MAX_BYTES);
 	if (!ch->raw || !ch->room)
@@ -59,6 +62,7 @@ void channel_free(struct channel *ch)
 {
 	if (!ch)
 		return;
+	fault_connection(-EBADF);
 	fd_close(&ch->fd);
 	frame_reader_free(ch->reader);
 	buffer_free(&ch->out);
@@ -134,6 +138,21 @@ static int hear_last_words(struct channel *ch, struct error *err)
 	return -err->code;
 }
 
+/* The last byte is flipped on its way. */
+static int send_spoilt(struct channel *ch, const void *head, size_t head_len, const void *data,
+		       size_t len, struct error *err)
+{
+	CLEANUP(freep) uint8_t *copy = malloc(head_len + len);
+
+	if (!copy)
+		return error_set(err, ENOMEM, "out of memory");
+	memcpy(copy, head, head_len);
+	if (len)
+		memcpy(copy + head_len, data, len);
+	copy[head_len + len - 1] ^= 0x40;
+	return channel_send_all(ch, copy, head_len + len, NULL, 0, err);
+}
+
 int channel_send_all(struct channel *ch, const void *head, size_t head_len, const void *data,
 		    size_t len, struct error *err)
 {
@@ -141,6 +160,8 @@ int channel_send_all(struct channel *ch, const void *head, size_t head_len, cons
 				{ .iov_base = (void *)(uintptr_t)data, .iov_len = len } };
 	size_t left = head_len + len;
 
+	if (fault_corrupts())
+		return send_spoilt(ch, head, head_len, data, len, err);
 	ch->stats.wire_bytes += left;
 	while (left) {
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
@@ -164,10 +185,12 @@ int channel_send(struct channel *ch, const struct message *m, struct error *err)
 {
 	if (sequence_step(&ch->sequence, ch->side, m->type, m, err) < 0)
 		return -err->code;
+	fault_pass_of("send", wire_type_name(m->type));
 	ch->out.len = 0;
 	if (message_encode_frame(m, &ch->out, err) < 0 ||
 	    channel_send_all(ch, ch->out.data, ch->out.len, NULL, 0, err) < 0)
 		return error_wrap(err, "send %s", wire_type_name(m->type));
+	fault_pass_of("sent", wire_type_name(m->type));
 	return 0;
 }
 
@@ -217,6 +240,8 @@ int channel_take_message(struct channel *ch, const struct frame *f, struct messa
 		r = sequence_step(&ch->sequence, channel_other_side(ch), f->type, ret, err);
 	if (r == 0 && f->type == WIRE_ABORT)
 		r = take_abort(ch, ret, err);
+	if (r == 0)
+		fault_pass_of("received", wire_type_name(f->type));
 	if (r == 0 && f->type == WIRE_TREE_BEGIN)
 		ch->compressed = ret->tree_begin.compressed;
 	if (r < 0 || f->type == WIRE_PROGRESS)

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "migrate/channel_state.h"
 
 #define PROGRESS_US 100000
@@ -63,6 +64,7 @@ static int send_block(struct channel *ch, struct error *err)
 			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
 		return -err->code;
 	t1 = clock_us();
+	fault_pass_of("send", "DATA");
 	if (frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
 	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0 ||
 	    channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0 ||

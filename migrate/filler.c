@@ -15,6 +15,7 @@
 #include "criu-glue/lazy.h"
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "migrate/filler.h"
 #include "migrate/filler_task.h"
@@ -122,6 +123,8 @@ static int hear_criu(struct work *w, struct error *err)
 		return error_set(err, ECONNRESET, "CRIU has given up");
 	if (event == LAZY_RESTORED) {
 		fd_close(&w->criu_fd);
+		if (fault_point("filler-restored", err) < 0)
+			return -err->code;
 		w->restored = true;
 		w->progress = clock_us();
 		w->filling.report.restored_us = w->progress - w->began;
@@ -129,7 +132,7 @@ static int hear_criu(struct work *w, struct error *err)
 	}
 	if (uffd < 0)
 		return 0;
-	if (filler_task_new(pid, uffd, &task, err) < 0)
+	if (fault_point("filler-task", err) < 0 || filler_task_new(pid, uffd, &task, err) < 0)
 		return -err->code;
 	if (store_walk_space(w->filling.store, (uint32_t)pid, add_gap, task, err) < 0) {
 		gaps_clear(&task->gaps);
@@ -270,12 +273,14 @@ static int work(struct work *w, struct error *err)
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (!w->filling.holds || w->epoll_fd < 0)
 		return error_set(err, ENOMEM, "no memory for the filler");
-	if (watch(w, w->listen_fd, &listen_mark, EPOLLIN, err) < 0 ||
+	if (fault_point("filler-begin", err) < 0 || watch(w, w->listen_fd, &listen_mark, EPOLLIN, err) < 0 ||
 	    watch(w, w->report_fd, &parent_mark, 0, err) < 0 ||
 	    store_walk(w->filling.store, hold, &w->filling, err) < 0)
 		return -err->code;
 	forget_unused(&w->filling);
 	r = fill_all(w, err);
+	if (r == 0)
+		r = fault_point("filler-filled", err);
 	w->filling.report.filled_us = clock_us() - w->began - w->filling.report.restored_us;
 	if (r == 0)
 		let_go(w);
@@ -293,6 +298,7 @@ __attribute__((noreturn)) static void child(int listen_fd, const struct store *s
 	struct last_words words = { 0 };
 	sigset_t none;
 
+	fault_role("filler");
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -300,6 +306,7 @@ __attribute__((noreturn)) static void child(int listen_fd, const struct store *s
 	(void)prctl(PR_SET_NAME, "godwit-filler");
 	if (fd_close_all_except(keep, sizeof(keep) / sizeof(keep[0]), &words.error) == 0)
 		(void)work(&w, &words.error);
+	fault_pass("filler-end");
 	words.report = w.filling.report;
 	(void)!write(report_fd, &words, sizeof(words));
 	_exit(words.error.code ? EXIT_FAILURE : EXIT_SUCCESS);

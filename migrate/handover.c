@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "migrate/handover.h"
 
@@ -52,8 +53,11 @@ int handover_read(const struct container *c, struct handover *ret, struct error 
 
 int handover_remove(const struct container *c, struct error *err)
 {
+	if (fault_point("handover-remove", err) < 0)
+		return error_wrap(err, "take the decision back");
 	if (unlinkat(c->dir_fd, HANDOVER_JSON, 0) < 0 && errno != ENOENT)
 		return error_set(err, errno, "take the decision back: %s", strerror(errno));
+	fault_pass("handover-removed");
 	if (fsync(c->dir_fd) < 0)
 		return error_set(err, errno, "take the decision back: fsync: %s", strerror(errno));
 	return 0;

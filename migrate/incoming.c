@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
 #include "engine/network.h"
@@ -16,11 +17,13 @@ int incoming_adopt(const struct container *c, struct error *err)
 	char ifname[IFNAMSIZ];
 	struct error ignored;
 
+	fault_pass("adopt-begin");
 	if (container_state(c, &st, err) < 0)
 		return -err->code;
 	st.status = CONTAINER_RUNNING;
 	if (container_state_write(c, &st, err) < 0 || container_cgroup(c, false, &cg, err) < 0)
 		return -err->code;
+	fault_pass("adopt-end");
 	container_host_ifname(c, ifname);
 	if (c->spec->endpoint.address[0])
 		(void)network_gate_set(ifname, NETWORK_GATE_OPEN, &ignored);

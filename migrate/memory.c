@@ -309,7 +309,7 @@ static int visit_carried(void *ctx, const struct tracker_process *p,
 static int send_hash(struct memory *m, struct error *err)
 {
 	const struct pages rec = { .kind = PAGES_HASH, .pid = (uint32_t)m->hashed_pid, .n = 1,
-				   .address = checksum_value(m->hash) ^ fault_bits("memory-hash") };
+				   .address = checksum_value(m->hash) + fault_value("memory-hash", 0) };
 
 	if (!m->hashed_pid)
 		return 0;

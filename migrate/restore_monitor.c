@@ -6,6 +6,7 @@
 
 #include "criu-glue/criu.h"
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/devices.h"
 #include "engine/rootfs.h"
@@ -248,7 +249,8 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
 	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
-	    in_child(r, mount_everything, err) < 0 || fill_tmpfs(r, err) < 0)
+	    in_child(r, mount_everything, err) < 0 || fill_tmpfs(r, err) < 0 ||
+	    fault_point("restore-mounted", err) < 0)
 		return -err->code;
 	return run_criu(r, ret_pid, err);
 }
@@ -299,6 +301,7 @@ static int resume(struct restore *r, pid_t pid, struct error *err)
 
 	if (decide(r, TOKEN_RESUMED, err) < 0)
 		return -err->code;
+	fault_pass("restore-decided");
 	s->irrevocable = true;
 	if (s->endpoint.bridge[0]) {
 		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
@@ -306,10 +309,13 @@ static int resume(struct restore *r, pid_t pid, struct error *err)
 	}
 	if (!r->manifest->was_paused)
 		(void)cgroup_thaw(s->cgroup, &ignored);
+	fault_pass("restore-thawed");
 	(void)record(r, CONTAINER_RUNNING, pid, &ignored);
+	fault_pass("restore-recorded");
 	value[0] = clock_us() - t0;
 	value[1] = clock_real_us();
 	(void)monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
+	fault_pass("restore-resumed");
 	/* Last: closing its socket takes 10 ms, and frames that were held come first. */
 	if (s->endpoint.bridge[0])
 		(void)network_announce(s->netns_fd, &s->endpoint, &ignored);
@@ -321,19 +327,21 @@ static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 	int control = r->setup->control, fds[3];
 	uint64_t t0, value[4] = { 0 };
 
-	if (record(r, CONTAINER_INCOMING, 0, err) < 0 || prepare(r, err) < 0 ||
+	if (fault_point("restore-begin", err) < 0 || record(r, CONTAINER_INCOMING, 0, err) < 0 ||
+	    prepare(r, err) < 0 || fault_point("restore-prepared", err) < 0 ||
 	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_GO, fds, 3, err) < 0)
+	    receive_op(control, RESTORE_GO, fds, 3, err) < 0 || fault_point("restore-go", err) < 0)
 		return -err->code;
 	r->workdir = fds[0];
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
 	t0 = clock_us();
-	if (restore_tasks(r, ret_pid, err) < 0 || record(r, CONTAINER_INCOMING, *ret_pid, err) < 0)
+	if (restore_tasks(r, ret_pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
+	    record(r, CONTAINER_INCOMING, *ret_pid, err) < 0 || fault_point("restore-done", err) < 0)
 		return -err->code;
 	value[0] = clock_us() - t0;
 	value[1] = (uint64_t)*ret_pid;
 	if (monitor_send(control, RESTORE_DONE, value, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0)
+	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0 || fault_point("restore-commit", err) < 0)
 		return -err->code;
 	return 0;
 }
@@ -356,14 +364,17 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 						     .guard = MONITOR_GUARD_NONE };
 	struct error ignored, reason;
 
+	fault_role("restore");
 	*ret_terminal = -EBADF;
 	if (run(&r, ret_pid, err) == 0 && resume(&r, *ret_pid, err) == 0) {
 		drop_mounts(&r);
 		hand_over_guard(&r);
 		*ret_terminal = TAKE_FD(r.terminal);
+		fault_role("monitor");
 		return 0;
 	}
 	drop_mounts(&r);
+	fault_pass("restore-refuse");
 	reason = *err;
 	(void)decide(&r, TOKEN_REFUSED, &ignored);
 	*err = reason;

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "engine/base/fault.h"
 #include "migrate/host.h"
 #include "migrate/server.h"
 #include "migrate/target.h"
@@ -81,6 +82,7 @@ int server_open(const struct node *node, const struct server_options *options,
 
 	if (!s)
 		return error_set(err, ENOMEM, "out of memory");
+	fault_role("serve");
 	*s = (struct server){ .node = node, .options = *options, .listen_fd = -EBADF, .signal_fd = -EBADF };
 	s->listen_fd = open_listener(options->listen, err);
 	if (s->listen_fd < 0)
@@ -112,6 +114,7 @@ static _Noreturn void child_main(struct server *s, int fd)
 	struct error err;
 	sigset_t none;
 
+	fault_role("receive");
 	fd_close(&s->listen_fd);
 	fd_close(&s->signal_fd);
 	(void)sigemptyset(&none);
@@ -136,6 +139,7 @@ static void accept_one(struct server *s)
 
 	if (fd < 0)
 		return;
+	fault_pass("serve-accept");
 	place = find_child(s, 0);
 	if (!place) {
 		say(s, "too many connections; one was turned away");

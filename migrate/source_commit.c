@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "migrate/held.h"
 #include "migrate/source.h"
 
@@ -53,6 +54,7 @@ static int ask(const struct container *c, const struct handover *h, struct chann
 	struct message m = { 0 };
 	char peer[WIRE_NAME_MAX + 1];
 
+	fault_pass("query-begin");
 	if (channel_connect(h->peer, NULL, &fresh, err) < 0 ||
 	    channel_greet(fresh, c->node->config.name, peer, err) < 0)
 		return -err->code;
@@ -65,6 +67,7 @@ static int ask(const struct container *c, const struct handover *h, struct chann
 		return -err->code;
 	*ret = m.answer.outcome;
 	message_free(&m);
+	fault_pass("query-end");
 	*ret_channel = TAKE_PTR(fresh);
 	return 0;
 }
@@ -134,8 +137,9 @@ int source_release(struct source *s, struct error *err)
 	(void)send_held(s, &ignored);
 	if (destroy_original(s->container, &s->lease, err) < 0)
 		return -err->code;
+	fault_pass("original-gone");
 	/* The target may forget only what can't come back here. */
-	if (fsync(s->container->node->containers_fd) == 0)
+	if (fault_point("original-sync", &ignored) == 0 && fsync(s->container->node->containers_fd) == 0)
 		(void)channel_send(s->channel, &m, &ignored);
 	return 0;
 }
@@ -183,7 +187,7 @@ int source_settle(struct container *c, bool *ret_gone, struct error *err)
 	if (source_settle_by_hand(c, *ret_gone, err) < 0)
 		return -err->code;
 	release.release.token = h.token;
-	if (*ret_gone && fsync(c->node->containers_fd) == 0)
+	if (*ret_gone && fault_point("original-sync", &ignored) == 0 && fsync(c->node->containers_fd) == 0)
 		(void)channel_send(ch, &release, &ignored);
 	return 0;
 }

@@ -1,6 +1,7 @@
 #include <errno.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "migrate/source.h"
 #include "migrate/stage.h"
 #include "migrate/target.h"
@@ -21,18 +22,39 @@ const struct migrate_stage migrate_stages[STAGE_MAX_] = {
 	[STAGE_RELEASE]   = { "release", MIGRATE_HANDOVER, source_release, target_release, NULL, NULL },
 };
 
+void stage_point_name(const char *side, const struct migrate_stage *stage, const char *when, char ret[48])
+{
+	(void)snprintf(ret, 48, "%s-%s-%s", side, stage->name, when);
+}
+
+static void stage_point(const char *side, const struct migrate_stage *stage, const char *when)
+{
+	char name[48];
+
+	if (!fault_armed)
+		return;
+	stage_point_name(side, stage, when, name);
+	fault_pass(name);
+}
+
 static void undo_source_from(const struct migrate_stage *table, struct source *s, int row)
 {
-	for (; row >= 0; row--)
-		if (table[row].undo_source)
-			table[row].undo_source(s);
+	for (; row >= 0; row--) {
+		if (!table[row].undo_source)
+			continue;
+		stage_point("source", &table[row], "undo");
+		table[row].undo_source(s);
+	}
 }
 
 static void undo_target_from(const struct migrate_stage *table, struct target *t, int row)
 {
-	for (; row >= 0; row--)
-		if (table[row].undo_target)
-			table[row].undo_target(t);
+	for (; row >= 0; row--) {
+		if (!table[row].undo_target)
+			continue;
+		stage_point("target", &table[row], "undo");
+		table[row].undo_target(t);
+	}
 }
 
 int stage_run_source(const struct migrate_stage table[STAGE_MAX_], struct source *s,
@@ -48,7 +70,9 @@ int stage_run_source(const struct migrate_stage table[STAGE_MAX_], struct source
 			migrate_state_set(state, stage->state);
 		if (begin)
 			begin(s, (enum stage_id)row);
+		stage_point("source", stage, "begin");
 		r = stage->source(s, err);
+		stage_point("source", stage, "end");
 		times_us[row] = clock_us() - t0;
 		if (r == 0)
 			continue;
@@ -72,8 +96,13 @@ int stage_run_target(const struct migrate_stage table[STAGE_MAX_], struct target
 		     struct error *err)
 {
 	for (int row = 0; row < STAGE_MAX_; row++) {
-		int r = table[row].target ? table[row].target(t, err) : 0;
+		int r;
 
+		if (!table[row].target)
+			continue;
+		stage_point("target", &table[row], "begin");
+		r = table[row].target(t, err);
+		stage_point("target", &table[row], "end");
 		if (r == 0)
 			continue;
 		(void)error_wrap(err, "%s", table[row].name);

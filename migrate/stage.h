@@ -39,6 +39,10 @@ struct migrate_stage {
 
 extern const struct migrate_stage migrate_stages[STAGE_MAX_];
 
+/* The fault point of a side ("source", "target"): before a row ("begin"), after it, also when it has failed ("end"),
+ * before its undo ("undo"). */
+void stage_point_name(const char *side, const struct migrate_stage *stage, const char *when, char ret[48]);
+
 /* Runs a column of a table: migrate_stages, or a test's. times_us[row] gets what each row took; begin (may be NULL) is
  * called before each. On failure *err says which stage failed, and the source's
  * state is ROLLED_BACK or IN_DOUBT. */

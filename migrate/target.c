@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/image.h"
 #include "migrate/admission.h"
@@ -339,6 +340,8 @@ static int forget_token(struct target *t, struct error *err)
 		*err = why;
 		return r;
 	}
+	if (fault_point("release-sync", err) < 0)
+		return error_wrap(err, "sync");
 	if (syncfs(t->node->state_fd) < 0)
 		return error_set(err, errno, "sync: %s", strerror(errno));
 	return token_forget(t->node, t->offer.offer.token, err);
@@ -379,6 +382,7 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 	enum token_outcome outcome;
 	struct error ignored;
 
+	fault_pass("answer-begin");
 	if (token_decide(t->node, token, TOKEN_REFUSED, &outcome, err) < 0)
 		return -err->code;
 	m.answer.outcome = outcome == TOKEN_RESUMED ? MESSAGE_OUTCOME_RESUMED : MESSAGE_OUTCOME_REFUSED;
@@ -389,6 +393,7 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 	    outcome == TOKEN_RESUMED)
 		(void)token_forget(t->node, token, &ignored);
 	message_free(&release);
+	fault_pass("answer-end");
 	return 0;
 }
 
@@ -409,6 +414,7 @@ int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx
 						   .filler = FILLER_EMPTY,
 						   .log = log, .ctx = ctx };
 
+	fault_pass("receive-begin");
 	if (channel_accept(fd_consumed, &t.channel, err) < 0 ||
 	    channel_greet(t.channel, node->config.name, t.peer, err) < 0)
 		return -err->code;
@@ -427,6 +433,8 @@ int target_sweep(const struct node *node, struct error *err)
 	struct error ignored;
 	size_t n = 0;
 	int r = container_list(node, &names, &n, err);
+
+	fault_pass("serve-sweep");
 
 	/* One that can't be removed now must not stand in the way of the others. */
 	for (size_t i = 0; i < n; i++) {

@@ -3,6 +3,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "migrate/token.h"
 
@@ -57,14 +58,20 @@ static int read_word(int dir, const char *token, enum token_outcome *ret, struct
 static int write_once(int dir, const char *token, const char *word, struct error *err)
 {
 	char tmp[64];
+	struct error ignored;
 	int r;
 
 	(void)snprintf(tmp, sizeof(tmp), ".%s.%d", token, (int)getpid());
-	if (fd_replace_file_at(dir, tmp, word, strlen(word), 0600, FD_REPLACE_DURABLE, err) < 0)
+	if (fault_point("token-record", err) < 0 ||
+	    fd_replace_file_at(dir, tmp, word, strlen(word), 0600, FD_REPLACE_DURABLE, err) < 0)
 		return -err->code;
-	r = linkat(dir, tmp, dir, token, 0) < 0 ? -errno : 0;
+	r = fault_point("token-link", err);
+	if (r == 0)
+		r = linkat(dir, tmp, dir, token, 0) < 0 ? -errno : 0;
+	fault_pass("token-linked");
 	(void)unlinkat(dir, tmp, 0);
-	(void)fsync(dir);
+	if (fault_point("token-sync", &ignored) == 0)
+		(void)fsync(dir);
 	if (r == -EEXIST)
 		return 1;
 	return r < 0 ? error_set(err, -r, "token record: %s", strerror(-r)) : 0;
@@ -104,7 +111,10 @@ int token_forget(const struct node *node, const char *token, struct error *err)
 
 	if (open_folder(node, token, &dir, err) < 0)
 		return -err->code;
+	if (fault_point("token-forget", err) < 0)
+		return error_wrap(err, "forget token");
 	if (unlinkat(dir, token, 0) < 0 && errno != ENOENT)
 		return error_set(err, errno, "forget token: %s", strerror(errno));
+	fault_pass("token-forgotten");
 	return 0;
 }

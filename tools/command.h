@@ -90,6 +90,7 @@ struct command {
 	const void *defaults;		/* what it holds before; NULL: zeroes */
 	int min_args, max_args;		/* besides options */
 	bool command_follows;		/* options end at the first argument (run, exec) */
+	bool hidden;			/* for tests: not in the overview */
 	bool without_node;		/* needs no state directory */
 	bool enters_container;		/* processes of ours do; protect.h */
 	int (*run)(const struct invocation *inv);	/* returns an exit code */

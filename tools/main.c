@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "engine/base/fault.h"
 #include "tools/commands.h"
 #include "tools/protect.h"
 
@@ -27,6 +28,7 @@ static const struct command *const commands[] = {
 	&command_image_import,
 	&command_image_ls,
 	&command_image_rm,
+	&command_fault_points,
 };
 
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
@@ -54,7 +56,8 @@ static void print_overview(FILE *out)
 	fputs("usage: godwit [--state DIR] COMMAND [ARGUMENT]...\n\n"
 	      "Containers that move between machines while their clients stay connected.\n\n", out);
 	for (size_t i = 0; i < COUNT(commands); i++)
-		fprintf(out, "  %-14s%s\n", commands[i]->name, commands[i]->summary);
+		if (!commands[i]->hidden)
+			fprintf(out, "  %-14s%s\n", commands[i]->name, commands[i]->summary);
 	fputs("\n  --state DIR   where containers and images are kept\n"
 	      "                [$GODWIT_STATE, else /var/lib/godwit]\n"
 	      "  --version     print the version\n"
@@ -190,9 +193,12 @@ static bool called_as(const char *argv0, const char *name)
 int main(int argc, char **argv)
 {
 	const char *state = NULL;
+	struct error err;
 	int i = 1;
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	if (fault_init(getenv("GODWIT_FAULT"), &err) < 0)
+		return command_fail(&err, EXIT_USAGE);
 	if (called_as(argv[0], "migrate")) {
 		argv[0] = (char[]){ "migrate" };	/* without the folder */
 		return command_main(argv, NULL, argc, argv);

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "engine/base/cleanup.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 
 #define MSG_FDS_MAX 8
@@ -106,19 +107,34 @@ int fd_write_file_at(int dirfd, const char *path, const char *text, struct error
 	return 0;
 }
 
-static int write_new(int dirfd, const char *path, const void *data, size_t len, mode_t mode,
-		     enum fd_replace how, struct error *err)
+/* A record is written under a hidden name before it gets its own. */
+static int file_point(const char *path, const char *step, struct error *err)
 {
-	CLEANUP(fd_closep) int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
+	return fault_point_of(path[0] == '.' ? "record" : path, step, err);
+}
+
+static int write_new(int dirfd, const char *path, const char *tmp, const void *data, size_t len,
+		     mode_t mode, enum fd_replace how, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
 					   O_NOFOLLOW, mode);
 
 	if (fd < 0)
 		return error_set(err, errno, "create: %s", strerror(errno));
-	if (fd_write_full(fd, data, len, err) < 0)
+	if (file_point(path, "create", err) < 0 || fd_write_full(fd, data, len, err) < 0)
 		return -err->code;
-	if (how == FD_REPLACE_DURABLE && fsync(fd) < 0)
-		return error_set(err, errno, "fsync: %s", strerror(errno));
-	return 0;
+	if (how == FD_REPLACE)
+		return 0;
+	if (file_point(path, "fsync", err) < 0)
+		return -err->code;
+	return fsync(fd) < 0 ? error_set(err, errno, "fsync: %s", strerror(errno)) : 0;
+}
+
+static int sync_folder(int dirfd, const char *path, struct error *err)
+{
+	if (file_point(path, "dirsync", err) < 0)
+		return -err->code;
+	return fsync(dirfd) < 0 ? error_set(err, errno, "%s", strerror(errno)) : 0;
 }
 
 int fd_replace_file_at(int dirfd, const char *path, const void *data, size_t len,
@@ -128,14 +144,15 @@ int fd_replace_file_at(int dirfd, const char *path, const void *data, size_t len
 
 	if (snprintf(tmp, sizeof(tmp), ".%s.tmp%d", path, (int)getpid()) >= (int)sizeof(tmp))
 		return error_set(err, ENAMETOOLONG, "%s: name too long", path);
-	if (write_new(dirfd, tmp, data, len, mode, how, err) < 0 ||
-	    (renameat(dirfd, tmp, dirfd, path) < 0 &&
+	if (write_new(dirfd, path, tmp, data, len, mode, how, err) < 0 ||
+	    file_point(path, "rename", err) < 0 || (renameat(dirfd, tmp, dirfd, path) < 0 &&
 	     error_set(err, errno, "rename: %s", strerror(errno)))) {
 		(void)unlinkat(dirfd, tmp, 0);
 		return error_wrap(err, "write %s", path);
 	}
-	if (how == FD_REPLACE_DURABLE && fsync(dirfd) < 0)
-		return error_set(err, errno, "write %s: fsync of its folder: %s", path, strerror(errno));
+	fault_pass_of(path[0] == '.' ? "record" : path, "renamed");
+	if (how == FD_REPLACE_DURABLE && sync_folder(dirfd, path, err) < 0)
+		return error_wrap(err, "write %s: fsync of its folder", path);
 	return 0;
 }
 

@@ -208,7 +208,7 @@ def test_verify_finds_a_planted_difference(start, fault):
     it = start(workload)
     it.ask()
     there, name = it.nodes[1], it.name
-    done = it.here.run("env", f"GODWIT_FAULT={fault}", GODWIT, "migrate", "--verify", name, there.name,
+    done = it.here.run("env", f"GODWIT_FAULT={fault}:value=1", GODWIT, "migrate", "--verify", name, there.name,
                        check=False)
     assert done.returncode == 1 and re.search(says, done.stderr), done.stderr
     assert status(it.here, name) == "running" and status(there, name) is None

@@ -1,0 +1,92 @@
+/* The fault points of this program, but for those that migrate/fault_list.c makes. */
+#include "engine/base/fault.h"
+
+const struct fault_name fault_table[] = {
+	/* values, which are no points */
+	{ "memory-hash", "command", false },		/* added to the hash that --verify tells */
+	{ "peer-dead-s", "command,receive", false },	/* when a silent connection is given up */
+
+	/* engine: folders of containers */
+	{ "folder-appear", "command,receive", true },	/* made, not yet under its name */
+	{ "folder-appeared", "command,receive", false },
+	{ "folder-vanish", "command,receive,monitor,restore", true },
+	{ "folder-vanished", "command,receive,monitor,restore", false },	/* renamed, not yet removed */
+	{ "folder-removed", "command,receive,monitor,restore", false },
+	{ "clean-begin", "command,receive,serve", false },
+	{ "clean-end", "command,receive,serve", false },
+
+	/* engine: a monitor */
+	{ "monitor-live", "monitor", false },
+	{ "monitor-freeze", "monitor", true },
+	{ "monitor-frozen", "monitor", false },
+	{ "monitor-thaw", "monitor", true },
+	{ "monitor-thawed", "monitor", false },
+	{ "monitor-expire", "monitor", false },		/* who froze it is gone */
+	{ "monitor-discard", "monitor", false },
+	{ "monitor-killed", "monitor", false },		/* the container; its cgroup is there still */
+	{ "monitor-cleaned", "monitor", false },	/* all but the folder is gone */
+	{ "monitor-told", "monitor", false },		/* its link is there still */
+
+	/* migrate: the source's decision */
+	{ "handover-remove", "command", true },
+	{ "handover-removed", "command", false },	/* not yet synced */
+	{ "original-gone", "command", false },
+	{ "original-sync", "command", true },
+	{ "query-begin", "command", false },
+	{ "query-end", "command", false },
+
+	/* migrate: the target's */
+	{ "token-record", "receive,restore", true },
+	{ "token-link", "receive,restore", true },
+	{ "token-linked", "receive,restore", false },	/* not yet synced */
+	{ "token-sync", "receive,restore", true },
+	{ "token-forget", "receive", true },
+	{ "token-forgotten", "receive", false },
+	{ "release-sync", "receive", true },
+	{ "adopt-begin", "receive,serve", false },
+	{ "adopt-end", "receive,serve", false },
+	{ "answer-begin", "receive", false },
+	{ "answer-end", "receive", false },
+
+	/* migrate: the monitor of what arrives */
+	{ "restore-begin", "restore", true },
+	{ "restore-prepared", "restore", true },
+	{ "restore-go", "restore", true },
+	{ "restore-mounted", "restore", true },
+	{ "restore-tasks", "restore", true },
+	{ "restore-done", "restore", true },
+	{ "restore-commit", "restore", true },
+	{ "restore-decided", "restore", false },
+	{ "restore-thawed", "restore", false },
+	{ "restore-recorded", "restore", false },
+	{ "restore-resumed", "restore", false },
+	{ "restore-refuse", "restore", false },
+
+	/* migrate: the filler */
+	{ "filler-begin", "filler", true },
+	{ "filler-task", "filler", true },
+	{ "filler-restored", "filler", true },
+	{ "filler-filled", "filler", true },
+	{ "filler-end", "filler", false },
+
+	/* migrate: the daemon */
+	{ "serve-sweep", "serve", false },
+	{ "serve-accept", "serve", false },
+	{ "receive-begin", "receive", false },
+	{ NULL, NULL, false },
+};
+
+const struct fault_file fault_files[] = {
+	{ "config.json", "receive", false },
+	{ "state.json", "receive,restore,monitor,serve", false },
+	{ "token", "receive", false },
+	{ "manifest.json", "command", false },
+	{ "handover.json", "command", true },
+	{ "record", "receive,restore", true },
+	{ NULL, NULL, false },
+};
+
+const struct fault_file_step fault_file_steps[] = {
+	{ "create", true, false }, { "fsync", true, true }, { "rename", true, false },
+	{ "renamed", false, false }, { "dirsync", true, true }, { NULL, false, false },
+};
