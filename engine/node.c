@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 
 #include "engine/base/fd.h"
+#include "engine/base/random.h"
 #include "engine/node.h"
 
 #define NODE_JSON "node.json"
 #define NODE_JSON_LIMIT 65536
+#define NODE_ID "id"
 
 struct text_key {
 	const char *key;
@@ -92,6 +94,40 @@ static int load_config(struct node *n, struct error *err)
 	return 0;
 }
 
+static int read_id(struct node *n, struct error *err)
+{
+	CLEANUP(freep) char *text = NULL;
+	int r = fd_read_file_at(n->state_fd, NODE_ID, NODE_ID_SIZE, &text, NULL, err);
+
+	if (r < 0)
+		return r;
+	if (strlen(text) != NODE_ID_SIZE - 1 || strspn(text, "0123456789abcdef") != NODE_ID_SIZE - 1)
+		return error_set(err, EINVAL, "%s/" NODE_ID " is damaged: it must be 32 hex digits; other nodes may "
+				 "wait for an answer of the node with that id", n->path);
+	memcpy(n->id, text, NODE_ID_SIZE);
+	return 0;
+}
+
+/* Made by whoever comes first; the lock, because two may. */
+static int load_id(struct node *n, struct error *err)
+{
+	CLEANUP(fd_closep) int lock = -EBADF;
+	char id[NODE_ID_SIZE];
+	int r = read_id(n, err);
+
+	if (r != -ENOENT)
+		return r;
+	if (node_lock(n, &lock, err) < 0)
+		return -err->code;
+	r = read_id(n, err);
+	if (r != -ENOENT)
+		return r;
+	if (random_hex(id, sizeof(id) - 1, err) < 0 ||
+	    fd_replace_file_at(n->state_fd, NODE_ID, id, strlen(id), 0600, FD_REPLACE_DURABLE, err) < 0)
+		return error_wrap(err, "make %s/" NODE_ID, n->path);
+	return read_id(n, err);
+}
+
 /* mkdir -p: the last folder is private to root. */
 static int make_path(const char *path, struct error *err)
 {
@@ -146,7 +182,7 @@ int node_open(const char *path, struct node **ret, struct error *err)
 			return error_wrap(err, "state directory %s", n->path);
 		fd_close(&fd);
 	}
-	if (load_config(n, err) < 0)
+	if (load_config(n, err) < 0 || load_id(n, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(n);
 	return 0;

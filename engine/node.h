@@ -2,6 +2,8 @@
  * node.h - this machine's part of the cluster: the state directory and its settings
  *
  *   STATE/node.json         optional settings, see struct node_config
+ *   STATE/id                who this node is, whatever it is called: made once, 32 random hex
+ *                           digits. A copy of the directory on another machine needs another
  *   STATE/images/           image.h
  *   STATE/containers/NAME/  container.h
  *   STATE/tokens/           what became of migrations that arrived (migrate/token.h)
@@ -19,6 +21,7 @@
 #include "engine/base/error.h"
 
 #define NODE_TEXT_MAX 256
+#define NODE_ID_SIZE 33
 
 /* Keys of node.json; what is absent has the default in brackets. */
 struct node_config {
@@ -33,6 +36,7 @@ struct node_config {
 
 struct node {
 	char path[NODE_TEXT_MAX];	/* absolute */
+	char id[NODE_ID_SIZE];
 	int state_fd;
 	int containers_fd;
 	struct node_config config;

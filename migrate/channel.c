@@ -272,12 +272,12 @@ int channel_receive(struct channel *ch, enum wire_type type, struct message *ret
 	return 0;
 }
 
-int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_NAME_MAX + 1],
+int channel_greet(struct channel *ch, const char *name, const char *id, struct channel_peer *ret,
 		  struct error *err)
 {
 	const struct message ours = { .type = WIRE_HELLO, .hello = {
 		.software = SOFTWARE, .version = WIRE_VERSION, .lowest_version = WIRE_LOWEST_VERSION,
-		.node_name = node_name } };
+		.node_name = name, .node_id = id } };
 	struct message theirs = { 0 };
 	uint32_t version;
 	int r;
@@ -286,7 +286,8 @@ int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_
 		return -err->code;
 	ch->patience_us = CHANNEL_PATIENCE_US;
 	r = message_agree_version(&ours.hello, &theirs.hello, &version, err);
-	(void)snprintf(ret_peer, WIRE_NAME_MAX + 1, "%s", theirs.hello.node_name);
+	(void)snprintf(ret->name, sizeof(ret->name), "%s", theirs.hello.node_name);
+	(void)snprintf(ret->id, sizeof(ret->id), "%s", theirs.hello.node_id);
 	message_free(&theirs);
 	return r;
 }

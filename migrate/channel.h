@@ -45,8 +45,14 @@ int channel_accept(int fd_consumed, struct channel **ret, struct error *err);
 void channel_free(struct channel *ch);
 DEFINE_CLEANUP(struct channel *, channel_free)
 
-/* HELLO both ways. ret_peer: the peer's node name. */
-int channel_greet(struct channel *ch, const char *node_name, char ret_peer[WIRE_NAME_MAX + 1],
+/* Who the other side says it is. */
+struct channel_peer {
+	char name[WIRE_NAME_MAX + 1];
+	char id[WIRE_TOKEN_CHARS + 1];	/* node.h */
+};
+
+/* HELLO both ways; name and id are this node's. */
+int channel_greet(struct channel *ch, const char *name, const char *id, struct channel_peer *ret,
 		  struct error *err);
 
 int channel_send(struct channel *ch, const struct message *m, struct error *err);

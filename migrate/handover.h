@@ -13,7 +13,8 @@
 struct handover {
 	char token[TOKEN_SIZE];
 	char peer[256];			/* as given to migrate: HOST[:PORT] */
-	char node[129];			/* how that node called itself: only its answer counts */
+	char node[129];			/* how that node called itself, */
+	char node_id[NODE_ID_SIZE];	/* and who it is: only its answer counts */
 	uint64_t decided_us;		/* real time */
 };
 

@@ -96,8 +96,9 @@ int source_negotiate(struct source *s, struct error *err)
 	    lease_wait_settled(&s->lease, err) < 0 || criu_find(&s->criu, err) < 0 ||
 	    token_make(s->report->token, err) < 0 ||
 	    channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0 ||
-	    channel_greet(s->channel, s->container->node->config.name, s->report->peer, err) < 0)
+	    channel_greet(s->channel, s->container->node->config.name, s->container->node->id, &s->peer, err) < 0)
 		return -err->code;
+	(void)snprintf(s->report->peer, sizeof(s->report->peer), "%s", s->peer.name);
 	channel_set_level(s->channel, s->options->level);
 	if (send_offer(s, err) < 0)
 		return -err->code;

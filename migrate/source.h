@@ -65,6 +65,7 @@ struct source {
 	struct source_report *report;
 	struct criu criu;
 	struct channel *channel;
+	struct channel_peer peer;
 	struct handover handover;
 	struct lease_hold lease;
 	struct gate *gate;		/* armed; NULL: frames are lost while it is frozen */

@@ -18,7 +18,8 @@ static int decide(struct source *s, struct error *err)
 		return error_set(err, ECANCELED, "cancelled");
 	memcpy(h->token, s->report->token, sizeof(h->token));
 	(void)snprintf(h->peer, sizeof(h->peer), "%s", s->options->host);
-	(void)snprintf(h->node, sizeof(h->node), "%s", s->report->peer);
+	(void)snprintf(h->node, sizeof(h->node), "%s", s->peer.name);
+	memcpy(h->node_id, s->peer.id, sizeof(h->node_id));
 	h->decided_us = clock_real_us();
 	if (handover_write(s->container, h, err) == 0)
 		return 0;
@@ -52,16 +53,16 @@ static int ask(const struct container *c, const struct handover *h, struct chann
 	const struct message query = { .type = WIRE_QUERY, .query.token = h->token };
 	CLEANUP(channel_freep) struct channel *fresh = NULL;
 	struct message m = { 0 };
-	char peer[WIRE_NAME_MAX + 1];
+	struct channel_peer peer;
 
 	fault_pass("query-begin");
 	if (channel_connect(h->peer, NULL, &fresh, err) < 0 ||
-	    channel_greet(fresh, c->node->config.name, peer, err) < 0)
+	    channel_greet(fresh, c->node->config.name, c->node->id, &peer, err) < 0)
 		return -err->code;
-	/* Another node knows nothing of it, and would say no. */
-	if (strcmp(peer, h->node) != 0)
-		return error_set(err, EADDRNOTAVAIL, "%s is node '%s' now, but '%s' has the answer", h->peer,
-				 peer, h->node);
+	/* Another node knows nothing of it, and would say no, whatever it is called. */
+	if (strcmp(peer.id, h->node_id) != 0)
+		return error_set(err, EADDRNOTAVAIL, "%s is node '%s' (id %s) now, but '%s' (id %s) has the answer",
+				 h->peer, peer.name, peer.id, h->node, h->node_id);
 	if (channel_send(fresh, &query, err) < 0 ||
 	    channel_receive(fresh, WIRE_ANSWER, &m, err) < 0)
 		return -err->code;

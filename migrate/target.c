@@ -311,7 +311,7 @@ int target_commit(struct target *t, struct error *err)
 		return r;
 	t->committed = true;
 	deliver_held(t);
-	say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer);
+	say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer.name);
 	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
 		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
 		.resumed_at_real_us = t->times.resumed_real_us } };
@@ -399,12 +399,12 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 
 static int take_offer(struct target *t, struct error *err)
 {
-	say(t, "%s offers container '%s'", t->peer, t->offer.offer.name);
+	say(t, "%s offers container '%s'", t->peer.name, t->offer.offer.name);
 	if (stage_run_target(migrate_stages, t, err) == 0)
 		return 0;
 	if (!t->committed)
 		channel_abort(t->channel, err, "nothing of it is left on the target");
-	return error_wrap(err, "container '%s' from %s", t->offer.offer.name, t->peer);
+	return error_wrap(err, "container '%s' from %s", t->offer.offer.name, t->peer.name);
 }
 
 int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
@@ -416,7 +416,7 @@ int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx
 
 	fault_pass("receive-begin");
 	if (channel_accept(fd_consumed, &t.channel, err) < 0 ||
-	    channel_greet(t.channel, node->config.name, t.peer, err) < 0)
+	    channel_greet(t.channel, node->config.name, node->id, &t.peer, err) < 0)
 		return -err->code;
 	if (channel_receive(t.channel, 0, &t.offer, err) < 0)
 		return -err->code;

@@ -17,7 +17,7 @@
 struct target {
 	const struct node *node;
 	struct channel *channel;
-	char peer[WIRE_NAME_MAX + 1];
+	struct channel_peer peer;
 	struct message offer;		/* owned */
 	bool image_wanted;
 	struct container *container;	/* incoming; NULL before */

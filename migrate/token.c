@@ -1,10 +1,10 @@
 #include <fcntl.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/base/random.h"
 #include "migrate/token.h"
 
 static const char *const words[] = {
@@ -13,13 +13,7 @@ static const char *const words[] = {
 
 int token_make(char ret[TOKEN_SIZE], struct error *err)
 {
-	unsigned char bytes[16];
-
-	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
-		return error_set(err, EIO, "no random bytes from the kernel");
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		(void)snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
-	return 0;
+	return random_hex(ret, TOKEN_SIZE - 1, err);
 }
 
 static int check(const char *token, struct error *err)

@@ -43,6 +43,7 @@ struct message_hello {
 	uint32_t version;		/* highest protocol version it speaks, from 1 */
 	uint32_t lowest_version;	/* at most version */
 	const char *node_name;		/* name */
+	const char *node_id;		/* token: who it is, whatever it is called */
 };
 
 struct message_offer {

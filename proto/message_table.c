@@ -30,6 +30,7 @@ static const struct message_field hello[] = {
 	U32(message_hello, version, 1, WIRE_VERSION_MAX),
 	U32(message_hello, lowest_version, 1, WIRE_VERSION_MAX),
 	TEXT(message_hello, node_name, NAME),
+	TEXT(message_hello, node_id, TOKEN),
 };
 
 static const struct message_field offer[] = {

@@ -26,6 +26,8 @@
 #define TREE_BYTES ((3u << 20) + 12345)
 #define PIECE 100001
 #define SECOND_US 1000000u
+#define SEAL_ID "5ea15ea15ea15ea15ea15ea15ea15ea1"
+#define WALRUS_ID "3a1453a1453a1453a1453a1453a14531"
 
 #define OK(call)								\
 	do {									\
@@ -96,21 +98,23 @@ static bool be_silent(struct channel *ch)
 
 static bool greet_as_seal(struct channel *ch)
 {
-	char peer[WIRE_NAME_MAX + 1];
+	struct channel_peer peer;
 	struct error err;
 
-	return channel_greet(ch, "seal", peer, &err) == 0 && !strcmp(peer, "walrus");
+	return channel_greet(ch, "seal", SEAL_ID, &peer, &err) == 0 && !strcmp(peer.name, "walrus") &&
+	       !strcmp(peer.id, WALRUS_ID);
 }
 
 static void names_are_exchanged(void **state)
 {
 	struct peer p = with_peer(greet_as_seal, WIRE_SOURCE, SEQUENCE_START);
-	char name[WIRE_NAME_MAX + 1];
+	struct channel_peer peer;
 	struct error err;
 
 	(void)state;
-	OK(channel_greet(p.ours, "walrus", name, &err));
-	assert_string_equal(name, "seal");
+	OK(channel_greet(p.ours, "walrus", WALRUS_ID, &peer, &err));
+	assert_string_equal(peer.name, "seal");
+	assert_string_equal(peer.id, SEAL_ID);
 	end(&p);
 }
 
@@ -214,11 +218,11 @@ static bool speak_http(struct channel *ch)
 static void peer_speaks_another_language(void **state)
 {
 	struct peer p = with_peer(speak_http, WIRE_TARGET, SEQUENCE_START);
-	char name[WIRE_NAME_MAX + 1];
+	struct channel_peer peer;
 	struct error err;
 
 	(void)state;
-	FAILS(channel_greet(p.ours, "walrus", name, &err), EPROTO, "");
+	FAILS(channel_greet(p.ours, "walrus", WALRUS_ID, &peer, &err), EPROTO, "");
 	end(&p);
 }
 
@@ -471,7 +475,8 @@ static int listen_somewhere(char ret_address[32])
 
 static void over_tcp(void **state)
 {
-	char address[32], name[WIRE_NAME_MAX + 1];
+	char address[32];
+	struct channel_peer peer;
 	int listener = listen_somewhere(address), status;
 	struct channel *ch = NULL;
 	pid_t pid = fork();
@@ -484,8 +489,9 @@ static void over_tcp(void **state)
 		_exit(channel_accept(fd, &ch, &err) == 0 && greet_as_seal(ch) ? 0 : 1);
 	}
 	OK(channel_connect(address, NULL, &ch, &err));
-	OK(channel_greet(ch, "walrus", name, &err));
-	assert_string_equal(name, "seal");
+	OK(channel_greet(ch, "walrus", WALRUS_ID, &peer, &err));
+	assert_string_equal(peer.name, "seal");
+	assert_string_equal(peer.id, SEAL_ID);
 	assert_int_equal(fcntl(channel_fd(ch), F_GETFD), FD_CLOEXEC);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);

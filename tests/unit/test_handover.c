@@ -10,6 +10,7 @@
 
 static const struct handover decision = {
 	.token = "0123456789abcdef0123456789abcdef", .peer = "[fe80::1]:4967", .node = "seal",
+	.node_id = "5ea15ea15ea15ea15ea15ea15ea15ea1",
 	.decided_us = 1795286726294378,
 };
 
@@ -26,6 +27,7 @@ static void decision_is_kept_until_it_is_taken_back(void **state)
 	assert_string_equal(back.token, decision.token);
 	assert_string_equal(back.peer, decision.peer);
 	assert_string_equal(back.node, decision.node);
+	assert_string_equal(back.node_id, decision.node_id);
 	assert_true(back.decided_us == decision.decided_us);
 	OK(handover_remove(c, &err));
 	OK(handover_remove(c, &err));
@@ -36,8 +38,10 @@ static void damaged_decision_is_no_decision(void **state)
 {
 	static const char *const bad[] = {
 		"", "{}", "[]", "{\"token\":\"x\",\"peer\":\"y\"}",
-		"{\"token\":7,\"peer\":\"y\",\"node\":\"z\",\"decided_us\":1}",
-		"{\"token\":\"0123456789abcdef0123456789abcdef0\",\"peer\":\"y\",\"node\":\"z\",\"decided_us\":1}",
+		"{\"token\":7,\"peer\":\"y\",\"node\":\"z\",\"node_id\":\"i\",\"decided_us\":1}",
+		"{\"token\":\"x\",\"peer\":\"y\",\"node\":\"z\",\"decided_us\":1}",
+		"{\"token\":\"0123456789abcdef0123456789abcdef0\",\"peer\":\"y\",\"node\":\"z\","
+			"\"node_id\":\"i\",\"decided_us\":1}",
 	};
 	const struct home *h = *state;
 	CLEANUP(container_freep) struct container *c = home_container(h, "web", "", CONTAINER_EXITED);

@@ -24,7 +24,7 @@ static struct message_reason reasons[] = {
 
 static struct message sample_hello(void)
 {
-	return (struct message){ .type = WIRE_HELLO, .hello = { "godwit 0.1.0", 3, 1, "node-a" } };
+	return (struct message){ .type = WIRE_HELLO, .hello = { "godwit 0.1.0", 3, 1, "node-a", TOKEN } };
 }
 
 static struct message sample_offer(void)
@@ -167,6 +167,7 @@ static void a_frame_is_ready_to_send(void **state)
 	assert_int_equal(message_decode(frame.type, out.data + 3 + WIRE_HEADER_BYTES,
 					frame.length, &back, &err), 0);
 	assert_string_equal(back.hello.node_name, "node-a");
+	assert_string_equal(back.hello.node_id, TOKEN);
 
 	len = out.len;
 	bad.hello.node_name = "";
@@ -291,6 +292,7 @@ static void texts_have_limits(void **state)
 
 	(void)state;
 	BAD(sample_hello, hello.node_name, name, "node_name must be a name");
+	BAD(sample_hello, hello.node_id, "", "node_id must be");
 	BAD(sample_hello, hello.software, line, "software must be a printable line");
 	BAD(sample_hello, hello.software, NULL, "software");
 	BAD(sample_offer, offer.config_json, json, "config_json must be UTF-8 text");
@@ -485,9 +487,9 @@ static void memory_of_parsing_is_bounded(void **state)
 
 static void versions_meet(void **state)
 {
-	const struct message_hello both = { "godwit 2", 7, 4, "new" };
-	const struct message_hello old = { "godwit 1", 4, 1, "old" };
-	const struct message_hello ancient = { "godwit 0", 3, 1, "ancient" };
+	const struct message_hello both = { "godwit 2", 7, 4, "new", TOKEN };
+	const struct message_hello old = { "godwit 1", 4, 1, "old", TOKEN };
+	const struct message_hello ancient = { "godwit 0", 3, 1, "ancient", TOKEN };
 	struct error err;
 	uint32_t version;
 

@@ -161,7 +161,7 @@ static enum message_outcome ask(const struct home *h, bool release)
 	const struct message query = { .type = WIRE_QUERY, .query.token = TOKEN };
 	const struct message done = { .type = WIRE_RELEASE, .release.token = TOKEN };
 	CLEANUP(channel_freep) struct channel *ch = NULL;
-	char peer[WIRE_NAME_MAX + 1];
+	struct channel_peer peer;
 	enum message_outcome said;
 	struct message m;
 	struct error err;
@@ -176,7 +176,7 @@ static enum message_outcome ask(const struct home *h, bool release)
 	}
 	(void)close(s[1]);
 	OK(channel_new(s[0], WIRE_SOURCE, &ch, &err));
-	OK(channel_greet(ch, "seal", peer, &err));
+	OK(channel_greet(ch, "seal", TOKEN, &peer, &err));
 	OK(channel_send(ch, &query, &err));
 	OK(channel_receive(ch, WIRE_ANSWER, &m, &err));
 	said = m.answer.outcome;
