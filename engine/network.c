@@ -7,6 +7,7 @@
 #include "engine/network.h"
 #include "engine/network_address.h"
 #include "engine/network_batch.h"
+#include "engine/network_gate.h"
 #include "engine/network_link.h"
 #include "engine/network_netns.h"
 #include "engine/network_watch.h"
@@ -70,6 +71,7 @@ static int create_pair(struct network_batch *inside, const struct network_endpoi
 static int join_bridge(struct network_batch *batch, const struct network_endpoint *ep,
 		       const struct network_link *bridge, struct error *err)
 {
+	network_gate_add_place(batch, if_nametoindex(ep->host_ifname));
 	network_link_add_up(batch, 0, "put it onto the bridge");
 	network_batch_put_string(batch, IFLA_IFNAME, ep->host_ifname);
 	network_batch_put_u32(batch, IFLA_MASTER, bridge->index);

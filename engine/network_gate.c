@@ -10,12 +10,16 @@
 #include "engine/network_gate.h"
 
 /*
- * A closed gate is a clsact qdisc on the host side with a filter in each
- * direction that drops every frame. tc-ingress sees what the container sends
- * before the bridge does, tc-egress what the bridge sends to it. Carrier and
- * bridge port know nothing of it, an open gate is no qdisc at all, and with the
- * link everything goes. An armed gate has its own programs in the same filters,
- * so that changing between the two lets no frame through.
+ * The host side of each pair has a clsact qdisc from the beginning, and a closed
+ * gate is a filter in each direction of it that drops every frame. tc-ingress sees
+ * what the container sends before the bridge does, tc-egress what the bridge sends
+ * to it. Carrier and bridge port know nothing of it, an open gate is no filter at
+ * all, and with the link everything goes. An armed gate has its own programs in the
+ * same filters, so that changing between the two lets no frame through.
+ *
+ * Filters come and go without a frame being lost. A qdisc, also this one, does not:
+ * the kernel takes the interface's queues out of use for a moment (qdisc_graft of
+ * net/sched/sch_api.c), in which whatever is sent is dropped.
  *
  * The port's own state (IFLA_BRPORT_STATE) won't do: any carrier event opens a
  * disabled port again, and the bridge loses its carrier with the last open one.
@@ -59,7 +63,7 @@ static void add_filters(struct network_batch *batch, unsigned ifindex, int flags
 		   "stop frames from the container");
 }
 
-static void add_qdisc(struct network_batch *batch, unsigned ifindex)
+void network_gate_add_place(struct network_batch *batch, unsigned ifindex)
 {
 	struct tcmsg tcm = {
 		.tcm_family = AF_UNSPEC,
@@ -68,22 +72,30 @@ static void add_qdisc(struct network_batch *batch, unsigned ifindex)
 		.tcm_parent = TC_H_CLSACT,
 	};
 
-	network_batch_add(batch, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, "add the gate", &tcm,
-			  sizeof(tcm));
+	network_batch_add(batch, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, "make a place for the gate",
+			  &tcm, sizeof(tcm));
 	network_batch_tolerate(batch, EEXIST);
 	network_batch_put_string(batch, TCA_KIND, "clsact");
 }
 
-static int open_gate(struct network_batch *batch, unsigned ifindex, struct error *err)
+static void delete_filter(struct network_batch *batch, unsigned ifindex, unsigned direction)
 {
 	struct tcmsg tcm = {
 		.tcm_family = AF_UNSPEC,
 		.tcm_ifindex = (int)ifindex,
-		.tcm_parent = TC_H_CLSACT,
+		.tcm_parent = TC_H_MAKE(TC_H_CLSACT, direction),
+		.tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL)),
 	};
 
-	network_batch_add(batch, RTM_DELQDISC, 0, "remove the gate", &tcm, sizeof(tcm));
+	network_batch_add(batch, RTM_DELTFILTER, 0, "let frames pass", &tcm, sizeof(tcm));
 	network_batch_tolerate(batch, ENOENT);
+}
+
+static int open_gate(struct network_batch *batch, unsigned ifindex, struct error *err)
+{
+	network_gate_add_place(batch, ifindex);
+	delete_filter(batch, ifindex, TC_H_MIN_EGRESS);
+	delete_filter(batch, ifindex, TC_H_MIN_INGRESS);
 	return network_batch_run(batch, NULL, NULL, err);
 }
 
@@ -92,7 +104,7 @@ static int close_gate(struct network_batch *batch, unsigned ifindex, struct erro
 	struct error undo;
 	int r;
 
-	add_qdisc(batch, ifindex);
+	network_gate_add_place(batch, ifindex);
 	add_filters(batch, ifindex, NLM_F_CREATE, DROP, DROP);
 	r = network_batch_run(batch, NULL, NULL, err);
 	if (r < 0)
@@ -137,7 +149,7 @@ int network_gate_program(const char *host_ifname, int to_fd, int from_fd, enum n
 	r = look_up(host_ifname, &ifindex, &batch, err);
 	if (r < 0)
 		return r;
-	add_qdisc(batch, ifindex);
+	network_gate_add_place(batch, ifindex);
 	add_filters(batch, ifindex, NLM_F_CREATE, to_fd, from_fd);
 	r = network_batch_run(batch, NULL, NULL, err);
 	if (r < 0)

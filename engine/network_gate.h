@@ -8,6 +8,11 @@
 
 #include "engine/network.h"
 
+struct network_batch;
+
+/* Where gates will be. For an interface that is not up yet: later it costs frames. */
+void network_gate_add_place(struct network_batch *batch, unsigned ifindex);
+
 /* Replaces the drop programs or adds to an open gate, for frames to the container
  * and from it; the fds are borrowed. When it fails the gate is set to now. */
 int network_gate_program(const char *host_ifname, int to_fd, int from_fd, enum network_gate now,

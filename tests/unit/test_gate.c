@@ -1,6 +1,7 @@
 #include "tests/unit/gate_fixture.h"
 
 #include <linux/bpf.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,8 +27,8 @@ static void expect_no_gate(uint32_t id)
 {
 	uint64_t until = clock_us() + 5000000;
 
-	assert_int_equal(number_of(node_fd, "tc qdisc show dev " WEB " | grep -c clsact || true"),
-			 0);
+	assert_int_equal(number_of(node_fd, "(tc filter show dev " WEB " egress;"
+				   " tc filter show dev " WEB " ingress) | grep -c bpf || true"), 0);
 	while (program_exists(id) && clock_us() < until)	/* after RCU's grace period */
 		(void)usleep(1000);
 	assert_false(program_exists(id));
@@ -585,6 +586,58 @@ static void taking_stops_where_it_is_told(void **state)
 	free(p);
 }
 
+struct traffic {
+	struct line line;
+	bool stop;
+	long sent, lost;
+};
+
+/* There and back, one datagram after the other. */
+static void *converse(void *data)
+{
+	struct traffic *t = data;
+	char text[8];
+
+	while (!__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE))
+		for (int i = 0; i < 2; i++) {
+			int from = i ? t->line.there : t->line.here, to = i ? t->line.here : t->line.there;
+
+			t->sent++;
+			if (send(from, "datagram", 8, 0) != 8 || !readable(to, 500) ||
+			    recv(to, text, sizeof(text), 0) != 8)
+				t->lost++;
+		}
+	return NULL;
+}
+
+/* Not even while the programs come and go. */
+static void an_open_gate_loses_nothing(void **state)
+{
+	struct traffic t = { .sent = 0 };
+	struct container c;
+	pthread_t thread;
+
+	(void)state;
+	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&t.line, &c, "10.98.0.1", "10.98.0.7");
+	assert_int_equal(pthread_create(&thread, NULL, converse, &t), 0);
+	for (int i = 0; i < 30; i++) {
+		struct gate *gate = NULL;
+
+		OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
+		(void)usleep(2000);
+		gate_free(gate);
+		OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
+	}
+	__atomic_store_n(&t.stop, true, __ATOMIC_RELEASE);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	print_message("%ld datagrams\n", t.sent);
+	assert_true(t.sent > 1000);
+	assert_int_equal(t.lost, 0);
+	line_down(&t.line);
+	container_down(&c);
+}
+
 static int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -646,6 +699,7 @@ int main(void)
 		IN_A_NODE(freed_nothing_is_left),
 		IN_A_NODE(owner_may_be_killed),
 		IN_A_NODE(taking_stops_where_it_is_told),
+		IN_A_NODE(an_open_gate_loses_nothing),
 		IN_A_NODE(it_is_quick),
 	};
 
