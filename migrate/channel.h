@@ -69,7 +69,12 @@ int channel_receive(struct channel *ch, enum wire_type type, struct message *ret
 int channel_tree_begin(struct channel *ch, enum message_tree_kind kind, const char *label,
 		       struct error *err);
 int channel_send_data(struct channel *ch, const void *data, size_t len, struct error *err);
-size_t channel_room(const struct channel *ch);	/* what the present block still takes */
+
+/* For who puts data together in the present block itself: where it ends, what it
+ * still takes, and that so many bytes behind its end are there now. */
+void *channel_block(struct channel *ch);
+size_t channel_room(const struct channel *ch);
+void channel_block_filled(struct channel *ch, size_t len);
 int channel_tree_end(struct channel *ch, uint64_t entries, struct error *err);
 ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct error *err);
 

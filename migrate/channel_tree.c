@@ -111,6 +111,16 @@ int channel_send_data(struct channel *ch, const void *data, size_t len, struct e
 	return 0;
 }
 
+void *channel_block(struct channel *ch)
+{
+	return ch->raw + ch->raw_len;
+}
+
+void channel_block_filled(struct channel *ch, size_t len)
+{
+	ch->raw_len += len;
+}
+
 size_t channel_room(const struct channel *ch)
 {
 	return WIRE_DATA_MAX_BYTES - ch->raw_len;

@@ -5,18 +5,13 @@
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "migrate/memory.h"
+#include "migrate/page_sender.h"
 #include "migrate/store.h"
 #include "proto/checksum.h"
 #include "proto/pages.h"
 
-/* 2^20 hashes of 16 bytes: enough for 4 GiB without a collision. */
-#define SEEN_SLOTS (1u << 20)
-#define RUN_PAGES_MAX ((WIRE_DATA_MAX_BYTES - PAGES_HEAD_BYTES) / PAGES_SIZE)
-
-struct seen {
-	uint64_t key;			/* of process, generation and address; 0: empty */
-	uint64_t hash;
-};
+/* What verifying reads at a time. */
+#define HASH_PAGES 64u
 
 struct space {
 	pid_t ns_pid;
@@ -26,13 +21,15 @@ struct space {
 struct memory {
 	struct channel *channel;
 	struct tracker *tracker;
-	struct seen *seen;
-	struct memory_stats stats;
-	uint64_t last_scan_us, rate_us;	/* when the last round began, and its channel's then */
-	/* of the round under way */
+	struct page_sender *sender;
+	uint64_t rounds;
+	uint64_t last_scan_us;		/* when the last round began */
+	/* of the round under way; before: what the counters were when it began */
 	struct policy_round round;
+	struct channel_stats before;
+	uint64_t sent_before;
 	struct carried *carried;
-	uint8_t *pages;			/* RUN_PAGES_MAX pages, as read */
+	uint8_t pages[HASH_PAGES * PAGES_SIZE];	/* as read, for hashing */
 	struct space *spaces;		/* whose generation the target knows */
 	size_t n_spaces;
 	struct checksum *hash;		/* of hashed_pid's memory */
@@ -46,11 +43,7 @@ int memory_open(const struct cgroup *cg, struct channel *ch, struct memory **ret
 	if (!m)
 		return error_set(err, ENOMEM, "out of memory");
 	m->channel = ch;
-	m->seen = calloc(SEEN_SLOTS, sizeof(*m->seen));
-	m->pages = malloc((size_t)RUN_PAGES_MAX * PAGES_SIZE);
-	if (!m->seen || !m->pages)
-		return error_set(err, ENOMEM, "out of memory");
-	if (checksum_new(&m->hash, err) < 0)
+	if (page_sender_new(ch, &m->sender, err) < 0 || checksum_new(&m->hash, err) < 0)
 		return -err->code;
 	if (tracker_open(cg, TRACKER_ANY, &m->tracker, err) < 0)
 		return -err->code;
@@ -65,160 +58,8 @@ void memory_free(struct memory *m)
 	tracker_free(m->tracker);
 	checksum_free(m->hash);
 	free(m->spaces);
-	free(m->seen);
-	free(m->pages);
+	page_sender_free(m->sender);
 	free(m);
-}
-
-static int send_record(struct memory *m, const struct pages *p, const void *data, struct error *err)
-{
-	uint8_t head[PAGES_HEAD_BYTES];
-	size_t len = data ? p->n * PAGES_SIZE : 0;
-
-	pages_encode_head(p, head);
-	if (channel_room(m->channel) < sizeof(head) + len && channel_send_data(m->channel, NULL, 0, err) < 0)
-		return -err->code;
-	if (channel_send_data(m->channel, head, sizeof(head), err) < 0)
-		return -err->code;
-	return len ? channel_send_data(m->channel, data, len, err) : 0;
-}
-
-static bool is_zero(const uint8_t *page)
-{
-	return page[0] == 0 && !memcmp(page, page + 1, PAGES_SIZE - 1);
-}
-
-/* True when the page is as it was sent before; remembers it. */
-static bool is_unchanged(struct memory *m, const struct tracker_process *p, uint64_t address,
-			 const uint8_t *page)
-{
-	uint64_t parts[3] = { (uint64_t)p->ns_pid, p->generation, address };
-	uint64_t key = checksum_of(1, parts, sizeof(parts)) | 1;
-	uint64_t hash = checksum_of(key, page, PAGES_SIZE);
-	struct seen *s = &m->seen[(key >> 1) % SEEN_SLOTS];
-	bool same = s->key == key && s->hash == hash;
-
-	s->key = key;
-	s->hash = hash;
-	return same;
-}
-
-enum fate { FATE_SEND, FATE_ZERO, FATE_SKIP };
-
-static enum fate judge(struct memory *m, const struct tracker_process *p, uint64_t address,
-		       const uint8_t *page)
-{
-	if (is_unchanged(m, p, address, page)) {
-		m->stats.pages_unchanged++;
-		return FATE_SKIP;
-	}
-	if (is_zero(page)) {
-		m->stats.pages_zero++;
-		return FATE_ZERO;
-	}
-	m->stats.pages_sent++;
-	return FATE_SEND;
-}
-
-/* n pages that were read from address: a run of the same fate is one record. */
-static int send_pages(struct memory *m, const struct tracker_process *p, uint64_t address,
-		      const uint8_t *data, size_t n, struct error *err)
-{
-	enum fate fates[RUN_PAGES_MAX];
-
-	for (size_t i = 0; i < n; i++)
-		fates[i] = judge(m, p, address + i * PAGES_SIZE, data + i * PAGES_SIZE);
-	for (size_t i = 0, run; i < n; i += run) {
-		struct pages rec = { .kind = fates[i] == FATE_ZERO ? PAGES_ZERO : PAGES_DATA,
-				     .pid = (uint32_t)p->ns_pid, .address = address + i * PAGES_SIZE };
-
-		for (run = 1; i + run < n && fates[i + run] == fates[i];)
-			run++;
-		rec.n = run;
-		if (fates[i] == FATE_SKIP)
-			continue;
-		m->round.sent_bytes += fates[i] == FATE_SEND ? run * PAGES_SIZE : 0;
-		if (send_record(m, &rec, fates[i] == FATE_SEND ? data + i * PAGES_SIZE : NULL, err) < 0)
-			return -err->code;
-	}
-	return 0;
-}
-
-/* A piece of the process's memory at most RUN_PAGES_MAX pages long, read with
- * others in one call. */
-struct piece {
-	uint64_t address;
-	size_t n;
-};
-
-struct batch {
-	struct piece pieces[RUN_PAGES_MAX];
-	size_t n_pieces, n_pages;
-};
-
-static ssize_t read_pieces(struct memory *m, pid_t pid, const struct piece *pieces, size_t n)
-{
-	struct iovec remote[RUN_PAGES_MAX], local = { .iov_base = m->pages };
-
-	for (size_t i = 0; i < n; i++) {
-		remote[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)pieces[i].address,
-					    .iov_len = pieces[i].n * PAGES_SIZE };
-		local.iov_len += remote[i].iov_len;
-	}
-	return process_vm_readv(pid, &local, 1, remote, n, 0);
-}
-
-static int open_memory(pid_t pid)
-{
-	char path[32];
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-static int read_protected(struct memory *m, pid_t pid, const struct piece *piece)
-{
-	CLEANUP(fd_closep) int mem = open_memory(pid);
-	size_t len = piece->n * PAGES_SIZE;
-
-	return mem >= 0 && pread(mem, m->pages, len, (off_t)piece->address) == (ssize_t)len ? 0 : -EFAULT;
-}
-
-/* Something of the batch can't be read as it is: unmapped or protected since the
- * scan, or the process has ended. Page by page through /proc/PID/mem, which
- * ignores protection; what is unmapped is needed no more. */
-static int send_readable(struct memory *m, const struct tracker_process *p, const struct batch *b,
-			 struct error *err)
-{
-	CLEANUP(fd_closep) int mem = open_memory(p->pid);
-
-	for (size_t i = 0; mem >= 0 && i < b->n_pieces; i++)
-		for (size_t k = 0; k < b->pieces[i].n; k++) {
-			uint64_t address = b->pieces[i].address + k * PAGES_SIZE;
-
-			if (pread(mem, m->pages, PAGES_SIZE, (off_t)address) != PAGES_SIZE)
-				continue;
-			if (send_pages(m, p, address, m->pages, 1, err) < 0)
-				return -err->code;
-		}
-	return 0;
-}
-
-static int send_batch(struct memory *m, const struct tracker_process *p, struct batch *b,
-		      struct error *err)
-{
-	const uint8_t *data = m->pages;
-	int r = 0;
-
-	if (b->n_pieces == 0)
-		return 0;
-	if (read_pieces(m, p->pid, b->pieces, b->n_pieces) != (ssize_t)(b->n_pages * PAGES_SIZE))
-		r = send_readable(m, p, b, err);
-	else
-		for (size_t i = 0; r == 0 && i < b->n_pieces; data += b->pieces[i++].n * PAGES_SIZE)
-			r = send_pages(m, p, b->pieces[i].address, data, b->pieces[i].n, err);
-	b->n_pieces = b->n_pages = 0;
-	return r;
 }
 
 /* A process that has executed another program is another address space. */
@@ -233,7 +74,7 @@ static int note_generation(struct memory *m, const struct tracker_process *p, st
 		if (m->spaces[i].generation == p->generation)
 			return 0;
 		m->spaces[i].generation = p->generation;
-		return send_record(m, &drop, NULL, err);
+		return page_sender_record(m->sender, &drop, err);
 	}
 	more = reallocarray(m->spaces, m->n_spaces + 1, sizeof(*more));
 	if (!more)
@@ -247,23 +88,15 @@ static int visit_written(void *ctx, const struct tracker_process *p,
 			 const struct tracker_range *ranges, size_t n, struct error *err)
 {
 	struct memory *m = ctx;
-	struct batch b = { .n_pieces = 0 };
 
 	if (note_generation(m, p, err) < 0)
 		return -err->code;
-	for (size_t i = 0; i < n; i++)
-		for (uint64_t at = ranges[i].start; at < ranges[i].end;) {
-			size_t left = (ranges[i].end - at) / PAGES_SIZE, room = RUN_PAGES_MAX - b.n_pages;
-			size_t take = left < room ? left : room;
-
-			b.pieces[b.n_pieces++] = (struct piece){ at, take };
-			b.n_pages += take;
-			m->round.bytes += take * PAGES_SIZE;
-			at += take * PAGES_SIZE;
-			if (b.n_pages == RUN_PAGES_MAX && send_batch(m, p, &b, err) < 0)
-				return -err->code;
-		}
-	return send_batch(m, p, &b, err);
+	for (size_t i = 0; i < n; i++) {
+		m->round.bytes += ranges[i].end - ranges[i].start;
+		if (page_sender_range(m->sender, p, ranges[i].start, ranges[i].end, err) < 0)
+			return -err->code;
+	}
+	return page_sender_flush(m->sender, err);
 }
 
 static int begin_round(struct memory *m, struct error *err)
@@ -273,17 +106,25 @@ static int begin_round(struct memory *m, struct error *err)
 
 	m->round = (struct policy_round){ .since_us = m->last_scan_us ? now - m->last_scan_us : 0 };
 	m->last_scan_us = now;
-	m->rate_us = channel_stats(m->channel).rate_us;
-	(void)snprintf(label, sizeof(label), "round %llu", (unsigned long long)++m->stats.rounds);
+	m->before = channel_stats(m->channel);
+	m->sent_before = page_sender_stats(m->sender).sent;
+	(void)snprintf(label, sizeof(label), "round %llu", (unsigned long long)++m->rounds);
 	return channel_tree_begin(m->channel, MESSAGE_TREE_MEMORY, label, err);
 }
 
 static int end_round(struct memory *m, struct policy_round *ret, struct error *err)
 {
-	if (channel_tree_end(m->channel, m->stats.pages_sent, err) < 0)
+	uint64_t sent = page_sender_stats(m->sender).sent;
+	struct channel_stats now;
+
+	if (channel_tree_end(m->channel, sent, err) < 0)
 		return -err->code;
+	now = channel_stats(m->channel);
+	m->round.sent_bytes = (sent - m->sent_before) * PAGES_SIZE;
+	m->round.wire_bytes = now.wire_bytes - m->before.wire_bytes;
+	m->round.compress_us = now.compress_us - m->before.compress_us;
 	m->round.send_us = clock_us() - m->last_scan_us;
-	m->round.idle_us = channel_stats(m->channel).rate_us - m->rate_us;
+	m->round.idle_us = now.rate_us - m->before.rate_us;
 	*ret = m->round;
 	return 0;
 }
@@ -314,7 +155,23 @@ static int send_hash(struct memory *m, struct error *err)
 	if (!m->hashed_pid)
 		return 0;
 	m->hashed_pid = 0;
-	return send_record(m, &rec, NULL, err);
+	return page_sender_record(m->sender, &rec, err);
+}
+
+static bool read_memory(struct memory *m, pid_t pid, uint64_t address, size_t len)
+{
+	const struct iovec local = { m->pages, len }, remote = { (void *)(uintptr_t)address, len };
+	char path[32];
+	ssize_t n;
+	int fd;
+
+	if (process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)len)
+		return true;
+	(void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = pread(fd, m->pages, len, (off_t)address);
+	fd_close(&fd);
+	return n == (ssize_t)len;
 }
 
 /* Ranges of one process come together. */
@@ -322,16 +179,14 @@ static int hash_range(struct memory *m, const struct tracker_process *p,
 		      const struct tracker_range *range, struct error *err)
 {
 	for (uint64_t at = range->start; at < range->end;) {
-		size_t left = (range->end - at) / PAGES_SIZE;
-		struct piece piece = { at, left < RUN_PAGES_MAX ? left : RUN_PAGES_MAX };
+		size_t left = (range->end - at) / PAGES_SIZE, n = left < HASH_PAGES ? left : HASH_PAGES;
 
-		if (read_pieces(m, p->pid, &piece, 1) != (ssize_t)(piece.n * PAGES_SIZE) &&
-		    read_protected(m, p->pid, &piece) < 0)
+		if (!read_memory(m, p->pid, at, n * PAGES_SIZE))
 			return error_set(err, EFAULT, "memory of process %d can't be read at 0x%llx", (int)p->ns_pid,
 					 (unsigned long long)at);
-		for (size_t i = 0; i < piece.n; i++)
+		for (size_t i = 0; i < n; i++)
 			store_hash_page(m->hash, at + i * PAGES_SIZE, m->pages + i * PAGES_SIZE);
-		at += piece.n * PAGES_SIZE;
+		at += n * PAGES_SIZE;
 	}
 	return 0;
 }
@@ -370,7 +225,7 @@ static int visit_populated(void *ctx, const struct tracker_process *p,
 					   .address = ranges[i].start,
 					   .n = (ranges[i].end - ranges[i].start) / PAGES_SIZE };
 
-		if (send_record(m, &rec, NULL, err) < 0)
+		if (page_sender_record(m->sender, &rec, err) < 0)
 			return -err->code;
 	}
 	return 0;
@@ -390,7 +245,10 @@ int memory_last_round(struct memory *m, struct carried *carried, bool verify,
 
 struct memory_stats memory_stats(const struct memory *m)
 {
-	return m->stats;
+	struct page_sender_stats s = page_sender_stats(m->sender);
+
+	return (struct memory_stats){ .rounds = m->rounds, .pages_sent = s.sent, .pages_zero = s.zero,
+				      .pages_unchanged = s.unchanged };
 }
 
 const char *memory_tracker_name(const struct memory *m)

@@ -3,11 +3,8 @@
  * and the last one while it stands still
  *
  * One struct memory lives through a migration. Each round asks the tracker what
- * was written, reads those pages (process_vm_readv(2)) straight into blocks of
- * the channel, drops zero pages and pages that are as they were sent before,
- * and ends. Its buffers do not grow with the container: what was sent is
- * remembered as hashes in a table of fixed size, in which a page may be
- * forgotten and is then sent again.
+ * was written, sends those pages (page_sender.h) and ends. Its memory does not
+ * grow with the container.
  */
 #pragma once
 

@@ -2,6 +2,7 @@
 
 #define PATIENCE_ROUNDS 3		/* without progress, before it is divergence */
 #define QUOTA_STEP_PCT 20
+#define RATE_HOLDS 16			/* times the span that it was measured over */
 #define THROUGHPUT_GUESS (200ull << 20)	/* bytes a second, before anything was sent */
 #define MEASURABLE_BYTES (1u << 20)	/* less says nothing about the throughput */
 
@@ -23,6 +24,18 @@ static uint64_t expect_written(const struct policy *p, const struct policy_round
 	uint64_t at_rate = (uint64_t)((double)p->write_rate * (double)(r->scan_us + r->send_us) / 1e6);
 
 	return r->since_us == 0 ? at_rate : at_rate < r->bytes ? at_rate : r->bytes;
+}
+
+/* Would one more round lower the downtime by an eighth? While that is sent, what
+ * will be left for the next scan is written at the same rate. A rate over a time
+ * much longer than this round says little: pages written many times count once. */
+static bool pays(const struct policy *p, const struct policy_round *r)
+{
+	double left_us = (double)(p->predicted_us - p->fixed_us - r->scan_us);
+	double next_us = left_us * (double)p->write_rate / (double)(p->throughput ? p->throughput : 1);
+
+	return r->since_us > RATE_HOLDS * (r->scan_us + r->send_us) ||
+	       left_us - next_us > (double)p->predicted_us / 8;
 }
 
 static void measure(struct policy *p, const struct policy_round *r)
@@ -81,7 +94,7 @@ enum policy_verdict policy_judge(struct policy *p, const struct policy_round *r)
 	} else {
 		p->worse++;
 	}
-	if (p->predicted_us <= p->limits.max_downtime_us && p->worse)
+	if (p->predicted_us <= p->limits.max_downtime_us && (p->worse || !pays(p, r)))
 		return POLICY_FREEZE;
 	if (p->worse >= PATIENCE_ROUNDS || out_of_budget(p))
 		return diverged(p);

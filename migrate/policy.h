@@ -30,8 +30,10 @@ struct policy_limits {
 struct policy_round {
 	uint64_t bytes;			/* that were written since the round before */
 	uint64_t sent_bytes;		/* of them sent, after zero and unchanged pages */
+	uint64_t wire_bytes;		/* what that took on the wire */
 	uint64_t scan_us;		/* finding them */
 	uint64_t send_us;		/* from the first to the last byte */
+	uint64_t compress_us;		/* of that, compressing */
 	uint64_t idle_us;		/* of that, waited to keep to a rate */
 	uint64_t since_us;		/* between this scan and the one before; 0: the first */
 };

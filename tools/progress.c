@@ -101,9 +101,11 @@ static json_t *rounds(const struct source_report *r)
 	json_t *a = json_array();
 
 	for (const struct source_round *p = r->rounds; p < r->rounds + r->n_rounds; p++)
-		(void)json_array_append_new(a, json_pack("{s:I,s:I,s:f,s:f,s:f,s:f}",
+		(void)json_array_append_new(a, json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f}",
 			"bytes", (json_int_t)p->round.bytes, "sent_bytes", (json_int_t)p->round.sent_bytes,
+			"wire_bytes", (json_int_t)p->round.wire_bytes,
 			"since_ms", ms(p->round.since_us), "scan_ms", ms(p->round.scan_us),
+			"compress_ms", ms(p->round.compress_us),
 			"send_ms", ms(p->round.send_us), "predicted_downtime_ms", ms(p->predicted_us)));
 	return a;
 }

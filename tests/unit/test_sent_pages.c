@@ -1,0 +1,93 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "migrate/sent_pages.h"
+
+#define PAGE 4096ull
+#define GB (1ull << 30)
+
+static struct sent_pages *new_table(void)
+{
+	struct sent_pages *s = NULL;
+	struct error err;
+
+	assert_int_equal(sent_pages_new(&s, &err), 0);
+	return s;
+}
+
+static void remembers_by_space_and_address(void **state)
+{
+	CLEANUP(sent_pages_freep) struct sent_pages *s = new_table();
+
+	(void)state;
+	assert_false(sent_pages_same(s, 1, 5 * PAGE, 77));
+	assert_true(sent_pages_same(s, 1, 5 * PAGE, 77));
+	assert_false(sent_pages_same(s, 2, 5 * PAGE, 77));
+	assert_false(sent_pages_same(s, 1, 6 * PAGE, 77));
+	assert_false(sent_pages_same(s, 1, 5 * PAGE, 78));
+	assert_false(sent_pages_same(s, 1, 5 * PAGE, 77));
+}
+
+static void a_hash_of_zero_is_a_hash(void **state)
+{
+	CLEANUP(sent_pages_freep) struct sent_pages *s = new_table();
+
+	(void)state;
+	assert_false(sent_pages_same(s, 1, 0, 0));
+	assert_true(sent_pages_same(s, 1, 0, 0));
+	assert_false(sent_pages_same(s, 1, PAGE, 0));
+}
+
+static void forgets_exactly_what_it_is_told(void **state)
+{
+	CLEANUP(sent_pages_freep) struct sent_pages *s = new_table();
+	const uint64_t at = GB - 2 * PAGE;	/* over the end of a chunk */
+
+	(void)state;
+	for (uint64_t i = 0; i < 5; i++)
+		assert_false(sent_pages_same(s, 1, at + i * PAGE, 9));
+	sent_pages_forget(s, 1, at + PAGE, 3);
+	sent_pages_forget(s, 7, at, 5);		/* never heard of */
+	assert_true(sent_pages_same(s, 1, at, 9));
+	for (uint64_t i = 1; i < 4; i++)
+		assert_false(sent_pages_same(s, 1, at + i * PAGE, 9));
+	assert_true(sent_pages_same(s, 1, at + 4 * PAGE, 9));
+}
+
+/* Pages of `bytes` of memory that are known again after all of them were noted. */
+static double share_known(struct sent_pages *s, uint64_t bytes)
+{
+	uint64_t known = 0;
+
+	for (uint64_t at = 0; at < bytes; at += PAGE)
+		assert_false(sent_pages_same(s, 1, at, at + 1));
+	for (uint64_t at = 0; at < bytes; at += PAGE)
+		known += sent_pages_same(s, 1, at, at + 1);
+	return (double)known * PAGE / (double)bytes;
+}
+
+/* What gives way is sent again; what is known is never wrong. */
+static void holds_what_it_promises(void **state)
+{
+	CLEANUP(sent_pages_freep) struct sent_pages *some = new_table(), *much = new_table();
+
+	(void)state;
+	assert_true(share_known(some, 2 * GB) == 1.0);
+	assert_true(share_known(much, 7 * GB) > 0.6);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(remembers_by_space_and_address),
+		cmocka_unit_test(a_hash_of_zero_is_a_hash),
+		cmocka_unit_test(forgets_exactly_what_it_is_told),
+		cmocka_unit_test(holds_what_it_promises),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
