@@ -86,7 +86,7 @@ static void give_up_on_blocks(struct compression *c, uint64_t raw, uint64_t wire
 		c->failures = 0;
 		return;
 	}
-	if (c->window.compress_us < c->window.send_us)
+	if (4 * c->window.compress_us < c->window.send_us)
 		return;			/* the link is what we wait for: no block is too many */
 	c->skip = c->failures < 4 ? 1u << c->failures++ : SKIP_MAX;
 }

@@ -1,4 +1,7 @@
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h>	/* the same functions with the widest vectors that there are */
+#endif
 
 #include "proto/checksum.h"
 
