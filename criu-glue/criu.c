@@ -286,6 +286,7 @@ int criu_restore(const struct criu *criu, const struct criu_restore_plan *plan,
 	struct worker_plan worker = {
 		.path = criu->path,
 		.dies_with_caller = true,
+		.small_pages = plan->lazy,
 		.cgroup = plan->cgroup,
 		.prepare = hooks ? hooks->prepare_child : NULL,
 		.ctx = hooks ? hooks->ctx : NULL,

@@ -121,8 +121,9 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 				 pid_t parent)
 {
 	char exitkill[] = SHIM_EXITKILL "=1", no_conntrack[] = SHIM_NO_CONNTRACK "=1";
+	char small_pages[] = SHIM_SMALL_PAGES "=1";
 	char carried[] = SHIM_CARRIED "=5", cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1];
-	char *env[8] = {
+	char *env[9] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH } };
 	size_t n = 3;
@@ -135,6 +136,8 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	_Static_assert(SHIM_FD == 4 && WORKER_FD_BASE == 5, "as in SHIM_PATH and SHIM_CARRIED");
 	if (plan->dies_with_caller)
 		env[n++] = exitkill;
+	if (plan->small_pages)
+		env[n++] = small_pages;
 	if (plan->no_conntrack)
 		env[n++] = no_conntrack;
 	if (plan->cgroup) {

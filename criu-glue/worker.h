@@ -30,6 +30,7 @@ struct worker_plan {
 	 * would leave its code in the tasks, so that one goes on by itself, sees
 	 * that nobody answers, and undoes what it did. */
 	bool dies_with_caller;
+	bool small_pages;			/* see SHIM_SMALL_PAGES */
 	bool no_conntrack;			/* see SHIM_NO_CONNTRACK */
 	const char *cgroup;			/* NULL; see SHIM_CGROUP */
 	bool carried;				/* fds[0] is a struct shim_carried */

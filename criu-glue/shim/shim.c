@@ -17,6 +17,10 @@
  *           child gets a socket that takes the question and ends.
  *  ioctl    PAGEMAP_SCAN tells CRIU of no pages in memory that somebody else
  *           carries (carried.h).
+ *  prctl    at a restore whose pages come later there are no transparent huge
+ *           pages until a task has its own setting back: one that came for the
+ *           first page that CRIU writes would hold zeros where pages are to come.
+ *           CRIU's probing would allow them again.
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
  *           before it lets the tasks go, they die too. And when the caller has
  *           hung up before that (CRIU would only log it), CRIU is made to die:
@@ -41,6 +45,7 @@
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -57,6 +62,7 @@ typedef long (*syscall_fn)(long nr, ...);
 /* Set once by the constructor. */
 static bool tracees_die_with_us;
 static bool no_conntrack;
+static bool small_pages;
 static pid_t main_pid;
 static const char *cgroup;		/* NULL once the root task is in it */
 static const struct shim_carried *carried;	/* filled by our caller while CRIU waits */
@@ -259,6 +265,20 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	return (int)scan_gaps(fd, pid, scan);
 }
 
+EXPORT int prctl(int option, ...)
+{
+	unsigned long a[4];
+	va_list ap;
+
+	va_start(ap, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(ap, unsigned long);
+	va_end(ap);
+	if (small_pages && option == PR_SET_THP_DISABLE && !a[0])
+		return 0;
+	return (int)libc_syscall()(SYS_prctl, (long)option, a[0], a[1], a[2], a[3]);
+}
+
 static bool caller_is_gone(void)
 {
 	struct pollfd p = { .fd = SHIM_RPC_FD, .events = POLLRDHUP };
@@ -315,6 +335,9 @@ __attribute__((constructor)) static void shim_start(void)
 
 	tracees_die_with_us = getenv(SHIM_EXITKILL) != NULL;
 	no_conntrack = getenv(SHIM_NO_CONNTRACK) != NULL;
+	small_pages = getenv(SHIM_SMALL_PAGES) != NULL;
+	if (small_pages)	/* a kernel that has none refuses */
+		(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	main_pid = getpid();
 	cgroup = getenv(SHIM_CGROUP);	/* the environment stays as it is */
 	map_carried();
@@ -323,4 +346,5 @@ __attribute__((constructor)) static void shim_start(void)
 	(void)unsetenv("LD_PRELOAD");
 	(void)unsetenv(SHIM_EXITKILL);
 	(void)unsetenv(SHIM_NO_CONNTRACK);
+	(void)unsetenv(SHIM_SMALL_PAGES);
 }

@@ -13,6 +13,9 @@
 /* Environment: set when tasks that CRIU traces must die with it. */
 #define SHIM_EXITKILL "GODWIT_CRIU_EXITKILL"
 
+/* Environment: set when pages come after CRIU's restore. */
+#define SHIM_SMALL_PAGES "GODWIT_CRIU_SMALL_PAGES"
+
 /* Environment: the v2 cgroup directory that a restore's root task is born into. */
 #define SHIM_CGROUP "GODWIT_CRIU_CGROUP"
 
