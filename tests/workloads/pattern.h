@@ -82,7 +82,7 @@ static void pattern_tell(char *text, size_t size, const void *page, uint64_t key
 	unsigned int should = version & ~PATTERN_HOLE;
 	int n = snprintf(text, size, "byte %zu of page %p is wrong", byte, page);
 
-	for (uint32_t old = should + 2; old-- > 0 && should - old < 1000;)
+	for (uint32_t old = should + 2; old-- > 0 && old + 1000 > should;)
 		if (old != version && pattern_holds(page, key, old)) {
 			(void)snprintf(text + n, size - (size_t)n, old ? "; it is version %u of %u%s" :
 				       "; it is empty (%u of %u%s)", old, should,
