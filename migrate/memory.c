@@ -36,7 +36,8 @@ struct memory {
 	pid_t hashed_pid;
 };
 
-int memory_open(const struct cgroup *cg, struct channel *ch, struct memory **ret, struct error *err)
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, struct channel *ch, struct memory **ret,
+		struct error *err)
 {
 	CLEANUP(memory_freep) struct memory *m = calloc(1, sizeof(*m));
 
@@ -45,7 +46,7 @@ int memory_open(const struct cgroup *cg, struct channel *ch, struct memory **ret
 	m->channel = ch;
 	if (page_sender_new(ch, &m->sender, err) < 0 || checksum_new(&m->hash, err) < 0)
 		return -err->code;
-	if (tracker_open(cg, TRACKER_ANY, &m->tracker, err) < 0)
+	if (tracker_open(cg, kind, &m->tracker, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(m);
 	return 0;

@@ -25,7 +25,8 @@ struct memory_stats {
 };
 
 /* cg and ch are borrowed. */
-int memory_open(const struct cgroup *cg, struct channel *ch, struct memory **ret, struct error *err);
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, struct channel *ch, struct memory **ret,
+		struct error *err);
 void memory_free(struct memory *m);
 DEFINE_CLEANUP(struct memory *, memory_free)
 

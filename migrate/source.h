@@ -49,6 +49,7 @@ struct source_options {
 	const char *host;		/* HOST[:PORT] */
 	int level;			/* compression_parse */
 	struct policy_limits policy;
+	enum tracker_kind tracker;	/* TRACKER_ANY: the best that the kernel has */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */

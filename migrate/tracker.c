@@ -63,6 +63,16 @@ const char *tracker_kind_name(enum tracker_kind kind)
 	return (size_t)kind < sizeof(names) / sizeof(*names) ? names[kind] : "unknown";
 }
 
+int tracker_parse_kind(const char *name, enum tracker_kind *ret, struct error *err)
+{
+	for (enum tracker_kind kind = TRACKER_ANY; kind <= TRACKER_NONE; kind++)
+		if (!strcmp(name, tracker_kind_name(kind))) {
+			*ret = kind;
+			return 0;
+		}
+	return error_set(err, EINVAL, "'%.20s' is not any, userfaultfd, soft-dirty or none", name);
+}
+
 enum tracker_kind tracker_kind(const struct tracker *t)
 {
 	return t->backend->kind;

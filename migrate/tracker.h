@@ -73,6 +73,9 @@ DEFINE_CLEANUP(struct tracker *, tracker_free)
 enum tracker_kind tracker_kind(const struct tracker *t);
 const char *tracker_kind_name(enum tracker_kind kind);
 
+/* The kind of that name. Errors: EINVAL. */
+int tracker_parse_kind(const char *name, enum tracker_kind *ret, struct error *err);
+
 /* One round. The visitor (or who works for it) reads the pages after it was
  * called, never before. Where process_vm_readv(2) gives EFAULT the program has
  * changed the protection or the mapping meanwhile: the page must then be read

@@ -11,7 +11,7 @@
 #define EXIT_IN_DOUBT 3
 
 struct migrate_options {
-	const char *compress, *on_diverge;
+	const char *compress, *on_diverge, *tracker;
 	uint64_t max_downtime_us, max_time_us;
 	uint32_t max_rounds, throttle_pct;
 	uint64_t bwlimit;
@@ -37,6 +37,8 @@ static const struct option_row rows[] = {
 	       "the least of its processor time that throttling may leave [20]"),
 	OPTION(0, "bwlimit", SIZE, "BYTES", struct migrate_options, bwlimit,
 	       "a second, for memory while the container runs; at the freeze there is no limit"),
+	OPTION(0, "tracker", TEXT, "KIND", struct migrate_options, tracker,
+	       "how writes are followed: 'userfaultfd', 'soft-dirty', 'none', or 'any': the best [any]"),
 	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
 	       "compare hashes of all memory before the commit; costs downtime"),
 	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
@@ -127,6 +129,8 @@ static int migrate_run(const struct invocation *inv)
 
 	if (compression_parse(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
+	if (tracker_parse_kind(o->tracker ? o->tracker : "any", &options.tracker, &err) < 0)
+		return command_usage_error(inv->command, "--tracker: %s", err.msg);
 	if (parse_policy(o, &options.policy, &err) < 0)
 		return command_usage_error(inv->command, "%s", err.msg);
 	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
