@@ -3,7 +3,8 @@
  *
  * A file with a slot for each page of each address space; later
  * rounds overwrite a page in its slot. Beside it an index: address space ->
- * page -> slot, a slot number of 4 bytes a page. Address spaces are named by
+ * page -> slot, a slot number of 4 bytes a page: 1 MB for each GB, the one thing
+ * beside the pages themselves that grows with the container. Address spaces are named by
  * the process's pid in the container. Slots are handed out in the order of
  * arrival, those that came back first.
  *

@@ -51,6 +51,9 @@ def test_migrate_compares_engines(tmp_path):
             assert 0 < result[metric]["min"] <= result[metric]["median"] <= result[metric]["max"]
         assert result["downtime_ms"]["median"] < result["total_ms"]["median"]
         assert result["bytes_wire"]["median"] > 8 << 20   # nothing in it compresses
+    for result in godwit.values():
+        for side in ("source", "target"):
+            assert 1 << 20 < result["memory_bytes"][side]["max"] < 64 << 20
     for kind in ("idle", "writer"):     # the program's own clock sees the same gap
         assert godwit[kind]["gap_ms"]["median"] > godwit[kind]["downtime_ms"]["median"] / 2
     assert all(each["bytes"] >= each["sent_bytes"] >= 0 for each in godwit["writer"]["rounds"])

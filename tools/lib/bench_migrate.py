@@ -12,6 +12,8 @@ that many MB of values and is under SET load by one client.
             (idle and writer); it should agree with downtime
   total     from the command's start to its end
   wire      bytes that went to the other node
+  memory    the most that godwit took on either side, beside the container's and the page
+            store's: the command and its helpers, the daemon and its children
 
 After each move all memory, or all values, are compared with what they must be.
 
@@ -168,6 +170,9 @@ def result_of(key, got):
     phases = dict.fromkeys(phase for run in runs for phase in run["phases_ms"])  # in their order
     result["phases_ms"] = {phase: spread([run["phases_ms"].get(phase) for run in runs])
                            for phase in phases}
+    result["memory_bytes"] = {side: spread([run["memory_bytes"][side] for run in runs])
+                              for side in ("source", "target")
+                              if runs and "memory_bytes" in runs[0]}
     result["before_ms"] = spread([run["before_ms"] for run in runs])
     result["retransmitted"] = [run["retransmitted"] for run in runs]
     result["reconnects"] = [run["reconnects"] for run in runs]
@@ -246,10 +251,19 @@ def show_phases(results):
             f"{phase} {values['median']:,.1f}" for phase, values in result["phases_ms"].items()))
 
 
+def show_memory(results):
+    for result in results:
+        if result["memory_bytes"]:
+            print(f"{name_of(result)}: " + ", ".join(
+                f"{side} {peak['max'] / 1e6:.1f} MB" for side, peak in result["memory_bytes"].items()))
+
+
 def show(results, left_out, options):
     show_table(results)
     print("\nmedian ms of each phase")
     show_phases(results)
+    print("\nmost memory, beside the container's and the page store's")
+    show_memory(results)
     print()
     show_growth(results)
     if any(kind == "writer" for kind, _ in options.cases):

@@ -6,7 +6,8 @@ Each starts a container called bench on node1, moves it to node2, and removes it
     if not engine.why_not():
         engine.setup({"base": folder})      # once
         address = engine.start("base", ["/bin/fill", "64"])
-        result = engine.move()              # downtime_ms, total_ms, bytes_wire, phases_ms
+        result = engine.move()              # downtime_ms, total_ms, bytes_wire, phases_ms,
+                                            # godwit: memory_bytes of source and target
         engine.stop()
 """
 import json
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 
 from bed import Failed, call
+from move_memory import PeakMemory
 
 HERE = pathlib.Path(__file__).resolve().parent
 CRIU = "/usr/local/lib/godwit/criu/usr/sbin/criu"   # where tools/setup puts one
@@ -59,8 +61,10 @@ class Godwit:
         mover = self.bed.start("node1", "godwit", "migrate", "--quiet", "--json", *self.options,
                                "bench", "node2", stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        memory = PeakMemory({"source": mover.pid, "target": self.serve.pid})
         try:
-            out, errors = mover.communicate(timeout=PATIENCE)
+            with memory:
+                out, errors = mover.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired as late:
             mover.kill()
             raise Failed(f"godwit migrate is not done after {PATIENCE} s") from late
@@ -68,7 +72,8 @@ class Godwit:
         if mover.returncode or not report["ok"]:
             raise Failed(report.get("error") or f"godwit migrate: exit {mover.returncode}", errors)
         return {**{key: report[key] for key in ("downtime_ms", "total_ms", "bytes_wire")},
-                "phases_ms": report.get("phases_ms", {}), "report": report}
+                "phases_ms": report.get("phases_ms", {}), "memory_bytes": memory.peak,
+                "report": report}
 
     def stop(self):
         for node in ("node1", "node2"):
