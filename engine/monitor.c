@@ -187,7 +187,7 @@ static void release_network(const struct monitor *m)
 		(void)network_release(m->setup.endpoint.host_ifname, &ignored);
 }
 
-static void record_exit(struct monitor *m, const char *reason)
+static void record_exit(struct monitor *m)
 {
 	struct container_state *st = &m->state;
 	struct error ignored;
@@ -196,7 +196,6 @@ static void record_exit(struct monitor *m, const char *reason)
 	st->pid = 0;
 	st->monitor_pid = 0;
 	st->finished_us = clock_real_us();
-	(void)snprintf(st->reason, sizeof(st->reason), "%s", reason);
 	(void)container_state_write(m->setup.container, st, &ignored);
 }
 
@@ -211,10 +210,12 @@ static void fail_start(struct monitor *m, const struct monitor_plan *plan, struc
 
 	tear_down(m);
 	release_network(m);
+	(void)snprintf(m->state.reason, sizeof(m->state.reason), "%.*s",
+		       (int)sizeof(m->state.reason) - 1, err->msg);
 	if (!plan->keep_on_failure)
 		remove_folder(m);
 	else
-		record_exit(m, err->msg);
+		record_exit(m);
 	(void)monitor_send(m->setup.control, MONITOR_STARTED, (uint64_t[4]){ (uint64_t)err->code },
 			   err->msg, strlen(err->msg), -EBADF, &ignored);
 }
@@ -235,7 +236,7 @@ static void live(struct monitor *m, bool attach)
 	if (m->discarded || m->setup.container->spec->auto_remove)
 		remove_folder(m);
 	else
-		record_exit(m, m->state.reason);
+		record_exit(m);
 	monitor_tell_exit(m);
 	fault_pass("monitor-told");
 	release_network(m);

@@ -174,7 +174,7 @@ static void hear_guard(struct monitor *m)
 	ssize_t n = read(m->setup.guard.fd, &said, sizeof(said));
 
 	if (n != sizeof(said) || said.code) {
-		(void)snprintf(m->state.reason, sizeof(m->state.reason), "memory was lost after a move: %.200s",
+		(void)snprintf(m->state.reason, sizeof(m->state.reason), "memory is missing: %.200s",
 			       said.msg);
 		(void)cgroup_kill(m->setup.cgroup, FREEZE_TIMEOUT_US, &ignored);
 	}
@@ -202,7 +202,7 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 		return;
 	}
 	if (m->setup.guard.fd >= 0) {
-		answer(c->fd, q->op, -EAGAIN, NULL, "its memory is still being filled in after a move");
+		answer(c->fd, q->op, -EAGAIN, NULL, "its memory is still being filled in");
 		return;
 	}
 	/* A monitor that finds it frozen with a decision on disk goes on from there. */
