@@ -40,6 +40,11 @@ struct channel_stats {
 int channel_connect(const char *host, const volatile sig_atomic_t *cancelled,
 		    struct channel **ret, struct error *err);
 
+/* The source's end of a connection that is there already, e.g. of socketpair(2);
+ * consumes the socket, which does not block. */
+int channel_connected(int fd_consumed, const volatile sig_atomic_t *cancelled, struct channel **ret,
+		      struct error *err);
+
 /* Around an accepted socket, which it consumes. */
 int channel_accept(int fd_consumed, struct channel **ret, struct error *err);
 void channel_free(struct channel *ch);

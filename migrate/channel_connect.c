@@ -61,7 +61,13 @@ int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
 	if (r < 0)
 		return error_set(err, -r, "connect to %s port %s: %s; is 'godwit serve' running there?", host, port,
 				 strerror(-r));
-	if (channel_new(fd, WIRE_SOURCE, ret, err) < 0)
+	return channel_connected(fd, cancelled, ret, err);
+}
+
+int channel_connected(int fd_consumed, const volatile sig_atomic_t *cancelled, struct channel **ret,
+		      struct error *err)
+{
+	if (channel_new(fd_consumed, WIRE_SOURCE, ret, err) < 0)
 		return -err->code;
 	(*ret)->cancelled = cancelled;
 	return 0;

@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
+#include "engine/output.h"
 #include "engine/rootfs.h"
 #include "migrate/dump.h"
 
@@ -175,7 +176,10 @@ static int on_started(void *ctx, pid_t criu_pid, struct error *err)
 static int fill_manifest(struct dump_run *run, struct error *err)
 {
 	struct manifest *m = run->manifest;
+	struct stat log;
 
+	if (fstatat(run->lease->container->dir_fd, OUTPUT_LOG, &log, 0) == 0)
+		m->log_bytes = (uint64_t)log.st_size;
 	memcpy(m->pipe_inodes, run->lease->pipe_inodes, sizeof(m->pipe_inodes));
 	m->was_paused = run->state->status == CONTAINER_PAUSED;
 	m->migrations = run->state->migrations;

@@ -13,7 +13,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 
-#define MANIFEST_VERSION 1
+#define MANIFEST_VERSION 2
 #define MANIFEST_JSON "checkpoint.json"
 #define MANIFEST_MOUNTS_MAX 256
 
@@ -25,6 +25,7 @@ struct manifest {
 	bool was_paused;
 	uint32_t migrations;
 	uint64_t started_us, frozen_at_us;	/* real time */
+	uint64_t log_bytes;		/* its log at the dump; what came later is not of it */
 };
 
 void manifest_free(struct manifest *m);

@@ -3,8 +3,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
+#include "migrate/lazy_images.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
+#include "migrate/workdir.h"
 
 static int call_monitor(int control, uint32_t op, int fd, uint32_t expected,
 			struct monitor_message *ret, struct error *err)
@@ -43,15 +45,29 @@ static void wait_patiently(int control, void (*on_wait)(void *ctx), void *ctx)
 		on_wait(ctx);
 }
 
-int restore_go(int control, int workdir_fd, const struct filler *filler, void (*on_wait)(void *ctx), void *ctx,
-	       struct restore_times *times, struct error *err)
+/* The filler lives as long as the monitor needs it; that this process ends means
+ * nothing to it. */
+static int start_filler(int workdir_fd, const struct store *store, struct filler *ret, struct error *err)
+{
+	CLEANUP(fd_closep) int images = -EBADF;
+
+	if (workdir_open(workdir_fd, "images", &images, err) < 0 || lazy_images_rewrite(images, store, err) < 0)
+		return -err->code;
+	return filler_start(images, store, ret, err);
+}
+
+int restore_go(int control, int workdir_fd, const struct store *store, struct filler *ret_filler,
+	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err)
 {
 	struct monitor_message reply = { .op = RESTORE_GO };
-	const int fds[] = { workdir_fd, filler ? filler->report_fd : -EBADF,
-			    filler ? filler->uffds_fd : -EBADF };
+	int fds[3];
 
-	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds,
-			filler ? 3 : 1, err) < 0)
+	if (start_filler(workdir_fd, store, ret_filler, err) < 0)
+		return -err->code;
+	fds[0] = workdir_fd;
+	fds[1] = ret_filler->report_fd;
+	fds[2] = ret_filler->uffds_fd;
+	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds, 3, err) < 0)
 		return -err->code;
 	wait_patiently(control, on_wait, ctx);
 	if (call_monitor(control, 0, -EBADF, RESTORE_DONE, &reply, err) < 0)

@@ -8,8 +8,8 @@
  *	asker                           monitor
  *	                            <-  PREPARED	namespaces, interface (closed),
  *							cgroup, CRIU found
- *	GO with the workdir, and
- *	the filler's ends, if any   ->
+ *	GO with the workdir and the
+ *	filler's ends               ->
  *	                            <-  DONE		restored, complete, frozen
  *	COMMIT                      ->
  *	                            <-  RESUMED		it runs, the gate is open
@@ -41,11 +41,12 @@ struct restore_times {
 int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
 		  struct error *err);
 
-/* workdir_fd is borrowed, and so is the filler that has the memory; NULL: all of
- * it is in CRIU's images. While it takes long, on_wait is called now and then
- * (may be NULL). */
-int restore_go(int control, int workdir_fd, const struct filler *filler, void (*on_wait)(void *ctx), void *ctx,
-	       struct restore_times *times, struct error *err);
+/* workdir_fd (borrowed) has CRIU's images, which are made lazy here, and the
+ * sealed store the memory: a filler, *ret_filler, is started for it. The store may
+ * be freed afterwards. While it takes long, on_wait is called now and then (may be
+ * NULL). */
+int restore_go(int control, int workdir_fd, const struct store *store, struct filler *ret_filler,
+	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err);
 
 /* -ECANCELED when the token was refused before. */
 int restore_commit(int control, struct restore_times *times, struct error *err);

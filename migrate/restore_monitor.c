@@ -228,7 +228,7 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root,
 		.netns_fd = r->setup->netns_fd, .netns_key = DUMP_NETNS_KEY,
 		.files = files, .n_files = name_pipes(r, files, keys),
-		.lazy = r->guard.fd >= 0,
+		.lazy = true,
 	};
 
 	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);

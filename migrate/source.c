@@ -95,7 +95,7 @@ int source_negotiate(struct source *s, struct error *err)
 	    lease_open(s->container, &s->lease, err) < 0 ||
 	    lease_wait_settled(&s->lease, err) < 0 || criu_find(&s->criu, err) < 0 ||
 	    token_make(s->report->token, err) < 0 ||
-	    channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0 ||
+	    (!s->channel && channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0) ||
 	    channel_greet(s->channel, s->container->node->config.name, s->container->node->id, &s->peer, err) < 0)
 		return -err->code;
 	(void)snprintf(s->report->peer, sizeof(s->report->peer), "%s", s->peer.name);
@@ -205,13 +205,18 @@ int source_dump(struct source *s, struct error *err)
 	return manifest_write(s->meta, s->manifest, err);
 }
 
+int source_go_on(struct source *s, struct error *err)
+{
+	if (s->gate)
+		gate_release(s->gate);
+	return lease_thaw(&s->lease, err);
+}
+
 void source_thaw(struct source *s)
 {
 	struct error ignored;
 
-	if (s->gate)
-		gate_release(s->gate);
-	(void)lease_thaw(&s->lease, &ignored);
+	(void)source_go_on(s, &ignored);
 	gate_free(s->gate);
 	s->gate = NULL;
 	lease_closep(&s->lease);
@@ -251,7 +256,7 @@ static void on_stage(struct source *s, enum stage_id stage)
 	const struct channel_stats none = { 0 };
 	struct channel_stats now = s->channel ? channel_stats(s->channel) : none;
 
-	s->phase = migrate_stages[stage].name;
+	s->phase = s->stages[stage].name;
 	on_progress(s, &now);
 }
 
@@ -265,7 +270,7 @@ void source_count_bytes(struct source *s)
 	s->report->bytes_wire += stats.wire_bytes;
 }
 
-static void source_closep(struct source *s)
+void source_closep(struct source *s)
 {
 	source_untrack(s);
 	gate_free(s->gate);
@@ -290,23 +295,29 @@ static const char *state_in_words(enum migrate_state state)
 	return state == MIGRATE_IN_DOUBT ? "the source is in doubt" : "the container runs at the source";
 }
 
-int source_migrate(struct container *c, const struct source_options *options,
-		   struct source_report *report, struct error *err)
+int source_run(struct source *s, const struct migrate_stage table[STAGE_MAX_], struct error *err)
 {
-	CLEANUP(source_closep) struct source s = {
-		.container = c, .options = options, .report = report, .lease = LEASE_HOLD_EMPTY,
-		.workdir = -EBADF, .images = -EBADF, .meta = -EBADF,
-	};
+	struct source_report *report = s->report;
 	uint64_t t0 = clock_us();
 	int r;
 
 	*report = (struct source_report){ .state = MIGRATE_IDLE };
-	if (container_state(c, &s.state, err) < 0)
+	s->stages = table;
+	if (container_state(s->container, &s->state, err) < 0)
 		return -err->code;
-	r = stage_run_source(migrate_stages, &s, &report->state, report->phase_us, on_stage, err);
+	r = stage_run_source(table, s, &report->state, report->phase_us, on_stage, err);
 	if (r < 0)
-		channel_abort(s.channel, err, state_in_words(report->state));
+		channel_abort(s->channel, err, state_in_words(report->state));
 	report->total_us = clock_us() - t0;
-	source_count_bytes(&s);
+	source_count_bytes(s);
 	return r;
+}
+
+int source_migrate(struct container *c, const struct source_options *options,
+		   struct source_report *report, struct error *err)
+{
+	CLEANUP(source_closep) struct source s = { .container = c, .options = options, .report = report,
+						   SOURCE_EMPTY };
+
+	return source_run(&s, migrate_stages, err);
 }

@@ -50,6 +50,7 @@ struct source_options {
 	int level;			/* compression_parse */
 	struct policy_limits policy;
 	enum tracker_kind tracker;	/* TRACKER_ANY: the best that the kernel has */
+	const char *fixed_file;		/* cache/NAME: the downtime besides memory; NULL: a move's */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
@@ -79,10 +80,18 @@ struct source {
 	struct manifest *manifest;
 	int workdir, images, meta;
 	bool image_wanted;
+	const struct migrate_stage *stages;	/* its table */
 	const char *phase;
 };
 
+#define SOURCE_EMPTY .lease = LEASE_HOLD_EMPTY, .workdir = -EBADF, .images = -EBADF, .meta = -EBADF
+
 void source_report_free(struct source_report *report);
+
+/* What source_migrate does, by another table: a checkpoint's. s has container,
+ * options, report and the empty values of SOURCE_EMPTY, and may have a channel. */
+int source_run(struct source *s, const struct migrate_stage table[STAGE_MAX_], struct error *err);
+void source_closep(struct source *s);
 
 /* Migrates a container that the caller has opened and locked. Returns 0 when
  * it runs on the target. On failure report->state tells: ROLLED_BACK, it runs
@@ -119,4 +128,7 @@ int source_await_restore(struct source *s, struct error *err);
 int source_commit(struct source *s, struct error *err);
 int source_release(struct source *s, struct error *err);
 void source_thaw(struct source *s);
+
+/* Lets the container go on. What it was when it stood still can still be sent. */
+int source_go_on(struct source *s, struct error *err);
 void source_take_back(struct source *s);

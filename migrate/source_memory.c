@@ -4,33 +4,40 @@
 #include "engine/base/fd.h"
 #include "migrate/source.h"
 
-#define FIXED_FILE "cache/downtime_fixed_us"
+#define FIXED_FILE "downtime_fixed_us"
 #define FIXED_GUESS_US 80000u		/* of the very first migration on a node */
 #define FIXED_MAX_US 60000000u
 
+static const char *fixed_file(const struct source *s)
+{
+	return s->options->fixed_file ? s->options->fixed_file : FIXED_FILE;
+}
+
 /* What freeze, dump, restore and commit cost the last times, whatever the
  * memory was: a moving average, kept in the cache folder. */
-static uint64_t load_fixed(const struct node *node)
+static uint64_t load_fixed(const struct source *s)
 {
 	CLEANUP(freep) char *text = NULL;
+	char path[64];
 	struct error ignored;
 	uint64_t v;
 
-	if (fd_read_file_at(node->state_fd, FIXED_FILE, 64, &text, NULL, &ignored) < 0)
+	(void)snprintf(path, sizeof(path), "cache/%s", fixed_file(s));
+	if (fd_read_file_at(s->container->node->state_fd, path, 64, &text, NULL, &ignored) < 0)
 		return FIXED_GUESS_US;
 	v = strtoull(text, NULL, 10);
 	return v && v < FIXED_MAX_US ? v : FIXED_GUESS_US;
 }
 
-static void save_fixed(const struct node *node, uint64_t before, uint64_t measured)
+static void save_fixed(const struct source *s, uint64_t measured)
 {
 	CLEANUP(fd_closep) int cache = -EBADF;
 	struct error ignored;
 	char text[32];
-	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)((before + measured) / 2));
+	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)((s->decision.fixed_us + measured) / 2));
 
-	if (fd_open_dir_at(node->state_fd, "cache", true, 0700, &cache, &ignored) == 0)
-		(void)fd_replace_file_at(cache, strrchr(FIXED_FILE, '/') + 1, text, (size_t)n, 0600, FD_REPLACE,
+	if (fd_open_dir_at(s->container->node->state_fd, "cache", true, 0700, &cache, &ignored) == 0)
+		(void)fd_replace_file_at(cache, fixed_file(s), text, (size_t)n, 0600, FD_REPLACE,
 					 &ignored);
 }
 
@@ -39,7 +46,7 @@ void source_learn(struct source *s)
 	uint64_t memory_us = s->last_round.scan_us + s->last_round.send_us;
 
 	if (s->report->downtime_us > memory_us)
-		save_fixed(s->container->node, s->decision.fixed_us, s->report->downtime_us - memory_us);
+		save_fixed(s, s->report->downtime_us - memory_us);
 }
 
 static int slow_down(struct source *s, struct error *err)
@@ -102,7 +109,7 @@ static int run_rounds(struct source *s, struct error *err)
 
 int source_precopy(struct source *s, struct error *err)
 {
-	policy_init(&s->decision, &s->options->policy, load_fixed(s->container->node));
+	policy_init(&s->decision, &s->options->policy, load_fixed(s));
 	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
 	    memory_open(s->cgroup, s->options->tracker, s->channel, &s->memory, err) < 0 ||
 	    carried_new(&s->carried, err) < 0)

@@ -8,7 +8,7 @@
 #include "proto/checksum.h"
 
 #define ADDRESS_MAX (1ull << 57)
-#define SLOTS_MAX (PAGE_ZERO - 1u)
+_Static_assert(STORE_PAGES_MAX < PAGE_ZERO, "every slot has a number");
 #define SPACES_MAX 65536u
 
 /* Chunks are paid for by pages, but for a few. */
@@ -21,9 +21,9 @@ static int make(int fd_consumed, uint64_t max_pages, struct store **ret, struct 
 	CLEANUP(fd_closep) int fd = fd_consumed;
 	struct store *s;
 
-	if (max_pages == 0 || max_pages > SLOTS_MAX)
+	if (max_pages == 0 || max_pages > STORE_PAGES_MAX)
 		return error_set(err, EINVAL, "a page store of %llu pages: at most %u",
-				 (unsigned long long)max_pages, SLOTS_MAX);
+				 (unsigned long long)max_pages, STORE_PAGES_MAX);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a page store");
@@ -229,7 +229,7 @@ static int place(struct store *s, uint32_t pid, uint64_t address, size_t n, uint
 		if (i > 0 && slot != first + (int64_t)i)
 			break;
 		if (slot < 0)
-			return error_set(err, ENOSPC, "more than %llu pages of memory",
+			return error_set(err, ENOSPC, "no room for more than %llu pages of memory",
 					 (unsigned long long)s->max_pages);
 		if (i == 0)
 			first = slot;

@@ -37,6 +37,7 @@
 #include "engine/base/error.h"
 
 #define STORE_PAGE 4096u
+#define STORE_PAGES_MAX 0x7ffffffeu	/* that a store can have */
 
 struct store;
 
@@ -98,9 +99,9 @@ uint64_t store_slots(const struct store *s);
 /* Borrowed: the file. A process that keeps the mapping needs it for store_forget. */
 int store_fd(const struct store *s);
 
-/* What is in n slots from this one on: at *ret_data, which is the store's own memory, or room (n pages)
- * for a store on disk. -EBADMSG when a page is not what was put, and the error of
- * a disk that can't be read. */
+/* What is in n slots from this one on: at *ret_data, which is the store's own
+ * memory, or room (n pages) for a store on disk. -EBADMSG when a page is not what
+ * was put, and the error of a disk that can't be read. */
 int store_read(const struct store *s, uint64_t slot, size_t n, void *room, const void **ret_data,
 	       struct error *err);
 

@@ -103,7 +103,7 @@ static int check_size(int pages_fd, uint64_t n_slots, struct error *err)
 	if (fstat(pages_fd, &st) < 0)
 		return error_set(err, errno, STORE_PAGES ": %s", strerror(errno));
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != n_slots * STORE_PAGE)
-		return error_set(err, EBADMSG, "the page store is damaged: it has %llu bytes and had %llu",
+		return error_set(err, EBADMSG, "memory/" STORE_PAGES " is damaged: it has %llu bytes and had %llu",
 				 (unsigned long long)st.st_size, (unsigned long long)n_slots * STORE_PAGE);
 	return 0;
 }

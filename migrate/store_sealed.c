@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "migrate/store_file.h"
 #include "migrate/store_state.h"
 #include "proto/checksum.h"
 
@@ -148,7 +149,7 @@ int store_fd(const struct store *s)
 
 static int damaged(uint64_t slot, const char *why, struct error *err)
 {
-	return error_set(err, EBADMSG, "the page store is damaged at byte %llu: %s",
+	return error_set(err, EBADMSG, "memory/" STORE_PAGES " is damaged at byte %llu: %s",
 			 (unsigned long long)slot * STORE_PAGE, why);
 }
 
@@ -162,7 +163,7 @@ static int read_slots(const struct store *s, uint64_t slot, size_t n, uint8_t *r
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0)
-			return error_set(err, errno, "read the page store: %s", strerror(errno));
+			return error_set(err, errno, "read memory/" STORE_PAGES ": %s", strerror(errno));
 		if (r == 0)
 			return damaged(slot + done / STORE_PAGE, "it ends there", err);
 		done += (size_t)r;

@@ -8,7 +8,6 @@
 #include "engine/image.h"
 #include "migrate/admission.h"
 #include "migrate/incoming.h"
-#include "migrate/lazy_images.h"
 #include "migrate/machine.h"
 #include "migrate/memory_receive.h"
 #include "migrate/store.h"
@@ -190,12 +189,31 @@ static int open_place(const struct target *t, const struct message_tree_begin *b
 	return error_set(err, EPROTO, "a tree of an unexpected kind");
 }
 
-static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, struct error *err)
+int target_unpack(struct target *t, int place, struct error *err)
+{
+	struct tree_limits limits = { .entries = 100000000 };
+	uint64_t room;
+
+	if (machine_free_disk(place, &room, err) < 0)
+		return -err->code;
+	limits.bytes = room + 1;
+	if (trees_receive(t->channel, place, &limits, err) < 0)
+		return error_wrap(err, "%llu MiB of disk are free", (unsigned long long)room >> 20);
+	return 0;
+}
+
+static int take_tree(struct target *t, const struct message_tree_begin *b, struct error *err)
 {
 	CLEANUP(fd_closep) int place = -EBADF;
+
+	if (open_place(t, b, &place, err) < 0)
+		return -err->code;
+	return target_unpack(t, place, err);
+}
+
+static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, struct error *err)
+{
 	struct message m = { 0 };
-	uint64_t room = 0;
-	struct tree_limits limits = { .entries = 100000000 };
 	int r;
 
 	if (channel_receive(t->channel, WIRE_TREE_BEGIN, &m, err) < 0)
@@ -205,15 +223,9 @@ static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, stru
 		message_free(&m);
 		return memory_receive(t->channel, t->store, &t->hashes, err);
 	}
-	r = open_place(t, &m.tree_begin, &place, err);
-	if (r == 0)
-		r = machine_free_disk(place, &room, err);
-	limits.bytes = room + 1;
-	if (r == 0)
-		r = trees_receive(t->channel, place, &limits, err);
+	r = t->take_tree(t, &m.tree_begin, err);
 	if (r < 0)
-		(void)error_wrap(err, "receive %s (%llu MiB of disk are free)",
-				 message_tree_kind_name(m.tree_begin.kind), (unsigned long long)room >> 20);
+		(void)error_wrap(err, "receive %s", message_tree_kind_name(m.tree_begin.kind));
 	message_free(&m);
 	return r;
 }
@@ -241,18 +253,6 @@ static void show_life(void *ctx)
 	(void)channel_send(t->channel, &m, &ignored);
 }
 
-/* The memory waits in the store, and CRIU's images say so. The filler lives as
- * long as the monitor needs it; that this process ends means nothing to it. */
-static int start_filler(struct target *t, struct error *err)
-{
-	CLEANUP(fd_closep) int images = -EBADF;
-
-	if (workdir_open(t->workdir, "images", &images, err) < 0 ||
-	    lazy_images_rewrite(images, t->store, err) < 0)
-		return -err->code;
-	return filler_start(images, t->store, &t->filler, err);
-}
-
 int target_restore(struct target *t, struct error *err)
 {
 	struct message m = { 0 };
@@ -260,8 +260,7 @@ int target_restore(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (start_filler(t, err) < 0 ||
-	    restore_go(t->control, t->workdir, &t->filler, show_life, t, &t->times, err) < 0)
+	if (restore_go(t->control, t->workdir, t->store, &t->filler, show_life, t, &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
 		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid } };
@@ -359,7 +358,7 @@ int target_release(struct target *t, struct error *err)
 
 /* ---- the whole ---- */
 
-static void target_closep(struct target *t)
+void target_closep(struct target *t)
 {
 	fd_close(&t->control);
 	fd_close(&t->workdir);
@@ -397,34 +396,42 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 	return 0;
 }
 
-static int take_offer(struct target *t, struct error *err)
+static int take_offer(struct target *t, const struct migrate_stage table[STAGE_MAX_], struct error *err)
 {
 	say(t, "%s offers container '%s'", t->peer.name, t->offer.offer.name);
-	if (stage_run_target(migrate_stages, t, err) == 0)
+	if (stage_run_target(table, t, err) == 0)
 		return 0;
 	if (!t->committed)
 		channel_abort(t->channel, err, "nothing of it is left on the target");
-	return error_wrap(err, "container '%s' from %s", t->offer.offer.name, t->peer.name);
+	return -err->code;
+}
+
+int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
+	       struct error *err)
+{
+	if (channel_accept(fd_consumed, &t->channel, err) < 0 ||
+	    channel_greet(t->channel, t->node->config.name, t->node->id, &t->peer, err) < 0)
+		return -err->code;
+	if (channel_receive(t->channel, 0, &t->offer, err) < 0)
+		return -err->code;
+	if (t->offer.type == WIRE_OFFER)
+		return take_offer(t, table, err);
+	if (t->offer.type == WIRE_QUERY)
+		return answer_query(t, t->offer.query.token, err);
+	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t->offer.type));
 }
 
 int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
 		 void *ctx, struct error *err)
 {
-	CLEANUP(target_closep) struct target t = { .node = node, .control = -EBADF, .workdir = -EBADF,
-						   .filler = FILLER_EMPTY,
+	CLEANUP(target_closep) struct target t = { .node = node, .take_tree = take_tree, TARGET_EMPTY,
 						   .log = log, .ctx = ctx };
 
 	fault_pass("receive-begin");
-	if (channel_accept(fd_consumed, &t.channel, err) < 0 ||
-	    channel_greet(t.channel, node->config.name, node->id, &t.peer, err) < 0)
-		return -err->code;
-	if (channel_receive(t.channel, 0, &t.offer, err) < 0)
-		return -err->code;
-	if (t.offer.type == WIRE_OFFER)
-		return take_offer(&t, err);
-	if (t.offer.type == WIRE_QUERY)
-		return answer_query(&t, t.offer.query.token, err);
-	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t.offer.type));
+	if (target_run(&t, fd_consumed, migrate_stages, err) == 0)
+		return 0;
+	return t.offer.type == WIRE_OFFER ?
+	       error_wrap(err, "container '%s' from %s", t.offer.offer.name, t.peer.name) : -err->code;
 }
 
 int target_sweep(const struct node *node, struct error *err)

@@ -16,6 +16,9 @@
 
 struct target {
 	const struct node *node;
+	/* Takes the tree that has begun, any but memory: into the container's folders,
+	 * or a checkpoint's. */
+	int (*take_tree)(struct target *t, const struct message_tree_begin *b, struct error *err);
 	struct channel *channel;
 	struct channel_peer peer;
 	struct message offer;		/* owned */
@@ -38,6 +41,16 @@ struct target {
  * a line when something begins, succeeds or fails. */
 int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
 		 void *ctx, struct error *err);
+
+/* The conversation of a target that has node, take_tree, log and the empty values
+ * of TARGET_EMPTY, by its table, from the greeting on; fd is consumed. */
+int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
+	       struct error *err);
+void target_closep(struct target *t);
+#define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .filler = FILLER_EMPTY
+
+/* Unpacks the tree that has begun into a folder (borrowed). */
+int target_unpack(struct target *t, int place, struct error *err);
 
 /* Removes what migrations left behind whose processes died. What can't be settled
  * stays, and the first of it is the error. */

@@ -1,4 +1,3 @@
-#include <signal.h>
 #include <string.h>
 
 #include "engine/base/units.h"
@@ -6,38 +5,36 @@
 #include "migrate/source.h"
 #include "tools/commands.h"
 #include "tools/progress.h"
+#include "tools/rounds.h"
 
 /* Exit code: the container is frozen here and may run there. */
 #define EXIT_IN_DOUBT 3
 
 struct migrate_options {
-	const char *compress, *on_diverge, *tracker;
-	uint64_t max_downtime_us, max_time_us;
-	uint32_t max_rounds, throttle_pct;
-	uint64_t bwlimit;
+	struct rounds_options rounds;
+	const char *compress;
 	uint64_t settle_us;
 	bool json, quiet, verify;
 };
 
-static const struct migrate_options defaults = { .settle_us = 30000000, .max_downtime_us = POLICY_DOWNTIME_US,
-						 .max_rounds = 30 };
+static const struct migrate_options defaults = { .settle_us = 30000000, .rounds = ROUNDS_DEFAULTS };
 
 static const struct option_row rows[] = {
 	OPTION(0, "compress", TEXT, "LEVEL", struct migrate_options, compress,
 	       "zstd level, 'none', or 'auto': what the link is worth [auto]"),
-	OPTION(0, "max-downtime", DURATION, "TIME", struct migrate_options, max_downtime_us,
+	OPTION(0, "max-downtime", DURATION, "TIME", struct migrate_options, rounds.max_downtime_us,
 	       "freeze when the downtime is predicted to be below this [300ms]"),
-	OPTION(0, "max-rounds", COUNT, "N", struct migrate_options, max_rounds,
+	OPTION(0, "max-rounds", COUNT, "N", struct migrate_options, rounds.max_rounds,
 	       "rounds of memory before it counts as diverging [30]; 0: any number"),
-	OPTION(0, "max-time", DURATION, "TIME", struct migrate_options, max_time_us,
+	OPTION(0, "max-time", DURATION, "TIME", struct migrate_options, rounds.max_time_us,
 	       "time for the rounds before it counts as diverging [any]"),
-	OPTION(0, "on-diverge", TEXT, "HOW", struct migrate_options, on_diverge,
+	OPTION(0, "on-diverge", TEXT, "HOW", struct migrate_options, rounds.on_diverge,
 	       "when more rounds won't help: 'stop' anyway, 'throttle', or 'abort' [stop]"),
-	OPTION(0, "throttle", COUNT, "PCT", struct migrate_options, throttle_pct,
+	OPTION(0, "throttle", COUNT, "PCT", struct migrate_options, rounds.throttle_pct,
 	       "the least of its processor time that throttling may leave [20]"),
-	OPTION(0, "bwlimit", SIZE, "BYTES", struct migrate_options, bwlimit,
+	OPTION(0, "bwlimit", SIZE, "BYTES", struct migrate_options, rounds.bwlimit,
 	       "a second, for memory while the container runs; at the freeze there is no limit"),
-	OPTION(0, "tracker", TEXT, "KIND", struct migrate_options, tracker,
+	OPTION(0, "tracker", TEXT, "KIND", struct migrate_options, rounds.tracker,
 	       "how writes are followed: 'userfaultfd', 'soft-dirty', 'none', or 'any': the best [any]"),
 	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
 	       "compare hashes of all memory before the commit; costs downtime"),
@@ -47,42 +44,6 @@ static const struct option_row rows[] = {
 	OPTION('q', "quiet", FLAG, NULL, struct migrate_options, quiet, "no progress"),
 	OPTION_END,
 };
-
-static volatile sig_atomic_t cancelled;
-
-static void on_signal(int signal)
-{
-	(void)signal;
-	cancelled = 1;
-}
-
-/* Without SA_RESTART, so that waiting calls come back. */
-static void catch_signals(void)
-{
-	struct sigaction sa = { .sa_handler = on_signal };
-
-	for (const int *s = (const int[]){ SIGINT, SIGTERM, SIGHUP, 0 }; *s; s++)
-		(void)sigaction(*s, &sa, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-}
-
-static int parse_policy(const struct migrate_options *o, struct policy_limits *ret, struct error *err)
-{
-	static const char *const names[] = { [POLICY_STOP] = "stop", [POLICY_THROTTLE] = "throttle",
-					     [POLICY_ABORT] = "abort" };
-
-	*ret = (struct policy_limits){ .max_downtime_us = o->max_downtime_us, .max_rounds = o->max_rounds,
-				       .max_time_us = o->max_time_us,
-				       .throttle_pct = o->throttle_pct ? o->throttle_pct : 20 };
-	if (ret->throttle_pct > 100)
-		return error_set(err, EINVAL, "--throttle: %u is not a percentage", o->throttle_pct);
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (!strcmp(names[i], o->on_diverge ? o->on_diverge : "stop")) {
-			ret->on_diverge = (enum policy_diverge)i;
-			return 0;
-		}
-	return error_set(err, EINVAL, "--on-diverge: '%.20s' is not stop, throttle or abort", o->on_diverge);
-}
 
 /* What state it is in now, if there is anything to say. */
 static void explain_failure(const struct container *c, const struct source_report *r)
@@ -121,21 +82,18 @@ static int migrate_run(const struct invocation *inv)
 	struct source_report r = { 0 };
 	struct source_options options = {
 		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify,
-		.rate = o->bwlimit, .cancelled = &cancelled,
-		.progress = progress_update, .ctx = &progress,
+		.rate = o->rounds.bwlimit, .progress = progress_update, .ctx = &progress,
 	};
 	struct error err;
 	int result;
 
 	if (compression_parse(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
-	if (tracker_parse_kind(o->tracker ? o->tracker : "any", &options.tracker, &err) < 0)
-		return command_usage_error(inv->command, "--tracker: %s", err.msg);
-	if (parse_policy(o, &options.policy, &err) < 0)
+	if (rounds_parse(&o->rounds, &options.policy, &options.tracker, &err) < 0)
 		return command_usage_error(inv->command, "%s", err.msg);
 	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
-	catch_signals();
+	options.cancelled = rounds_catch_signals();
 	progress_init(&progress, o->quiet);
 	result = source_migrate(c, &options, &r, &err);
 	progress_end(&progress);

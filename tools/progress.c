@@ -110,6 +110,16 @@ static json_t *rounds(const struct source_report *r)
 	return a;
 }
 
+/* Takes o. */
+static void print_json(json_t *o, const struct error *error)
+{
+	if (error)
+		(void)json_object_set_new(o, "error", json_string(error->msg));
+	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+	putchar('\n');
+	json_decref(o);
+}
+
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
@@ -125,9 +135,32 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"held_frames", (json_int_t)r->held_frames);
 
 	(void)json_object_set_new(o, "rounds", rounds(r));
-	if (error)
-		(void)json_object_set_new(o, "error", json_string(error->msg));
-	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-	putchar('\n');
-	json_decref(o);
+	print_json(o, error);
+}
+
+void progress_print_checkpoint(const struct container *c, const struct checkpoint_options *o,
+			       const struct checkpoint_report *r)
+{
+	const struct source_report *s = &r->source;
+
+	printf("container '%s' is in %s: %.1f MB, frozen for %.1f ms, %.1f ms in all\n", c->name, o->dir,
+	       (double)r->bytes / MB, ms(s->downtime_us), ms(s->total_us));
+	printf("%llu rounds of memory, %.1f MB, the last %.1f MB; %.1f ms predicted (%s), writes followed by %s\n",
+	       (unsigned long long)s->memory.rounds, (double)s->memory.pages_sent * 4096 / MB,
+	       s->n_rounds ? (double)s->rounds[s->n_rounds - 1].round.sent_bytes / MB : 0.0, ms(s->predicted_us),
+	       policy_verdict_name(s->verdict), s->tracker);
+}
+
+void progress_print_checkpoint_json(const struct container *c, const struct checkpoint_options *o,
+				    const struct checkpoint_report *r, const struct error *error)
+{
+	const struct source_report *s = &r->source;
+	json_t *j = json_pack("{s:b,s:s,s:s,s:b,s:f,s:f,s:f,s:I,s:s,s:s,s:o,s:o}",
+		"ok", error == NULL, "container", c->name, "directory", o->dir, "left_running", o->leave_running,
+		"pause_ms", ms(s->downtime_us), "predicted_pause_ms", ms(s->predicted_us),
+		"total_ms", ms(s->total_us), "bytes", (json_int_t)r->bytes,
+		"verdict", policy_verdict_name(s->verdict), "tracker", s->tracker, "memory", memory(s),
+		"rounds", rounds(s));
+
+	print_json(j, error);
 }

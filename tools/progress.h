@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "migrate/source.h"
+#include "migrate/checkpoint.h"
 
 struct progress {
 	bool quiet, terminal;
@@ -27,6 +27,11 @@ void progress_end(struct progress *p);
 
 void progress_print_report(const struct container *c, const struct source_report *r);
 
+void progress_print_checkpoint(const struct container *c, const struct checkpoint_options *o,
+			       const struct checkpoint_report *r);
+
 /* error may be NULL. */
+void progress_print_checkpoint_json(const struct container *c, const struct checkpoint_options *o,
+				    const struct checkpoint_report *r, const struct error *error);
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error);

@@ -9,8 +9,9 @@
 #include "tests/unit/node_fixture.h"
 
 #define GOOD									\
-	"{\"version\":1,\"criu_version\":40201,\"external_mounts\":[\"/dev/shm\"],\"tmpfs\":[\"/dev/shm\"],"	\
-	"\"pipe_inodes\":[0,7,8],\"was_paused\":true,\"migrations\":3,\"started_us\":5,\"frozen_at_us\":6}"
+	"{\"version\":2,\"criu_version\":40201,\"external_mounts\":[\"/dev/shm\"],\"tmpfs\":[\"/dev/shm\"],"	\
+	"\"pipe_inodes\":[0,7,8],\"was_paused\":true,\"migrations\":3,\"started_us\":5,\"frozen_at_us\":6,"	\
+	"\"log_bytes\":9}"
 
 static int read_text(const struct home *h, const char *text, struct manifest **ret, struct error *err)
 {
@@ -27,6 +28,7 @@ static void survives_the_way_to_disk_and_back(void **state)
 		.criu_version = 40201, .external_mounts = mounts, .tmpfs = none,
 		.pipe_inodes = { 0, 1ull << 62, 8 }, .was_paused = true, .migrations = 3,
 		.started_us = 1795286726294378, .frozen_at_us = 1795286726294379,
+		.log_bytes = 1ull << 40,
 	};
 	CLEANUP(manifest_freep) struct manifest *back = NULL;
 	struct error err;
@@ -40,16 +42,17 @@ static void survives_the_way_to_disk_and_back(void **state)
 	assert_true(back->pipe_inodes[0] == 0 && back->pipe_inodes[1] == 1ull << 62);
 	assert_true(back->was_paused && back->migrations == 3);
 	assert_true(back->started_us == m.started_us && back->frozen_at_us == m.frozen_at_us);
+	assert_true(back->log_bytes == m.log_bytes);
 }
 
 static void what_is_wrong_is_refused(void **state)
 {
 	static const struct { const char *from, *to, *words; } cases[] = {
-		{ "\"version\":1", "\"version\":2", "version 2" },
-		{ "\"version\":1,", "", "version" },
-		{ "\"version\":1", "\"version\":\"1\"", "" },
-		{ "\"version\":1", "\"version\":1,\"version\":1", "duplicate" },
-		{ "\"version\":1", "\"version\":1,\"hooks\":[]", "" },
+		{ "\"version\":2", "\"version\":3", "version 3" },
+		{ "\"version\":2,", "", "version" },
+		{ "\"version\":2", "\"version\":\"1\"", "" },
+		{ "\"version\":2", "\"version\":2,\"version\":2", "duplicate" },
+		{ "\"version\":2", "\"version\":2,\"hooks\":[]", "" },
 		{ "40201", "-1", "criu_version" },
 		{ "[\"/dev/shm\"],\"tmpfs\"", "\"/dev/shm\",\"tmpfs\"", "" },
 		{ "[\"/dev/shm\"],\"tmpfs\"", "[7],\"tmpfs\"", "absolute" },
@@ -71,6 +74,7 @@ static void what_is_wrong_is_refused(void **state)
 		{ "\"migrations\":3", "\"migrations\":4294967296", "migrations" },
 		{ "\"started_us\":5", "\"started_us\":-5", "started_us" },
 		{ "\"frozen_at_us\":6", "\"frozen_at_us\":6.5", "" },
+		{ "\"log_bytes\":9", "\"log_bytes\":-1", "log_bytes" },
 		{ "}", "", "line" },
 		{ "}", "}}", "line" },
 	};
@@ -104,13 +108,13 @@ static void too_many_and_too_long(void **state)
 	struct error err;
 
 	for (int paths = MANIFEST_MOUNTS_MAX; paths <= MANIFEST_MOUNTS_MAX + 1; paths++) {
-		char *end = text + sprintf(text, "{\"version\":1,\"criu_version\":1,\"tmpfs\":[],"
+		char *end = text + sprintf(text, "{\"version\":2,\"criu_version\":1,\"tmpfs\":[],"
 					   "\"external_mounts\":[");
 
 		for (int i = 0; i < paths; i++)
 			end += sprintf(end, "%s\"/m%d\"", i ? "," : "", i);
 		(void)sprintf(end, "],\"pipe_inodes\":[0,0,0],\"was_paused\":false,\"migrations\":0,"
-			      "\"started_us\":0,\"frozen_at_us\":0}");
+			      "\"started_us\":0,\"frozen_at_us\":0,\"log_bytes\":0}");
 		if (paths > MANIFEST_MOUNTS_MAX)
 			FAILS(read_text(h, text, &m, &err), EINVAL, "at most 256");
 		else
