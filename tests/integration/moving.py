@@ -133,8 +133,12 @@ def run(node, name, *command, image="work", options=()):
     return inspect(node, name)["network"]["address"].split("/")[0]
 
 
+# What every move of a run is given besides.
+OPTIONS = os.environ.get("GODWIT_MOVE_OPTIONS", "").split()
+
+
 def migrate(node, name, to, *options, check=True, **more):
-    return node.godwit("migrate", *options, name, to.name, check=check, **more)
+    return node.godwit("migrate", *OPTIONS, *options, name, to.name, check=check, **more)
 
 
 def snapshot(bed):
