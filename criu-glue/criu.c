@@ -12,6 +12,7 @@
 #include "criu-glue/criu.h"
 #include "criu-glue/log.h"
 #include "criu-glue/rpc.h"
+#include "criu-glue/smaps_learn.h"
 #include "criu-glue/timers.h"
 #include "engine/base/cleanup.h"
 #include "engine/base/fault.h"
@@ -220,11 +221,21 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		.ext_unix_sk = plan->ext_unix_sk,
 		.orphan_pts_master = true,
 	};
-	int carried = plan->carried ? carried_fd(plan->carried) : -EBADF;
+	CLEANUP(smaps_closep) struct smaps smaps = SMAPS_EMPTY;
+	struct error ignored;
+	int fds[3];
 	pid_t root;
 
-	worker.fds = &carried;
-	worker.n_fds = worker.carried = plan->carried != NULL;
+	worker.fds = fds;
+	if (plan->carried) {
+		worker.carried = WORKER_FD_BASE + (int)worker.n_fds;
+		fds[worker.n_fds++] = carried_fd(plan->carried);
+	}
+	if (smaps_open(&smaps, &ignored) == 0) {	/* else it takes longer */
+		worker.smaps = WORKER_FD_BASE + (int)worker.n_fds;
+		fds[worker.n_fds++] = smaps.program_fd;
+		fds[worker.n_fds++] = smaps.names_fd;
+	}
 	if (plan->ghost_limit_bytes > UINT32_MAX)
 		return error_set(err, EINVAL, "ghost file limit of %llu bytes: at most 4 GiB - 1",
 				 (unsigned long long)plan->ghost_limit_bytes);

@@ -122,8 +122,9 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 {
 	char exitkill[] = SHIM_EXITKILL "=1", no_conntrack[] = SHIM_NO_CONNTRACK "=1";
 	char small_pages[] = SHIM_SMALL_PAGES "=1";
-	char carried[] = SHIM_CARRIED "=5", cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1];
-	char *env[9] = {
+	char carried[sizeof(SHIM_CARRIED) + 12], smaps[sizeof(SHIM_SMAPS) + 12];
+	char cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1];
+	char *env[10] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH } };
 	size_t n = 3;
@@ -133,7 +134,7 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	int report;
 
 	_Static_assert(WORKER_SOCKET == 3 && SHIM_RPC_FD == WORKER_SOCKET, "as in argv");
-	_Static_assert(SHIM_FD == 4 && WORKER_FD_BASE == 5, "as in SHIM_PATH and SHIM_CARRIED");
+	_Static_assert(SHIM_FD == 4 && WORKER_FD_BASE == 5, "as in SHIM_PATH");
 	if (plan->dies_with_caller)
 		env[n++] = exitkill;
 	if (plan->small_pages)
@@ -144,8 +145,14 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 		(void)snprintf(cgroup, sizeof(cgroup), SHIM_CGROUP "=%s", plan->cgroup);
 		env[n++] = cgroup;
 	}
-	if (plan->carried)
+	if (plan->carried) {
+		(void)snprintf(carried, sizeof(carried), SHIM_CARRIED "=%d", plan->carried);
 		env[n++] = carried;
+	}
+	if (plan->smaps) {
+		(void)snprintf(smaps, sizeof(smaps), SHIM_SMAPS "=%d", plan->smaps);
+		env[n++] = smaps;
+	}
 	if (park(c->their_report, &report, &err) < 0)
 		_exit(127);
 	if (child_prepare(plan, c, parent, &err) == 0) {

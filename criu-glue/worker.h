@@ -33,7 +33,9 @@ struct worker_plan {
 	bool small_pages;			/* see SHIM_SMALL_PAGES */
 	bool no_conntrack;			/* see SHIM_NO_CONNTRACK */
 	const char *cgroup;			/* NULL; see SHIM_CGROUP */
-	bool carried;				/* fds[0] is a struct shim_carried */
+	/* Descriptors of the worker, thus WORKER_FD_BASE and the index in fds; 0: none. */
+	int carried;				/* see SHIM_CARRIED */
+	int smaps;				/* see SHIM_SMAPS */
 	int (*prepare)(void *ctx);		/* may be NULL; in the child, before exec */
 	void *ctx;
 };

@@ -21,6 +21,8 @@
  *           pages until a task has its own setting back: one that came for the
  *           first page that CRIU writes would hold zeros where pages are to come.
  *           CRIU's probing would allow them again.
+ *  openat   /proc/PID/smaps of a task that stands still is put together without
+ *           a walk over its pages (smaps.h).
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
  *           before it lets the tasks go, they die too. And when the caller has
  *           hung up before that (CRIU would only log it), CRIU is made to die:
@@ -53,6 +55,7 @@
 
 #include "criu-glue/limits.h"
 #include "criu-glue/shim/shim.h"
+#include "criu-glue/smaps.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define LIMITS_BYTES_MAX 4096
@@ -66,6 +69,8 @@ static bool small_pages;
 static pid_t main_pid;
 static const char *cgroup;		/* NULL once the root task is in it */
 static const struct shim_carried *carried;	/* filled by our caller while CRIU waits */
+static int smaps_program = -1;
+static struct smaps_names smaps_names;
 
 /* libc's own, which sets errno. Constructors of other libraries may call before
  * ours has run. */
@@ -279,6 +284,32 @@ EXPORT int prctl(int option, ...)
 	return (int)libc_syscall()(SYS_prctl, (long)option, a[0], a[1], a[2], a[3]);
 }
 
+/* /proc/PID by its descriptor; 0: it is something else. */
+static pid_t pid_of_folder(int fd)
+{
+	char link[32], path[64] = "", rest;
+	pid_t pid = 0;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (readlink(link, path, sizeof(path) - 1) < 0 || sscanf(path, "/proc/%d%c", &pid, &rest) != 1)
+		return 0;
+	return pid;
+}
+
+EXPORT int openat64(int folder, const char *path, int flags, ...)
+{
+	mode_t mode;
+	va_list ap;
+	int fd = -1;
+
+	va_start(ap, flags);
+	mode = va_arg(ap, mode_t);	/* for some flags only; else it is not looked at */
+	va_end(ap);
+	if (smaps_program >= 0 && !strcmp(path, "smaps") && flags == O_RDONLY && pid_of_folder(folder))
+		fd = smaps_make(&smaps_names, smaps_program, folder, pid_of_folder(folder));
+	return fd >= 0 ? fd : (int)libc_syscall()(SYS_openat, folder, path, flags, mode);
+}
+
 static bool caller_is_gone(void)
 {
 	struct pollfd p = { .fd = SHIM_RPC_FD, .events = POLLRDHUP };
@@ -328,6 +359,16 @@ static void map_carried(void)
 	(void)close(fd);
 }
 
+static void read_smaps_names(void)
+{
+	const char *number = getenv(SHIM_SMAPS);
+	int fd = number ? atoi(number) : -1;
+
+	(void)unsetenv(SHIM_SMAPS);
+	if (fd >= 0 && pread(fd + 1, &smaps_names, sizeof(smaps_names), 0) == sizeof(smaps_names))
+		smaps_program = fd;
+}
+
 /* CRIU's own children (tar, ip) shall not look for us. */
 __attribute__((constructor)) static void shim_start(void)
 {
@@ -341,6 +382,7 @@ __attribute__((constructor)) static void shim_start(void)
 	main_pid = getpid();
 	cgroup = getenv(SHIM_CGROUP);	/* the environment stays as it is */
 	map_carried();
+	read_smaps_names();
 	if (origin && !strcmp(origin, SHIM_PATH))
 		(void)close(SHIM_FD);	/* else it is something of CRIU's caller */
 	(void)unsetenv("LD_PRELOAD");

@@ -34,6 +34,10 @@ struct shim_carried {
 };
 #define SHIM_CARRIED_BYTES sizeof(struct shim_carried)
 
+/* Environment: the number of the descriptor of the iterator over mappings; the
+ * next one is memory, a struct smaps_names (smaps.h). Both stay open. */
+#define SHIM_SMAPS "GODWIT_CRIU_SMAPS"
+
 /* Environment: set when the network namespace is external, so that what its
  * connection tracking holds is not CRIU's business. */
 #define SHIM_NO_CONNTRACK "GODWIT_CRIU_NO_CONNTRACK"
