@@ -106,6 +106,11 @@ int cgroup_remove(const struct cgroup *cg, struct error *err);
 int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
 		      struct error *err);
 
+/* Tells each limit that this host can't set, with the reason: tried in a control
+ * group of that name, which must be free and is made and removed here. */
+int cgroup_try_limits(const char *parent, const char *name, const struct cgroup_limits *limits,
+		      void (*refused)(void *ctx, const char *why), void *ctx, struct error *err);
+
 /* Whether this host has the pids controller: for a default, which must not
  * make a start fail where nobody asked for it. */
 int cgroup_can_limit_pids(bool *ret, struct error *err);

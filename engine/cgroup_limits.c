@@ -120,6 +120,26 @@ static int write_limit(const struct cgroup *cg, const struct controller *c, uint
 	return r;
 }
 
+int cgroup_try_limits(const char *parent, const char *name, const struct cgroup_limits *limits,
+		      void (*refused)(void *ctx, const char *why), void *ctx, struct error *err)
+{
+	static const struct cgroup_limits none = { 0 };
+	const uint64_t values[] = { limits->memory_bytes, limits->cpu_millis, limits->pids };
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+
+	if (cgroup_create(parent, name, &none, &cg, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < sizeof(controllers) / sizeof(*controllers); i++) {
+		struct error why;
+
+		if (write_limit(cg, &controllers[i], values[i], true, &why) < 0) {
+			(void)error_wrap(&why, "limit %s", controllers[i].name);
+			refused(ctx, why.msg);
+		}
+	}
+	return cgroup_remove(cg, err);
+}
+
 static int write_limits(const struct cgroup *cg, const struct cgroup_limits *limits, bool fresh,
 			struct error *err)
 {

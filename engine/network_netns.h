@@ -7,7 +7,7 @@
  *   return network_netns_leave(&home, err);
  *
  * Only the calling thread moves; the clean-up brings it back on every path,
- * network_netns_leave also says so if that failed. Private to network*.c.
+ * network_netns_leave also says so if that failed.
  * setns(2), network_namespaces(7).
  */
 #pragma once

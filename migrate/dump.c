@@ -14,49 +14,6 @@
 /* tmpfs mounts of the engine whose files are the container's. */
 static const char *const carried_tmpfs[] = { "/dev/shm" };
 
-/* A process in the container's cgroup whose parent is outside of it was put
- * there by exec: its parent and stdio belong to this machine. */
-static int check_exec_sessions(const struct container *c, pid_t init, struct error *err)
-{
-	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
-	CLEANUP(freep) pid_t *pids = NULL;
-	size_t n = 0;
-
-	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_pids(cg, &pids, &n, err) < 0)
-		return -err->code;
-	for (size_t i = 0; i < n; i++) {
-		CLEANUP(freep) char *text = NULL;
-		char path[32], *end;
-		struct error ignored;
-		int parent = 0;
-		bool inside = pids[i] == init;
-
-		(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pids[i]);
-		if (inside || fd_read_file_at(-EBADF, path, 8192, &text, NULL, &ignored) < 0)
-			continue;
-		end = strrchr(text, ')');
-		if (!end || sscanf(end, ") %*c %d", &parent) != 1)
-			continue;
-		for (size_t k = 0; k < n && !inside; k++)
-			inside = pids[k] == parent;
-		if (!inside)
-			return error_set(err, EBUSY, "container '%s': an exec session is open (process %d) and can't "
-					 "move; end it first", c->name, (int)pids[i]);
-	}
-	return 0;
-}
-
-int dump_check(const struct container *c, const struct container_state *s, struct error *err)
-{
-	if (s->status != CONTAINER_RUNNING && s->status != CONTAINER_PAUSED)
-		return error_set(err, EINVAL, "container '%s' is %s, not running", c->name,
-				 container_status_name(s->status));
-	if (!s->monitor_alive)
-		return error_set(err, EOPNOTSUPP, "container '%s' has lost its monitor; restart it with "
-				 "'godwit stop %s' and 'godwit start %s'", c->name, c->name, c->name);
-	return check_exec_sessions(c, s->pid, err);
-}
-
 struct dump_run {
 	const struct container_state *state;
 	struct lease_hold *lease;

@@ -11,11 +11,6 @@
 /* The key under which CRIU knows the network namespace, on both sides. */
 #define DUMP_NETNS_KEY "godwit-net"
 
-/* What a container must be for this: running or paused, with a living monitor,
- * without exec sessions. -EOPNOTSUPP or -EBUSY and the
- * remedy otherwise. */
-int dump_check(const struct container *c, const struct container_state *s, struct error *err);
-
 /* What the caller does while CRIU waits. */
 struct dump_hooks {
 	bool own_gate;			/* as for lease_freeze */

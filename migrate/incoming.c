@@ -1,4 +1,6 @@
+#include <poll.h>
 #include <string.h>
+#include <sys/pidfd.h>
 
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
@@ -50,16 +52,43 @@ int incoming_settle(const struct container *c, struct error *err)
 	return token_forget(c->node, token, err);
 }
 
-int incoming_sweep(const struct node *node, const char *name, struct error *err)
+/* Its receiver is dead, so its monitor is about to end. */
+static bool wait_for_end(const struct container_state *st, uint64_t patience_us)
+{
+	CLEANUP(fd_closep) int monitor = pidfd_open(st->monitor_pid, 0);
+	struct pollfd p = { .fd = monitor, .events = POLLIN };
+
+	return monitor < 0 || container_pid_start(st->monitor_pid) != st->monitor_start ||
+	       poll(&p, 1, (int)(patience_us / 1000)) > 0;
+}
+
+static int sweep_one(const struct node *node, const char *name, uint64_t patience_us, struct error *err)
 {
 	CLEANUP(container_freep) struct container *c = NULL;
 	struct container_state st;
 	struct error ignored;
 
 	if (container_open(node, name, &c, &ignored) < 0 || container_lock(c, false, &ignored) < 0 ||
-	    container_state(c, &st, &ignored) < 0)
+	    container_state(c, &st, &ignored) < 0 || st.status != CONTAINER_INCOMING)
 		return 0;
-	if (st.status != CONTAINER_INCOMING || st.monitor_alive)
+	if (st.monitor_alive && (!wait_for_end(&st, patience_us) || container_state(c, &st, &ignored) < 0))
 		return 0;
-	return incoming_settle(c, err);
+	return st.status == CONTAINER_INCOMING ? incoming_settle(c, err) : 0;
+}
+
+int incoming_sweep(const struct node *node, uint64_t patience_us, struct error *err)
+{
+	char **names = NULL;
+	struct error ignored;
+	size_t n = 0;
+	int r = container_list(node, &names, &n, err);
+
+	/* One that can't be removed now must not stand in the way of the others. */
+	for (size_t i = 0; i < n; i++) {
+		if (sweep_one(node, names[i], patience_us, r < 0 ? &ignored : err) < 0 && r == 0)
+			r = -err->code;
+		free(names[i]);
+	}
+	free(names);
+	return r;
 }

@@ -20,6 +20,7 @@ int incoming_adopt(const struct container *c, struct error *err);
  * remembered. May wait until its processes have ended. */
 int incoming_settle(const struct container *c, struct error *err);
 
-/* Settles the container of this name if it is incoming and both its monitor and
- * its receiver are dead; else there is nothing to do. */
-int incoming_sweep(const struct node *node, const char *name, struct error *err);
+/* Settles all that are incoming and whose monitor and receiver are dead; where
+ * only the receiver is, the monitor's end, which is near, is waited for so long
+ * at most. What can't be settled stays, and the first of it is the error. */
+int incoming_sweep(const struct node *node, uint64_t patience_us, struct error *err);

@@ -77,6 +77,33 @@ int machine_free_memory(uint64_t *ret, struct error *err)
 	return 0;
 }
 
+static int read_number(const char *path, uint64_t *ret, struct error *err)
+{
+	CLEANUP(freep) char *text = NULL;
+
+	if (fd_read_file_at(-EBADF, path, 64, &text, NULL, err) < 0)
+		return -err->code;
+	*ret = strtoull(text, NULL, 10);
+	return 0;
+}
+
+int machine_free_tasks(uint64_t *ret, struct error *err)
+{
+	CLEANUP(freep) char *load = NULL;
+	unsigned long long now;
+	uint64_t pids, threads, most;
+
+	if (read_number("/proc/sys/kernel/pid_max", &pids, err) < 0 ||
+	    read_number("/proc/sys/kernel/threads-max", &threads, err) < 0 ||
+	    fd_read_file_at(-EBADF, "/proc/loadavg", 128, &load, NULL, err) < 0)
+		return -err->code;
+	if (sscanf(load, "%*s %*s %*s %*u/%llu", &now) != 1)
+		return error_set(err, EIO, "/proc/loadavg is not as expected");
+	most = pids < threads ? pids : threads;
+	*ret = most > now ? most - now : 0;
+	return 0;
+}
+
 int machine_free_disk(int dirfd, uint64_t *ret, struct error *err)
 {
 	struct statvfs st;

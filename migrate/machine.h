@@ -23,6 +23,10 @@ void machine_features_freep(struct machine_features *f);
  * each: an upper bound of what a dump holds. */
 int machine_container_memory(const struct container *c, uint64_t *ret, struct error *err);
 
+/* How many more processes and threads there may be: proc_sys_kernel(5),
+ * proc_loadavg(5). */
+int machine_free_tasks(uint64_t *ret, struct error *err);
+
 /* MemAvailable of /proc/meminfo, and what an unprivileged writer could still
  * put into dirfd's file system. */
 int machine_free_memory(uint64_t *ret, struct error *err);

@@ -10,6 +10,7 @@
 
 #include "engine/base/fault.h"
 #include "migrate/host.h"
+#include "migrate/incoming.h"
 #include "migrate/server.h"
 #include "migrate/target.h"
 
@@ -90,7 +91,8 @@ int server_open(const struct node *node, const struct server_options *options,
 	s->signal_fd = open_signals(err);
 	if (s->signal_fd < 0)
 		return -err->code;
-	if (target_sweep(node, &left) < 0)
+	fault_pass("serve-sweep");
+	if (incoming_sweep(node, 0, &left) < 0)
 		say(s, left.msg);
 	(void)getsockname(s->listen_fd, (struct sockaddr *)&bound, &len);
 	(void)getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),

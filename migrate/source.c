@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
@@ -11,99 +10,6 @@
 #include "migrate/source.h"
 #include "migrate/trees.h"
 #include "migrate/workdir.h"
-
-/* ---- negotiate ---- */
-
-static int measure(struct source *s, struct message_offer *o, struct error *err)
-{
-	CLEANUP(fd_closep) int upper = -EBADF;
-	struct tree_stats disk = { 0 };
-
-	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
-	    tree_measure(upper, &disk, err) < 0 ||
-	    machine_container_memory(s->container, &o->memory_bytes, err) < 0)
-		return -err->code;
-	o->disk_bytes = disk.bytes;
-	return 0;
-}
-
-static int send_offer(struct source *s, struct error *err)
-{
-	CLEANUP(image_freep) struct image *image = NULL;
-	CLEANUP(freep) char *config = NULL;
-	CLEANUP(machine_features_freep) struct machine_features features = { 0 };
-	struct message m = { .type = WIRE_OFFER };
-	struct message_offer *o = &m.offer;
-	struct utsname un;
-
-	(void)uname(&un);
-	if (image_open(s->container->node->state_fd, s->container->spec->image, &image, err) < 0 ||
-	    spec_to_json(s->container->spec, &config, err) < 0 || measure(s, o, err) < 0 ||
-	    machine_cpu_features(&features, err) < 0)
-		return -err->code;
-	o->token = s->report->token;
-	o->name = s->container->name;
-	o->config_json = config;
-	o->image_name = image->name;
-	o->image_digest = image->digest;
-	o->image_bytes = image->bytes;
-	o->image_entries = image->entries;
-	o->arch = un.machine;
-	o->kernel_release = un.release;
-	o->criu_version = s->criu.version;
-	o->cpu_features = features.names;
-	o->n_cpu_features = features.n;
-	return channel_send(s->channel, &m, err);
-}
-
-static void keep_reasons(struct source *s, const struct message_verdict *v)
-{
-	size_t size = 1;
-	char *text, *end;
-
-	for (size_t i = 0; i < v->n_reasons; i++)
-		size += strlen(v->reasons[i].code) + strlen(v->reasons[i].message) +
-			strlen(v->reasons[i].remedy) + 8;
-	text = end = calloc(1, size);
-	for (size_t i = 0; text && i < v->n_reasons; i++)
-		end += sprintf(end, "%s: %s; %s\n", v->reasons[i].code, v->reasons[i].message,
-			       v->reasons[i].remedy);
-	s->report->reasons = text;
-}
-
-static int read_verdict(struct source *s, struct error *err)
-{
-	struct message m = { 0 };
-	int r = 0;
-
-	if (channel_receive(s->channel, WIRE_VERDICT, &m, err) < 0)
-		return -err->code;
-	s->image_wanted = m.verdict.image_wanted;
-	if (!m.verdict.accepted) {
-		keep_reasons(s, &m.verdict);
-		r = error_set(err, EPERM, "%s refuses it: %s (%s)%s", s->report->peer,
-			      m.verdict.reasons[0].message,
-			      m.verdict.reasons[0].code, m.verdict.n_reasons > 1 ? ", and more reasons" : "");
-	}
-	message_free(&m);
-	return r;
-}
-
-int source_negotiate(struct source *s, struct error *err)
-{
-	if (dump_check(s->container, &s->state, err) < 0 ||
-	    lease_open(s->container, &s->lease, err) < 0 ||
-	    lease_wait_settled(&s->lease, err) < 0 || criu_find(&s->criu, err) < 0 ||
-	    token_make(s->report->token, err) < 0 ||
-	    (!s->channel && channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0) ||
-	    channel_greet(s->channel, s->container->node->config.name, s->container->node->id, &s->peer, err) < 0)
-		return -err->code;
-	(void)snprintf(s->report->peer, sizeof(s->report->peer), "%s", s->peer.name);
-	channel_set_level(s->channel, s->options->level);
-	if (send_offer(s, err) < 0)
-		return -err->code;
-	return read_verdict(s, err);
-}
 
 /* ---- prepare ---- */
 
@@ -286,8 +192,7 @@ void source_closep(struct source *s)
 
 void source_report_free(struct source_report *report)
 {
-	free(report->reasons);
-	report->reasons = NULL;
+	reasons_free(&report->reasons);
 }
 
 static const char *state_in_words(enum migrate_state state)

@@ -16,6 +16,7 @@
 #include "migrate/manifest.h"
 #include "migrate/memory.h"
 #include "migrate/policy.h"
+#include "migrate/reasons.h"
 #include "migrate/stage.h"
 
 /* One round of memory and the downtime that freezing after it was expected to mean. */
@@ -42,7 +43,7 @@ struct source_report {
 	size_t n_rounds;		/* the last of a migration that froze is the frozen one */
 	uint64_t held_frames;		/* handed over to the target */
 	enum policy_verdict verdict;	/* why the rounds ended */
-	char *reasons;			/* a refusal's: "code: message; remedy" lines, or NULL */
+	struct reasons reasons;		/* why it may not move */
 };
 
 struct source_options {
@@ -80,6 +81,7 @@ struct source {
 	struct manifest *manifest;
 	int workdir, images, meta;
 	bool image_wanted;
+	bool only_asking;
 	const struct migrate_stage *stages;	/* its table */
 	const char *phase;
 };
@@ -107,6 +109,12 @@ int source_settle(struct container *c, bool *ret_gone, struct error *err);
 
 /* By hand, without asking: destroys the original, or runs it again. */
 int source_settle_by_hand(struct container *c, bool gone, struct error *err);
+
+/* Whether it could move: 0, or 1 with every reason in report->reasons. Nothing
+ * is begun. Negative when the target can't be asked; there may be reasons
+ * already. Without options->host only what is found here is told. */
+int source_check(struct container *c, const struct source_options *options, struct source_report *report,
+		 struct error *err);
 
 int source_negotiate(struct source *s, struct error *err);
 int source_prepare(struct source *s, struct error *err);

@@ -16,6 +16,9 @@
 #include "migrate/trees.h"
 #include "migrate/workdir.h"
 
+/* What a receiver that was killed leaves to its monitor. */
+#define ENDING_US 3000000
+
 __attribute__((format(printf, 2, 3)))
 static void say(const struct target *t, const char *fmt, ...)
 {
@@ -31,58 +34,60 @@ static void say(const struct target *t, const char *fmt, ...)
 
 /* ---- negotiate ---- */
 
-/* The folder is the reservation of name and address. */
+/* The folder reserves name and address, too. */
 static int reserve(struct target *t, struct admission *a, struct error *err)
 {
 	const char *token = t->offer.offer.token;
 	struct container_state st = { .status = CONTAINER_INCOMING, .exit_code = -1 };
 
 	if (container_create(t->node, a->spec, CONTAINER_INCOMING, &t->container, err) < 0) {
-		admission_refuse(a, "name-taken", "try again, or choose another node", "%s", err->msg);
+		reasons_add(&a->reasons, REASON_NAME_TAKEN, "%s", err->msg);
 		return 0;
 	}
 	a->spec = NULL;
+	t->reserved = a->needed;
 	container_state_stamp(&st, 0, getpid());
-	if (fd_replace_file_at(t->container->dir_fd, INCOMING_TOKEN, token, strlen(token), 0600, FD_REPLACE, err) < 0)
+	if (fd_replace_file_at(t->container->dir_fd, INCOMING_TOKEN, token, strlen(token), 0600, FD_REPLACE, err) < 0 ||
+	    reservation_write(t->container, &t->reserved, err) < 0)
 		return -err->code;
 	return container_state_write(t->container, &st, err);
 }
 
 static int answer_offer(struct target *t, const struct admission *a, struct error *err)
 {
+	bool yes = a->reasons.n == 0;
 	const struct message m = { .type = WIRE_VERDICT, .verdict = {
-		.accepted = a->n == 0, .n_reasons = a->n,
-		.reasons = (struct message_reason *)(uintptr_t)a->reasons,
-		.image_wanted = a->n == 0 && a->image_wanted, .node_name = t->node->config.name } };
+		.accepted = yes, .n_reasons = a->reasons.n,
+		.reasons = (struct message_reason *)(uintptr_t)a->reasons.list,
+		.image_wanted = yes && a->image_wanted, .node_name = t->node->config.name } };
 
+	t->image_wanted = m.verdict.image_wanted;
 	if (channel_send(t->channel, &m, err) < 0)
 		return -err->code;
-	if (a->n)
-		return error_set(err, EPERM, "refused container '%s': %s", t->offer.offer.name,
-				 a->reasons[0].message);
+	if (!yes && reasons_to_error(&a->reasons, err) < 0)
+		return error_wrap(err, "refused container '%s'", t->offer.offer.name);
 	return 0;
 }
 
+/* Under node_lock from the first question until it is reserved. */
 int target_negotiate(struct target *t, struct error *err)
 {
 	CLEANUP(fd_closep) int lock = -EBADF;
-	struct admission a = { 0 };
+	CLEANUP(admission_free) struct admission a = { 0 };
+	const struct message_offer *o = &t->offer.offer;
 	enum token_outcome known;
-	int r;
+	struct error ignored;
 
-	if (token_look_up(t->node, t->offer.offer.token, &known, err) < 0 ||
-	    node_lock(t->node, &lock, err) < 0 ||
-	    incoming_sweep(t->node, t->offer.offer.name, err) < 0 ||
-	    admission_check(t->node, &t->offer.offer, &a, err) < 0)
+	if (token_look_up(t->node, o->token, &known, err) < 0 || node_lock(t->node, &lock, err) < 0)
+		return -err->code;
+	(void)incoming_sweep(t->node, ENDING_US, &ignored);	/* what stays is in the way, or not */
+	if (admission_check(t->node, o, &a, err) < 0)
 		return -err->code;
 	if (known != TOKEN_UNKNOWN)
-		admission_refuse(&a, "token-used", "start the migration again", "this token is decided already");
-	r = a.n ? 0 : reserve(t, &a, err);
-	if (r == 0)
-		r = answer_offer(t, &a, err);
-	t->image_wanted = a.image_wanted;
-	admission_free(&a);
-	return r;
+		reasons_add(&a.reasons, REASON_TOKEN_USED, "this token is decided already");
+	if (a.reasons.n == 0 && !o->only_asking && reserve(t, &a, err) < 0)
+		return -err->code;
+	return answer_offer(t, &a, err);
 }
 
 void target_forget(struct target *t)
@@ -119,13 +124,25 @@ static int receive_image(struct target *t, struct error *err)
 			     &limits, &image, err);
 }
 
+/* It may grow on the way, but not into what others have reserved. */
+static int make_store(struct target *t, struct error *err)
+{
+	struct reservation others;
+	uint64_t memory;
+
+	if (machine_free_memory(&memory, err) < 0 ||
+	    reservation_sum(t->node, t->container->name, &others, err) < 0)
+		return -err->code;
+	memory = memory > others.memory_bytes ? memory - others.memory_bytes : 0;
+	return store_new(memory / STORE_PAGE, &t->store, err);
+}
+
 int target_prepare(struct target *t, struct error *err)
 {
 	struct message m = { .type = WIRE_PREPARED };
-	uint64_t memory;
 
 	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0 ||
-	    machine_free_memory(&memory, err) < 0 || store_new(memory / STORE_PAGE, &t->store, err) < 0)
+	    make_store(t, err) < 0)
 		return -err->code;
 	t->plan.token = t->offer.offer.token;
 	if (restore_begin(t->container, &t->plan, &t->control, err) < 0)
@@ -150,6 +167,21 @@ void target_tear_down(struct target *t)
 
 /* ---- precopy ---- */
 
+/* The pages that are here are no longer free, so they are not reserved any more. */
+static void note_taken(struct target *t)
+{
+	uint64_t taken = store_stats(t->store).pages * STORE_PAGE;
+	struct reservation left = t->reserved;
+	struct error ignored;
+
+	if (!t->container)
+		return;			/* a checkpoint takes no memory here */
+	left.memory_bytes = left.memory_bytes > taken ? left.memory_bytes - taken : 0;
+	if (t->image_wanted)
+		left.disk_bytes = t->offer.offer.disk_bytes;
+	(void)reservation_write(t->container, &left, &ignored);
+}
+
 int target_precopy(struct target *t, struct error *err)
 {
 	for (;;) {
@@ -164,6 +196,7 @@ int target_precopy(struct target *t, struct error *err)
 			return 0;
 		if (memory_receive(t->channel, t->store, &t->hashes, err) < 0)
 			return -err->code;
+		note_taken(t);
 	}
 }
 
@@ -414,6 +447,8 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 		return -err->code;
 	if (channel_receive(t->channel, 0, &t->offer, err) < 0)
 		return -err->code;
+	if (t->offer.type == WIRE_OFFER && t->offer.offer.only_asking)
+		return table[STAGE_NEGOTIATE].target(t, err);
 	if (t->offer.type == WIRE_OFFER)
 		return take_offer(t, table, err);
 	if (t->offer.type == WIRE_QUERY)
@@ -432,23 +467,4 @@ int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx
 		return 0;
 	return t.offer.type == WIRE_OFFER ?
 	       error_wrap(err, "container '%s' from %s", t.offer.offer.name, t.peer.name) : -err->code;
-}
-
-int target_sweep(const struct node *node, struct error *err)
-{
-	char **names = NULL;
-	struct error ignored;
-	size_t n = 0;
-	int r = container_list(node, &names, &n, err);
-
-	fault_pass("serve-sweep");
-
-	/* One that can't be removed now must not stand in the way of the others. */
-	for (size_t i = 0; i < n; i++) {
-		if (incoming_sweep(node, names[i], r < 0 ? &ignored : err) < 0 && r == 0)
-			r = -err->code;
-		free(names[i]);
-	}
-	free(names);
-	return r;
 }

@@ -11,6 +11,7 @@
 #include "migrate/filler.h"
 #include "migrate/held.h"
 #include "migrate/memory_receive.h"
+#include "migrate/reservation.h"
 #include "migrate/restore.h"
 #include "migrate/stage.h"
 
@@ -23,6 +24,7 @@ struct target {
 	struct channel_peer peer;
 	struct message offer;		/* owned */
 	bool image_wanted;
+	struct reservation reserved;	/* what it will still take */
 	struct container *container;	/* incoming; NULL before */
 	struct restore_plan plan;
 	struct restore_times times;
@@ -51,10 +53,6 @@ void target_closep(struct target *t);
 
 /* Unpacks the tree that has begun into a folder (borrowed). */
 int target_unpack(struct target *t, int place, struct error *err);
-
-/* Removes what migrations left behind whose processes died. What can't be settled
- * stays, and the first of it is the error. */
-int target_sweep(const struct node *node, struct error *err);
 
 int target_negotiate(struct target *t, struct error *err);
 int target_prepare(struct target *t, struct error *err);

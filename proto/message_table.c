@@ -49,6 +49,8 @@ static const struct message_field offer[] = {
 	U32(message_offer, criu_version, 1, 99999999),
 	TEXTS(message_offer, cpu_features, NAME, WIRE_CPU_FEATURES_MAX),
 	TEXTS(message_offer, needs, PHRASE, WIRE_NEEDS_MAX),
+	U64(message_offer, tasks, WIRE_ENTRIES_MAX),
+	FLAG(message_offer, only_asking),
 };
 
 static const struct message_field reason[] = {

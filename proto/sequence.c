@@ -6,6 +6,11 @@
 
 typedef bool (*fits_fn)(const struct message *message);
 
+static bool only_asks(const struct message *m)
+{
+	return m->offer.only_asking;
+}
+
 static bool is_refusal(const struct message *m)
 {
 	return !m->verdict.accepted;
@@ -79,6 +84,8 @@ static const struct row rows[] = {
 	{ S(ANSWERED), SOURCE(QUERY), S(ASKED), NULL },
 	{ S(ANSWERED), SOURCE(RELEASE), S(DONE), NULL },
 
+	{ S(OPEN), SOURCE(OFFER), S(ASKING), only_asks },
+	{ S(ASKING), TARGET(VERDICT), S(DONE), NULL },
 	{ S(OPEN), SOURCE(OFFER), S(OFFERED), NULL },
 	{ S(OFFERED), TARGET(VERDICT), S(DONE), is_refusal },
 	{ S(OFFERED), TARGET(VERDICT), S(IMAGE_WANTED), wants_image },

@@ -33,6 +33,7 @@ enum sequence_state {
 	SEQUENCE_OPEN,			/* both have: OFFER or QUERY */
 	SEQUENCE_ASKED,			/* QUERY waits for ANSWER */
 	SEQUENCE_ANSWERED,		/* again, or RELEASE */
+	SEQUENCE_ASKING,		/* the verdict will end it */
 	SEQUENCE_OFFERED,
 	SEQUENCE_IMAGE_WANTED,
 	SEQUENCE_IN_IMAGE,		/* between TREE_BEGIN and TREE_END */
@@ -67,8 +68,8 @@ struct sequence {
 int sequence_check(const struct sequence *sequence, enum wire_side from, enum wire_type type,
 		   struct error *err);
 
-/* Takes the step. message is NULL for DATA only; VERDICT and TREE_BEGIN are
- * judged by what they say. On failure the state stays as it was. */
+/* Takes the step. message is NULL for DATA only; OFFER, VERDICT and
+ * TREE_BEGIN are judged by what they say. On failure the state stays as it was. */
 int sequence_step(struct sequence *sequence, enum wire_side from, enum wire_type type,
 		  const struct message *message, struct error *err);
 

@@ -30,7 +30,8 @@
  *	[ TREE HELD                 -> ]		and those that came later
  *	RELEASE                     ->			the original is gone
  *
- * where TREE is TREE_BEGIN, any number of DATA, TREE_END.
+ * where TREE is TREE_BEGIN, any number of DATA, TREE_END. An OFFER that is only
+ * asking ends with the VERDICT.
  *
  * After a connection broke between COMMIT and RESUMED, on a new one, as often
  * as it takes:

@@ -45,6 +45,7 @@ static int report(const struct container *c, const struct checkpoint_options *o,
 	if (!err)
 		return EXIT_OK;
 	(void)command_fail(err, EXIT_FAILED);
+	progress_print_reasons(&r->source.reasons, stderr);
 	if (r->source.total_us && container_state(c, &st, &ignored) == 0 && container_status_is_live(st.status))
 		fprintf(stderr, "container '%s' goes on as before\n", c->name);
 	return EXIT_FAILED;
@@ -69,7 +70,9 @@ static int checkpoint_run(const struct invocation *inv)
 	progress_init(&progress, a->quiet);
 	result = checkpoint_save(c, &o, &r, &err);
 	progress_end(&progress);
-	return report(c, &o, &r, a->json, result < 0 ? &err : NULL);
+	result = report(c, &o, &r, a->json, result < 0 ? &err : NULL);
+	source_report_free(&r.source);
+	return result;
 }
 
 const struct command command_checkpoint = {

@@ -5,7 +5,7 @@
 
 #include "tools/command.h"
 
-extern const struct command command_attach, command_checkpoint, command_exec, command_fault_points,
+extern const struct command command_attach, command_check, command_checkpoint, command_exec, command_fault_points,
 	command_image_import, command_image_ls, command_image_rm, command_inspect, command_kill,
 	command_logs, command_migrate, command_pause, command_ps, command_resolve, command_restore,
 	command_serve, command_rm, command_run, command_start, command_stop, command_unpause;

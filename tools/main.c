@@ -24,6 +24,7 @@ static const struct command *const commands[] = {
 	&command_restore,
 	&command_serve,
 	&command_migrate,
+	&command_check,
 	&command_resolve,
 	&command_image_import,
 	&command_image_ls,

@@ -3,6 +3,7 @@
 #include "engine/base/units.h"
 #include "migrate/compression.h"
 #include "migrate/source.h"
+#include "tools/check.h"
 #include "tools/commands.h"
 #include "tools/progress.h"
 #include "tools/rounds.h"
@@ -14,7 +15,7 @@ struct migrate_options {
 	struct rounds_options rounds;
 	const char *compress;
 	uint64_t settle_us;
-	bool json, quiet, verify;
+	bool json, quiet, verify, check;
 };
 
 static const struct migrate_options defaults = { .settle_us = 30000000, .rounds = ROUNDS_DEFAULTS };
@@ -40,6 +41,8 @@ static const struct option_row rows[] = {
 	       "compare hashes of all memory before the commit; costs downtime"),
 	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
 	       "how long to ask a target that fell silent after the decision [30s]"),
+	OPTION(0, "check", FLAG, NULL, struct migrate_options, check,
+	       "only tell whether it could move, and every reason why not"),
 	OPTION(0, "json", FLAG, NULL, struct migrate_options, json, "print the report as JSON"),
 	OPTION('q', "quiet", FLAG, NULL, struct migrate_options, quiet, "no progress"),
 	OPTION_END,
@@ -51,8 +54,7 @@ static void explain_failure(const struct container *c, const struct source_repor
 	struct container_state st;
 	struct error ignored;
 
-	if (r->reasons)
-		fprintf(stderr, "%s", r->reasons);
+	progress_print_reasons(&r->reasons, stderr);
 	if (r->state == MIGRATE_IN_DOUBT)
 		fprintf(stderr, "container '%s' is frozen here and in doubt: %s may run it. 'godwit resolve %s' asks "
 			"again.\n", c->name, r->peer[0] ? r->peer : "the target", c->name);
@@ -91,6 +93,8 @@ static int migrate_run(const struct invocation *inv)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
 	if (rounds_parse(&o->rounds, &options.policy, &options.tracker, &err) < 0)
 		return command_usage_error(inv->command, "%s", err.msg);
+	if (o->check)
+		return check_container(inv->node, inv->argv[0], options.host, o->json, rounds_catch_signals());
 	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
 	options.cancelled = rounds_catch_signals();

@@ -79,13 +79,48 @@ static json_t *phases(const struct source_report *r)
 	return o;
 }
 
-static json_t *reasons(const struct source_report *r)
+void progress_print_reasons(const struct reasons *r, FILE *out)
+{
+	for (size_t i = 0; i < r->n; i++)
+		fprintf(out, "%s: %s; %s\n", r->list[i].code, r->list[i].message, r->list[i].remedy);
+}
+
+static json_t *reasons(const struct reasons *r)
 {
 	json_t *a = json_array();
 
-	for (const char *l = r->reasons; l && *l; l = strchr(l, '\n') + 1)
-		(void)json_array_append_new(a, json_stringn(l, strcspn(l, "\n")));
+	for (size_t i = 0; i < r->n; i++)
+		(void)json_array_append_new(a, json_pack("{s:s,s:s,s:s,s:s}", "code", r->list[i].code,
+			"message", r->list[i].message, "remedy", r->list[i].remedy,
+			"found", i < r->n_here ? "source" : "target"));
 	return a;
+}
+
+/* Takes o. */
+static void print_json(json_t *o, const struct error *error)
+{
+	if (error)
+		(void)json_object_set_new(o, "error", json_string(error->msg));
+	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+	putchar('\n');
+	json_decref(o);
+}
+
+void progress_print_check(const struct container *c, const struct source_report *r, bool json,
+			  const struct error *error)
+{
+	bool ok = !error && !r->reasons.n;
+	json_t *o;
+
+	if (!json) {
+		if (ok)
+			printf("container '%s' can move%s%s\n", c->name, r->peer[0] ? " to " : "", r->peer);
+		progress_print_reasons(&r->reasons, stdout);
+		return;
+	}
+	o = json_pack("{s:b,s:s,s:s,s:s,s:o}", "ok", ok, "container", c->name, "source", c->node->config.name,
+		      "target", r->peer, "reasons", reasons(&r->reasons));
+	print_json(o, error);
 }
 
 static json_t *memory(const struct source_report *r)
@@ -110,16 +145,6 @@ static json_t *rounds(const struct source_report *r)
 	return a;
 }
 
-/* Takes o. */
-static void print_json(json_t *o, const struct error *error)
-{
-	if (error)
-		(void)json_object_set_new(o, "error", json_string(error->msg));
-	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-	putchar('\n');
-	json_decref(o);
-}
-
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
@@ -129,7 +154,7 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"downtime_ms", ms(r->downtime_us), "total_ms", ms(r->total_us),
 		"restore_ms", ms(r->restore_us), "resume_ms", ms(r->resume_us),
 		"bytes_raw", (json_int_t)r->bytes_raw, "bytes_wire", (json_int_t)r->bytes_wire,
-		"phases_ms", phases(r), "reasons", reasons(r),
+		"phases_ms", phases(r), "reasons", reasons(&r->reasons),
 		"predicted_downtime_ms", ms(r->predicted_us), "verdict", policy_verdict_name(r->verdict),
 		"tracker", r->tracker, "memory", memory(r),
 		"held_frames", (json_int_t)r->held_frames);
@@ -162,5 +187,6 @@ void progress_print_checkpoint_json(const struct container *c, const struct chec
 		"verdict", policy_verdict_name(s->verdict), "tracker", s->tracker, "memory", memory(s),
 		"rounds", rounds(s));
 
+	(void)json_object_set_new(j, "reasons", reasons(&s->reasons));
 	print_json(j, error);
 }

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdio.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,3 +37,10 @@ void progress_print_checkpoint_json(const struct container *c, const struct chec
 				    const struct checkpoint_report *r, const struct error *error);
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error);
+
+/* "CODE: what; what to do", a line each. */
+void progress_print_reasons(const struct reasons *r, FILE *out);
+
+/* What source_check found; error may be NULL. */
+void progress_print_check(const struct container *c, const struct source_report *r, bool json,
+			  const struct error *error);

@@ -80,6 +80,7 @@ const struct fault_file fault_files[] = {
 	{ "config.json", "receive", false },
 	{ "state.json", "receive,restore,monitor,serve", false },
 	{ "token", "receive", false },
+	{ "reservation", "receive", false },
 	{ "manifest.json", "command", false },
 	{ "handover.json", "command", true },
 	{ "record", "receive,restore", true },

@@ -148,7 +148,7 @@ def test_after_the_image_changed_it_is_refused(bed, one, web, tmp_path):
 
 
 def test_a_dump_that_fails_leaves_it_running(bed, one, tmp_path):
-    client = Client(bed["node3"], run(one, "odd", "/workloads/odd", "vsock"))
+    client = Client(bed["node3"], run(one, "odd", "/workloads/odd", "watch-deleted"))
     client.ask()
     said = refused(one, "checkpoint", "odd", tmp_path / "c")
     assert "checkpoint 'odd': " in said and "CRIU's log: /var/lib/godwit/logs/odd-dump.log" in said

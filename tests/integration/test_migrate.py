@@ -400,22 +400,23 @@ def test_ten_times_back_and_forth(bed):
     settled(bed, before)
 
 
-def test_several_at_once_both_ways(bed, gone):
+def test_four_from_each_side_at_once(bed, gone):
     one, two = bed["node1"], bed["node2"]
     clients = {}
-    for node, name in ((one, "a"), (one, "b"), (two, "c"), (two, "d")):
+    for node, name in [(one, name) for name in "abcd"] + [(two, name) for name in "efgh"]:
         clients[name] = Client(bed["node3"], run(node, name, "/workloads/count", "20"))
         clients[name].ask()
     moves = [node.popen("godwit", "migrate", "-q", name, to.name, stdout=subprocess.PIPE,
                         stderr=subprocess.PIPE)
-             for node, name, to in ((one, "a", two), (one, "b", two), (two, "c", one), (two, "d", one))]
+             for here, there in zip("abcd", "efgh") for node, name, to in ((one, here, two), (two, there, one))]
     for move in moves:
-        _, err = move.communicate(timeout=60)
+        _, err = move.communicate(timeout=90)
         assert move.returncode == 0, err
     for client in clients.values():
         client.ask()
         client.close()
-    assert {n for n in "abcd" if status(two, n)} == {"a", "b"}
+    assert {n for n in "abcdefgh" if status(two, n)} == set("abcd")
+    assert {n for n in "abcdefgh" if status(one, n)} == set("efgh")
 
 
 # --- a terminal ----------------------------------------------------------------

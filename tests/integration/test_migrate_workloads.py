@@ -5,7 +5,8 @@ from conftest import Bed
 from moving import Client, end_bed, log_of, make_bed, migrate, run, settled, snapshot, status
 
 WORKLOADS = ("count", "threads", "events", "deleted", "locks", "mapped", "sysv", "sockets", "fifo",
-             "changes", "users", "watches", "odd netlink", "odd pagemap", "odd mem", "odd namespace")
+             "changes", "users", "watches", "odd netlink", "odd pagemap", "odd mem", "odd namespace",
+             "odd pidfd", "odd in-flight")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""tools/godwit.8 has a section for each command and a line for each option, and no others."""
+"""tools/godwit.8 has a section for each command, a line for each option and one for each reason
+that keeps a container from moving, and no others."""
 import pathlib
 import re
 import sys
@@ -32,8 +33,15 @@ for name in sorted(commands.keys() & sections.keys()):
         bad.append(f"{name}: nothing about --{option} (.It ... Fl -{option})")
     for option in sorted(written - commands[name]):
         bad.append(f"{name}: --{option} is no option of it")
+table = re.search(r"codes\[REASON_MAX_\] = \{(.*?)\n\};", pathlib.Path("migrate/reasons.c").read_text(), re.S)
+codes = set(re.findall(r'\] = \{ "([a-z-]+)"', table.group(1)))
+written = set(re.findall(r"^\.It Li (.+)", page[page.index(".Sh REASONS"):], re.M))
+for code in sorted(codes ^ written):
+    bad.append(f"REASONS: {code} is {'not described' if code in codes else 'no code of migrate/reasons.c'}")
 for line in bad:
     print(f"tools/godwit.8: {line}")
+if len(codes) < 20:
+    bad.append(print("found too few codes in migrate/reasons.c: has the table's form changed?"))
 if len(commands) < 15:
     bad.append(print("found too few commands in tools/*.c: has the table's form changed?"))
 sys.exit(bool(bad))

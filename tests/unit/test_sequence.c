@@ -62,6 +62,10 @@ static void the_diagram_is_legal(void **state)
 	static const struct line refusal[] = {
 		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, OFFER), VERDICT(false, false),
 	};
+	static const struct line question[] = {
+		SAY(SOURCE, HELLO), SAY(TARGET, HELLO),
+		{ WIRE_SOURCE, { .type = WIRE_OFFER, .offer.only_asking = true } }, VERDICT(true, true),
+	};
 	static const struct line query[] = {
 		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, QUERY), SAY(TARGET, ANSWER),
 		SAY(SOURCE, QUERY), SAY(TARGET, ANSWER), SAY(SOURCE, RELEASE),
@@ -69,6 +73,7 @@ static void the_diagram_is_legal(void **state)
 	struct sequence ends[] = {
 		after(migration, N_LINES), after(shortest, sizeof(shortest) / sizeof(*shortest)),
 		after(refusal, sizeof(refusal) / sizeof(*refusal)),
+		after(question, sizeof(question) / sizeof(*question)),
 		after(query, sizeof(query) / sizeof(*query)),
 	};
 
@@ -81,6 +86,7 @@ static void the_diagram_is_legal(void **state)
 static const struct { const char *name; struct message message; } vocabulary[] = {
 	{ "HELLO", { .type = WIRE_HELLO } },
 	{ "OFFER", { .type = WIRE_OFFER } },
+	{ "question", { .type = WIRE_OFFER, .offer.only_asking = true } },
 	{ "no", { .type = WIRE_VERDICT } },
 	{ "yes", { .type = WIRE_VERDICT, .verdict = { .accepted = true } } },
 	{ "yes+image", { .type = WIRE_VERDICT,
@@ -110,9 +116,10 @@ static const char *const legal[][2] = {
 	[SEQUENCE_START] = { " HELLO", " HELLO" },
 	[SEQUENCE_SOURCE_GREETED] = { "", " HELLO" },
 	[SEQUENCE_TARGET_GREETED] = { " HELLO", "" },
-	[SEQUENCE_OPEN] = { " OFFER QUERY", "" },
+	[SEQUENCE_OPEN] = { " OFFER question QUERY", "" },
 	[SEQUENCE_ASKED] = { "", " ANSWER" },
 	[SEQUENCE_ANSWERED] = { " RELEASE QUERY", "" },
+	[SEQUENCE_ASKING] = { "", " no yes yes+image" },
 	[SEQUENCE_OFFERED] = { "", " no yes yes+image" },
 	[SEQUENCE_IMAGE_WANTED] = { " image", "" },
 	[SEQUENCE_IN_IMAGE] = { " DATA TREE_END", "" },

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "migrate/channel_state.h"
+#include "migrate/incoming.h"
 #include "migrate/target.h"
 #include "tests/unit/node_fixture.h"
 
@@ -73,7 +74,7 @@ static void undecided_copy_is_removed(void **state)
 	pid_t pid;
 
 	container_free(incoming(h, &cg, &pid, 0));
-	OK(target_sweep(h->node, &err));
+	OK(incoming_sweep(h->node, 0, &err));
 	assert_false(is_there(h));
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
 	bury(cg, pid);
@@ -93,7 +94,7 @@ static void resumed_copy_is_the_only_one_and_runs(void **state)
 
 	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
 	container_unlock(c);
-	OK(target_sweep(h->node, &err));
+	OK(incoming_sweep(h->node, 0, &err));
 	assert_true(is_there(h));
 	OK(container_state(c, &st, &err));
 	assert_int_equal(st.status, CONTAINER_RUNNING);
@@ -101,7 +102,7 @@ static void resumed_copy_is_the_only_one_and_runs(void **state)
 	OK(cgroup_is_frozen(cg, &frozen, &err));
 	assert_false(frozen);
 	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
-	OK(target_sweep(h->node, &err));
+	OK(incoming_sweep(h->node, 0, &err));
 	assert_true(is_there(h));
 	container_free(c);
 	bury(cg, pid);
@@ -115,9 +116,9 @@ static void living_receiver_is_left_alone(void **state)
 	struct container *c = incoming(h, &cg, &pid, getpid());
 	struct error err;
 
-	OK(target_sweep(h->node, &err));
+	OK(incoming_sweep(h->node, 0, &err));
 	container_unlock(c);
-	OK(target_sweep(h->node, &err));
+	OK(incoming_sweep(h->node, 0, &err));
 	assert_true(is_there(h));
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
 	container_free(c);
@@ -134,7 +135,7 @@ static void damaged_record_keeps_the_copy(void **state)
 	container_free(incoming(h, &cg, &pid, 0));
 	home_put(h, "record", "perhaps\n");
 	assert_int_equal(renameat(h->node->state_fd, "record", h->node->state_fd, "tokens/" TOKEN), 0);
-	assert_true(target_sweep(h->node, &err) < 0);
+	assert_true(incoming_sweep(h->node, 0, &err) < 0);
 	assert_true(is_there(h));
 	bury(cg, pid);
 }
@@ -149,7 +150,7 @@ static void restore_without_a_token_is_removed(void **state)
 
 	assert_int_equal(unlinkat(c->dir_fd, "token", 0), 0);
 	container_free(c);
-	OK(target_sweep(h->node, &err));
+	OK(incoming_sweep(h->node, 0, &err));
 	assert_false(is_there(h));
 	bury(cg, pid);
 }
