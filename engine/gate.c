@@ -16,9 +16,11 @@
  */
 
 #define BUSY_TRIES 1000		/* a processor is done with its frame long before */
+#define STOP 2			/* of a visit */
 
 struct gate {
 	char host_ifname[IFNAMSIZ];
+	unsigned ifindex;	/* another interface may get the name */
 	struct gate_program *program;
 	struct gate_ring *ring;
 	int netns_fd;
@@ -81,6 +83,7 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
 	if (strlen(host_ifname) >= sizeof(g->host_ifname))
 		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
 	strcpy(g->host_ifname, host_ifname);
+	g->ifindex = if_nametoindex(host_ifname);
 	r = arm(g, netns_fd, now, err);
 	if (r < 0)
 		return error_wrap(err, "arm the gate of %s", host_ifname);
@@ -91,6 +94,11 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
 void gate_set(struct gate *gate, enum gate_state state)
 {
 	__atomic_store_n(&gate->program->bss->state, state, __ATOMIC_SEQ_CST);
+}
+
+void gate_set_mac(struct gate *gate, const uint8_t mac[6])
+{
+	memcpy(gate->program->bss->container_mac, mac, sizeof(gate->program->bss->container_mac));
 }
 
 static enum gate_state state_of(const struct gate *gate)
@@ -151,7 +159,7 @@ static int injector_for(struct gate *gate, bool from_container, struct injector 
 				 gate->host_ifname);
 	if (!*slot)
 		r = injector_open(from_container ? gate->netns_fd : -EBADF,
-				  from_container ? "eth0" : gate->host_ifname, slot, err);
+				  from_container ? "eth0" : gate->host_ifname, true, slot, err);
 	*ret = *slot;
 	return r;
 }
@@ -179,21 +187,33 @@ static int deliver(const struct gate_frame *frame, void *data, struct error *err
 	return d->bytes > d->bytes_max ? -EAGAIN : 0;
 }
 
-static void deliver_held(struct gate *gate, uint64_t bytes_max)
+/* What comes for the container stays in the ring. */
+static int deliver_from_container(const struct gate_frame *frame, void *data, struct error *err)
+{
+	return frame->from_container ? deliver(frame, data, err) : STOP;
+}
+
+static void deliver_held(struct gate *gate, gate_visit *visit, uint64_t bytes_max)
 {
 	struct delivery d = { .gate = gate, .bytes_max = bytes_max };
 	struct error ignored;
 
-	for (int i = 0; i < BUSY_TRIES && gate_take(gate, deliver, &d, &ignored) > 0; i++)
+	for (int i = 0; i < BUSY_TRIES && gate_take(gate, visit, &d, &ignored) == 1; i++)
 		(void)sched_yield();
+}
+
+void gate_unmute(struct gate *gate)
+{
+	gate_set(gate, GATE_HELD_IN);
+	deliver_held(gate, deliver_from_container, UINT64_MAX);
 }
 
 void gate_release(struct gate *gate)
 {
-	gate_set(gate, GATE_DRAINING);
-	deliver_held(gate, GATE_RING_BYTES);
+	gate_set(gate, GATE_HELD_IN);
+	deliver_held(gate, deliver, GATE_RING_BYTES);
 	gate_set(gate, GATE_OPEN);
-	deliver_held(gate, UINT64_MAX);
+	deliver_held(gate, deliver, UINT64_MAX);
 }
 
 void gate_read_counters(const struct gate *gate, struct gate_counters *ret)
@@ -208,9 +228,11 @@ void gate_free(struct gate *gate)
 
 	if (!gate)
 		return;
-	if (state_of(gate) == GATE_OPEN) {
+	if (if_nametoindex(gate->host_ifname) != gate->ifindex) {
+		;	/* its interface has gone, and another one may have its name */
+	} else if (state_of(gate) == GATE_OPEN) {
 		(void)network_gate_set(gate->host_ifname, NETWORK_GATE_OPEN, &ignored);
-		deliver_held(gate, UINT64_MAX);	/* what came just as it was opened */
+		deliver_held(gate, deliver, UINT64_MAX);	/* what came just as it was opened */
 	} else {
 		(void)network_gate_unprogram(gate->host_ifname, &ignored);
 	}

@@ -4,14 +4,21 @@
  * A frame that is lost costs its sender a retransmission timer, 200 ms at least.
  * So while a container moves, what comes for it is kept and handed over. An armed
  * gate is a BPF program on the host side of the container's pair (tc-bpf(8),
- * Documentation/bpf/ringbuf.rst) in one of four states:
+ * Documentation/bpf/ringbuf.rst) in one of these states:
  *
  *		to the container	from the container
  *   OPEN	passes			passes
- *   HELD	kept in the ring	dropped
- *   DRAINING	kept in the ring	passes
+ *   HELD_IN	kept in the ring (1)	passes
+ *   HELD	kept in the ring (2)	dropped
+ *   AWAY	follows it (2, 3)	dropped
  *   MUTED	dropped			kept in the ring
  *   CLOSED	dropped			dropped
+ *
+ *   1 ARP and neighbour discovery pass: the kernel answers for tasks that stand still
+ *   2 a frame from the container's own MAC tells behind which port of the bridge it
+ *     is now (gate_set_mac), and goes no further
+ *   3 where frames from other ports of the bridge are sent; those from that port went
+ *     astray, and are kept in the ring; those to a group are dropped
  *
  * Changing the state is one store into memory that the program sees too. The ring
  * keeps GATE_RING_BYTES; what comes when it is full is lost and counted. A frame
@@ -22,8 +29,11 @@
  *
  *   r = gate_arm(ifname, -EBADF, GATE_OPEN, &gate, err);
  *   ...freeze the cgroup...
+ *   gate_set(gate, GATE_HELD_IN);
+ *   ...stop the tasks...
  *   gate_set(gate, GATE_HELD);
- *   ...dump; commit...
+ *   ...dump the sockets; commit...
+ *   gate_set(gate, GATE_AWAY);
  *   r = gate_take(gate, send_to_target, channel, err);	again whenever gate_fd is readable
  *   gate_free(gate);
  * or, when it comes to nothing:
@@ -31,10 +41,11 @@
  *   ...thaw the cgroup...
  *   gate_free(gate);
  *
- * Freeze first, then hold: what a task sends through a gate that is held is lost,
- * and nobody will send it again before a timer expires. In the moment between, the
- * kernel may receive and acknowledge for frozen tasks; the dump comes later and
- * has it. For the same reason release first, then thaw.
+ * Freeze first, then hold: in the moment between, the kernel may receive and
+ * acknowledge for frozen tasks, and send what waits in their queues; the dump comes
+ * later and has it. As long as such frames come the container's own pass, since one
+ * that is dropped is sent again only when a timer expires. For the same reason release
+ * first, then thaw.
  *
  * Target: sockets that are restored speak at once, with the data that was in their
  * queue and with window probes (tcp(7), TCP_REPAIR off). Lost, those would be sent
@@ -42,11 +53,13 @@
  *
  *   r = gate_arm(ifname, netns_fd, GATE_CLOSED, &gate, err);
  *   gate_set(gate, GATE_MUTED);
- *   ...restore; commit...
+ *   ...restore; commit; deliver what the source has held (injector.h)...
+ *   gate_unmute(gate);
+ *   ...announce the address, thaw the cgroup; deliver the last that the source has...
  *   gate_release(gate);
- *   r = gate_deliver(gate, &frame_of_the_source, err);
- *   ...thaw the cgroup, announce the address...
  *   gate_free(gate);
+ *
+ * Direct frames for the container so come after those that went by the source.
  *
  * The program lives as long as the pair, also when its owner dies; then the gate
  * stays as it is (held: until the ring is full, then lost). network_gate_set takes
@@ -74,7 +87,7 @@ struct gate_frame {
 };
 
 /* The frame is borrowed for the call. A negative return ends the taking, and this
- * frame counts as taken. */
+ * frame counts as taken; one above 1 ends it, too, and the frame stays. */
 typedef int gate_visit(const struct gate_frame *frame, void *data, struct error *err);
 
 /* Loads the program and puts it on the interface, 3 ms in all. The gate must be open
@@ -89,13 +102,20 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
  * still go by the old state. */
 void gate_set(struct gate *gate, enum gate_state state);
 
+/* So that a held gate knows its frames, before it is held. */
+void gate_set_mac(struct gate *gate, const uint8_t mac[6]);
+
 /* Visits the frames held so far in their order and forgets them; doesn't block.
- * Returns what visit returned if that was negative; 1 when a processor is just
+ * Returns what visit returned if that was not 0; 1 when a processor is just
  * writing a frame, which a later call will find. */
 int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *err);
 
 /* Readable (poll(2)) when frames are held. Borrowed. */
 int gate_fd(const struct gate *gate);
+
+/* For a gate that was muted: sends what the container has said since, newer frames
+ * behind it, and holds what comes for it. */
+void gate_unmute(struct gate *gate);
 
 /* Sends every held frame to where it was going, newer ones behind them, and leaves
  * the gate open. A frame that cannot be delivered is counted. For a container that

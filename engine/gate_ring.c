@@ -72,6 +72,8 @@ int gate_ring_take(struct gate_ring *ring, gate_ring_visit *visit, void *data)
 			return 1;
 		if (!(len & BPF_RINGBUF_DISCARD_BIT))
 			r = visit(h + 1, size, data);
+		if (r > 0)
+			break;
 		at += (sizeof(*h) + size + 7) & ~7UL;
 		__atomic_store_n(ring->taken, at, __ATOMIC_RELEASE);
 	}

@@ -14,7 +14,8 @@
 
 struct gate_ring;
 
-/* Called for each record, which is borrowed; negative ends the taking. */
+/* Called for each record, which is borrowed. Other than 0 ends the taking; with a positive
+ * number the record stays. */
 typedef int gate_ring_visit(const void *record, size_t size, void *data);
 
 /* map_fd is borrowed and not needed after this. bytes is the map's size. */
@@ -23,5 +24,5 @@ void gate_ring_free(struct gate_ring *ring);
 DEFINE_CLEANUP(struct gate_ring *, gate_ring_free)
 
 /* Visits what is there, oldest first, and gives its room back. Returns what visit
- * returned if that was negative; 1 when the next record is still being written. */
+ * returned if that was not 0; 1 when the next record is still being written. */
 int gate_ring_take(struct gate_ring *ring, gate_ring_visit *visit, void *data);

@@ -24,9 +24,9 @@ struct injector {
 };
 
 /* Bound without a protocol it receives nothing. */
-static int prepare(struct injector *in, struct error *err)
+static int prepare(struct injector *in, bool past_gate, struct error *err)
 {
-	const int one = 1;
+	const int one = 1, bypass = past_gate;
 	struct ifreq request = { 0 };
 	struct sockaddr_ll sa = { .sll_family = AF_PACKET };
 
@@ -35,13 +35,14 @@ static int prepare(struct injector *in, struct error *err)
 		return error_set(err, errno, "look up %s: %s", in->ifname, strerror(errno));
 	sa.sll_ifindex = request.ifr_ifindex;
 	if (setsockopt(in->sock, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
-	    setsockopt(in->sock, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof(one)) < 0 ||
+	    setsockopt(in->sock, SOL_PACKET, PACKET_QDISC_BYPASS, &bypass, sizeof(bypass)) < 0 ||
 	    bind(in->sock, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		return error_set(err, errno, "prepare a packet socket: %s", strerror(errno));
 	return 0;
 }
 
-int injector_open(int netns_fd, const char *ifname, struct injector **ret, struct error *err)
+int injector_open(int netns_fd, const char *ifname, bool past_gate, struct injector **ret,
+		  struct error *err)
 {
 	CLEANUP(injector_freep) struct injector *in = calloc(1, sizeof(*in));
 	int r = 0;
@@ -55,7 +56,7 @@ int injector_open(int netns_fd, const char *ifname, struct injector **ret, struc
 	else if ((in->sock = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)) < 0)
 		r = error_set(err, errno, "make a packet socket: %s", strerror(errno));
 	if (r == 0)
-		r = prepare(in, err);
+		r = prepare(in, past_gate, err);
 	if (r == 0)
 		*ret = TAKE_PTR(in);
 	return r;

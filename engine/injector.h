@@ -3,7 +3,7 @@
  *
  * Delivers what a gate has held, here or on another node, through a packet socket:
  * on the host side of the container's pair what goes to the container, on its eth0
- * what comes from there. It goes past the qdisc, and with it
+ * what comes from there. It can go past the qdisc, and with it
  * past the gate (PACKET_QDISC_BYPASS of packet(7)). Frames that came from a
  * sender on the same machine may lack a checksum or be many segments in one;
  * PACKET_VNET_HDR tells the kernel so, as virtual machines do (struct
@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,8 @@ struct virtio_net_hdr;
 /* netns_fd is borrowed; -EBADF: the caller's namespace. -ENODEV when there is no such
  * interface. Freeing takes 10 ms (the kernel waits for
  * an RCU grace period): not while somebody waits. */
-int injector_open(int netns_fd, const char *ifname, struct injector **ret, struct error *err);
+int injector_open(int netns_fd, const char *ifname, bool past_gate, struct injector **ret,
+		  struct error *err);
 void injector_free(struct injector *injector);
 DEFINE_CLEANUP(struct injector *, injector_free)
 

@@ -69,8 +69,11 @@ int network_gate_set(const char *host_ifname, enum network_gate gate, struct err
 
 /* Tells the neighbours where the address lives now: gratuitous ARP (RFC 5227
  * section 3, RFC 826) or unsolicited neighbour advertisement (RFC 4861
- * section 7.2.6) sent from eth0 inside the namespace. */
-int network_announce(int netns_fd, const struct network_endpoint *ep, struct error *err);
+ * section 7.2.6) sent from eth0 inside the namespace. The socket that was needed for
+ * it, -EBADF if there is none, is the caller's to close, which takes 10 ms; NULL: it
+ * is closed. */
+int network_announce(int netns_fd, const struct network_endpoint *ep, int *ret_sock,
+		     struct error *err);
 
 /* Makes the container's kernel ask anew for every neighbour. What it asked while
  * the gate was closed got lost, and it repeats a question only after a second

@@ -180,7 +180,7 @@ static int announce_from(const struct port *port, const struct network_cidr *add
 	return r;
 }
 
-int network_announce(int netns_fd, const struct network_endpoint *ep, struct error *err)
+int network_announce(int netns_fd, const struct network_endpoint *ep, int *ret_sock, struct error *err)
 {
 	CLEANUP(fd_closep) int sock = -EBADF;
 	struct network_cidr address;
@@ -196,6 +196,8 @@ int network_announce(int netns_fd, const struct network_endpoint *ep, struct err
 		r = open_port(sock, "eth0", &port, err);
 	if (r == 0)
 		r = announce_from(&port, &address, err);
+	if (ret_sock)
+		*ret_sock = TAKE_FD(sock);
 	return r < 0 ? error_wrap(err, "announce %s", ep->address) : 0;
 }
 

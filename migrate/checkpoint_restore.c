@@ -215,7 +215,10 @@ static int revive(struct reviving *r, struct filler *filler, struct error *err)
 	    restore_begin(r->container, &plan, &r->control, err) < 0 ||
 	    restore_go(r->control, r->workdir, r->store, filler, NULL, NULL, &times, err) < 0)
 		return -err->code;
-	return restore_commit(r->control, &times, err);
+	if (restore_commit(r->control, &times, err) < 0)
+		return -err->code;
+	restore_open(r->control);
+	return 0;
 }
 
 static int restore(struct reviving *r, const struct node *node, struct checkpoint_restored *ret, struct error *err)

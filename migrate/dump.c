@@ -155,6 +155,8 @@ static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *e
 			return -err->code;
 		return run->hooks->frozen ? run->hooks->frozen(run->hooks->ctx, err) : 0;
 	}
+	if (stage == CRIU_NETWORK_LOCK && run->hooks->seized)
+		run->hooks->seized(run->hooks->ctx);
 	if (stage != CRIU_POST_DUMP)
 		return 0;
 	if (fill_manifest(run, err) < 0)

@@ -16,6 +16,8 @@ struct dump_hooks {
 	bool own_gate;			/* as for lease_freeze */
 	/* Just frozen, nothing is seized yet. May be NULL. */
 	int (*frozen)(void *ctx, struct error *err);
+	/* No socket was looked at yet; from here on none may send. May be NULL. */
+	void (*seized)(void *ctx);
 	/* Copies the container's files away, while CRIU still keeps the names that
 	 * it made for unlinked ones (link_remap.*). m lists the tmpfs mounts. */
 	int (*files)(void *ctx, const struct manifest *m, struct error *err);

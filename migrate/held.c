@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "engine/injector.h"
+#include "engine/base/clock.h"
 #include "migrate/held.h"
 #include "proto/held.h"
 
@@ -34,45 +34,50 @@ static int keep(struct held_frames *h, const struct held *frame, struct error *e
 	memcpy(h->data + h->len + HELD_HEAD_BYTES, frame->data, frame->len);
 	h->len = need;
 	h->frames++;
+	h->bytes += frame->len;
 	return 0;
 }
 
 static int take_one(const struct gate_frame *frame, void *data, struct error *err)
 {
-	const struct held h = { .len = frame->len, .gso_bytes = frame->gso_bytes, .data = frame->data };
+	const struct held held = { .len = frame->len, .gso_bytes = frame->gso_bytes, .data = frame->data };
+	struct held_frames *h = data;
 
-	return frame->len < HELD_FRAME_MIN || frame->len > HELD_FRAME_MAX ? 0 : keep(data, &h, err);
-}
-
-static int send_records(struct channel *ch, const struct held_frames *h, struct error *err)
-{
-	struct held frame;
-	size_t at = 0, from = 0;
-
-	if (channel_tree_begin(ch, MESSAGE_TREE_HELD, "", err) < 0)
-		return -err->code;
-	while (held_decode(h->data, h->len, &at, &frame, err) == 0) {
-		if (channel_room(ch) < at - from && channel_send_data(ch, NULL, 0, err) < 0)
-			return -err->code;
-		if (channel_send_data(ch, h->data + from, at - from, err) < 0)
-			return -err->code;
-		from = at;
+	if (frame->len < HELD_FRAME_MIN || frame->len > HELD_FRAME_MAX)
+		return 0;
+	if (frame->time_us + HELD_AGE_MAX_US < clock_us()) {
+		h->too_old++;
+		return 0;
 	}
-	return channel_tree_end(ch, h->frames, err);
+	return keep(h, &held, err);
 }
 
-int held_send(struct channel *ch, struct gate *gate, uint64_t *ret_frames, struct error *err)
+int held_take(struct gate *gate, struct held_frames *h, struct error *err)
 {
-	CLEANUP(held_frames_free) struct held_frames h = { 0 };
 	int r;
 
 	do {
-		r = gate_take(gate, take_one, &h, err);
+		r = gate_take(gate, take_one, h, err);
 	} while (r == 1);
-	if (r < 0 || h.frames == 0)
-		return r;
-	*ret_frames += h.frames;
-	return send_records(ch, &h, err);
+	return r;
+}
+
+int held_send(struct channel *ch, struct held_frames *h, struct error *err)
+{
+	struct held frame;
+	size_t at = h->sent;
+	uint64_t n = 0;
+
+	if (channel_tree_begin(ch, MESSAGE_TREE_HELD, "", err) < 0)
+		return -err->code;
+	for (; held_decode(h->data, h->len, &at, &frame, err) == 0; n++) {
+		if (channel_room(ch) < at - h->sent && channel_send_data(ch, NULL, 0, err) < 0)
+			return -err->code;
+		if (channel_send_data(ch, h->data + h->sent, at - h->sent, err) < 0)
+			return -err->code;
+		h->sent = at;
+	}
+	return channel_tree_end(ch, n, err);
 }
 
 int held_receive(struct channel *ch, struct held_frames *h, struct error *err)
@@ -94,24 +99,17 @@ int held_receive(struct channel *ch, struct held_frames *h, struct error *err)
 	return (int)len;
 }
 
-void held_deliver(struct held_frames *h, const char *host_ifname)
+void held_deliver(struct held_frames *h, held_way *way, void *ctx)
 {
-	CLEANUP(injector_freep) struct injector *injector = NULL;
 	struct held frame;
 	struct error ignored;
 	size_t at = 0;
 
-	if (h->len == 0)
-		return;
-	if (injector_open(-EBADF, host_ifname, &injector, &ignored) < 0) {
-		h->lost += h->frames;
-	} else {
-		while (held_decode(h->data, h->len, &at, &frame, &ignored) == 0) {
-			const struct gate_frame f = { .data = frame.data, .len = frame.len,
-						      .gso_bytes = frame.gso_bytes };
+	while (held_decode(h->data, h->len, &at, &frame, &ignored) == 0) {
+		const struct gate_frame f = { .data = frame.data, .len = frame.len,
+					      .gso_bytes = frame.gso_bytes };
 
-			h->lost += injector_send(injector, &f, &ignored) < 0;
-		}
+		h->lost += way(ctx, &f, &ignored) < 0;
 	}
-	h->len = 0;
+	h->len = h->sent = 0;
 }

@@ -2,28 +2,41 @@
  * held.h - network frames that came for a container while it moved
  *
  * The source's gate keeps them (engine/gate.h), they travel as HELD trees, and
- * the target delivers them after the resume, in order (engine/injector.h). What
- * can't be delivered is lost, as on any network, and counted.
+ * the target delivers them, in order (engine/injector.h). A frame that is older
+ * than HELD_AGE_MAX_US is not sent any more: whoever sent it has asked again by
+ * then, or given up. What can't be delivered is lost, as on any network. All of
+ * that is counted.
  */
 #pragma once
 
 #include "engine/gate.h"
 #include "migrate/channel.h"
 
-/* Of one side of one migration. */
+#define HELD_AGE_MAX_US 30000000u
+
+/* Of one side of one migration. The source keeps what it has sent until it is
+ * clear that the container will not go on there. */
 struct held_frames {
 	uint8_t *data;			/* records of proto/held.h */
 	size_t len, size;
-	uint64_t frames, lost;
+	size_t sent;			/* of len */
+	uint64_t frames, bytes;		/* ever kept here */
+	uint64_t too_old, lost;		/* frames */
 };
 
 void held_frames_free(struct held_frames *h);
 
-/* Source: what the gate holds now, as one HELD tree; none at all sends nothing. */
-int held_send(struct channel *ch, struct gate *gate, uint64_t *ret_frames, struct error *err);
+/* Source: adds what the gate holds now. */
+int held_take(struct gate *gate, struct held_frames *h, struct error *err);
+
+/* Source: what was not sent yet, as one HELD tree. */
+int held_send(struct channel *ch, struct held_frames *h, struct error *err);
 
 /* Target: the HELD tree that has begun, kept until held_deliver. */
 int held_receive(struct channel *ch, struct held_frames *h, struct error *err);
 
-/* Target: to the container, through the host side of its pair; forgets them. */
-void held_deliver(struct held_frames *h, const char *host_ifname);
+/* Delivers one frame: by a gate (gate_deliver) or an injector. */
+typedef int held_way(void *ctx, const struct gate_frame *frame, struct error *err);
+
+/* To the container, in order; empties the list. */
+void held_deliver(struct held_frames *h, held_way *way, void *ctx);

@@ -12,8 +12,13 @@
  *	filler's ends               ->
  *	                            <-  DONE		restored, complete, frozen
  *	COMMIT                      ->
- *	                            <-  RESUMED		it runs, the gate is open
+ *	                            <-  RESUMED		it runs and may speak
+ *	OPEN                        ->			what came for it before is delivered
  *	                            <-  MONITOR_STARTED
+ *
+ * What the restored sockets send goes out at the resume. What comes for the container
+ * directly waits from then until OPEN, or for RESTORE_OPEN_US, so that it comes after
+ * what the asker has from the source.
  *
  * When the asker goes away before COMMIT, or anything fails, the monitor kills
  * the copy, removes all of it with its folder, and decides the token as
@@ -25,6 +30,8 @@
 #include "migrate/filler.h"
 #include "migrate/manifest.h"
 #include "migrate/token.h"
+
+#define RESTORE_OPEN_US 100000
 
 struct restore_plan {
 	const char *token;		/* NULL: nobody asks what became of it */
@@ -50,3 +57,6 @@ int restore_go(int control, int workdir_fd, const struct store *store, struct fi
 
 /* -ECANCELED when the token was refused before. */
 int restore_commit(int control, struct restore_times *times, struct error *err);
+
+/* Nothing more is to be delivered first. */
+void restore_open(int control);

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -9,6 +10,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/devices.h"
+#include "engine/gate.h"
 #include "engine/rootfs.h"
 #include "engine/tree.h"
 #include "migrate/dump.h"
@@ -25,12 +27,16 @@ struct restore {
 	struct manifest *manifest;
 	int workdir, images;
 	int cgroupns;
+	struct gate *gate;		/* NULL: closed or open is all that can be done */
+	int announced_by;		/* a socket to be closed when there is time */
 	int terminal;			/* the new master of its terminal */
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 };
 
 static void restore_closep(struct restore *r)
 {
+	gate_free(r->gate);
+	fd_close(&r->announced_by);
 	manifest_free(r->manifest);
 	fd_close(&r->workdir);
 	fd_close(&r->images);
@@ -38,6 +44,16 @@ static void restore_closep(struct restore *r)
 	fd_close(&r->terminal);
 	fd_close(&r->guard.fd);
 	fd_close(&r->guard.hold_fd);
+}
+
+/* Without it the gate stays closed until the resume, and clients may wait longer. */
+static void arm_gate(struct restore *r)
+{
+	const struct monitor_setup *s = r->setup;
+	struct error ignored;
+
+	if (s->endpoint.bridge[0])
+		(void)gate_arm(s->endpoint.host_ifname, s->netns_fd, GATE_CLOSED, &r->gate, &ignored);
 }
 
 /* What can be done before anything of the container has arrived. A mount
@@ -53,7 +69,10 @@ static int prepare(struct restore *r, struct error *err)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
 	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0)
 		return -err->code;
-	return network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err);
+	if (network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err) < 0)
+		return -err->code;
+	arm_gate(r);
+	return 0;
 }
 
 static int receive_op(int control, uint32_t op, int *ret_fds, size_t n_fds, struct error *err)
@@ -246,6 +265,8 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	CLEANUP(fd_closep) int meta = -EBADF;
 
+	if (r->gate)
+		gate_set(r->gate, GATE_MUTED);
 	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
 	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
@@ -291,6 +312,35 @@ static int record(const struct restore *r, enum container_status status, pid_t p
 	return container_state_write(r->setup->container, &st, err);
 }
 
+/* What the restored sockets have sent goes out, and all know where the container is. */
+static void let_speak(struct restore *r)
+{
+	const struct monitor_setup *s = r->setup;
+	struct error ignored;
+
+	if (!s->endpoint.bridge[0])
+		return;
+	if (r->gate) {
+		gate_unmute(r->gate);
+	} else {
+		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
+		(void)network_neighbours_forget(s->netns_fd, &s->endpoint, &ignored);
+	}
+	(void)network_announce(s->netns_fd, &s->endpoint, &r->announced_by, &ignored);
+}
+
+static void let_hear(struct restore *r)
+{
+	struct pollfd p = { .fd = r->setup->control, .events = POLLIN };
+	struct error ignored;
+
+	if (!r->gate)
+		return;
+	if (poll(&p, 1, RESTORE_OPEN_US / 1000) == 1)
+		(void)receive_op(p.fd, RESTORE_OPEN, NULL, 0, &ignored);
+	gate_release(r->gate);
+}
+
 /* After the decision there is no way back: whatever fails then, the container
  * stays, and an operator sees it paused or without network. */
 static int resume(struct restore *r, pid_t pid, struct error *err)
@@ -303,10 +353,8 @@ static int resume(struct restore *r, pid_t pid, struct error *err)
 		return -err->code;
 	fault_pass("restore-decided");
 	s->irrevocable = true;
-	if (s->endpoint.bridge[0]) {
-		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
-		(void)network_neighbours_forget(s->netns_fd, &s->endpoint, &ignored);
-	}
+	let_speak(r);
+	fault_pass("restore-unmuted");
 	if (!r->manifest->was_paused)
 		(void)cgroup_thaw(s->cgroup, &ignored);
 	fault_pass("restore-thawed");
@@ -316,9 +364,8 @@ static int resume(struct restore *r, pid_t pid, struct error *err)
 	value[1] = clock_real_us();
 	(void)monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
 	fault_pass("restore-resumed");
-	/* Last: closing its socket takes 10 ms, and frames that were held come first. */
-	if (s->endpoint.bridge[0])
-		(void)network_announce(s->netns_fd, &s->endpoint, &ignored);
+	let_hear(r);
+	fault_pass("restore-opened");
 	return 0;
 }
 
@@ -361,6 +408,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
+						     .announced_by = -EBADF,
 						     .guard = MONITOR_GUARD_NONE };
 	struct error ignored, reason;
 

@@ -12,6 +12,7 @@ enum restore_op {
 	RESTORE_DONE,			/* value: microseconds, pid */
 	RESTORE_COMMIT,
 	RESTORE_RESUMED,		/* value: microseconds, real time */
+	RESTORE_OPEN,
 };
 
 /* A monitor_start_fn; ctx is a struct restore_plan. */

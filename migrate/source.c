@@ -63,10 +63,20 @@ static int on_frozen(void *ctx, struct error *err)
 					.frozen.frozen_at_real_us = s->lease.frozen_real_us };
 
 	if (s->gate)
-		gate_set(s->gate, GATE_HELD);
+		gate_set(s->gate, GATE_HELD_IN);
 	if (channel_send(s->channel, &frozen, err) < 0)
 		return -err->code;
 	return source_last_round(s, err);
+}
+
+/* A peer takes nothing whose timestamp is older than one that it has seen (RFC 7323 section 5),
+ * and that of a restored socket goes on from where the dump found it. */
+static void on_seized(void *ctx)
+{
+	const struct source *s = ctx;
+
+	if (s->gate)
+		gate_set(s->gate, GATE_HELD);
 }
 
 static int send_files(void *ctx, const struct manifest *m, struct error *err)
@@ -80,28 +90,16 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 	return send_tmpfs(s, m, err);
 }
 
-/* Without it the container moves all the same, and its clients wait longer. */
-static void arm_gate(struct source *s)
-{
-	char ifname[IFNAMSIZ];
-	struct error ignored;
-
-	container_host_ifname(s->container, ifname);
-	if (!s->container->spec->endpoint.address[0] ||
-	    gate_arm(ifname, -EBADF, GATE_OPEN, &s->gate, &ignored) < 0)
-		s->gate = NULL;
-}
-
 int source_dump(struct source *s, struct error *err)
 {
-	struct dump_hooks hooks = { .frozen = on_frozen, .files = send_files, .ctx = s,
+	struct dump_hooks hooks = { .frozen = on_frozen, .seized = on_seized, .files = send_files, .ctx = s,
 				    .carried = s->carried };
 
 	if (workdir_create(&s->workdir, err) < 0 ||
 	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||
 	    fd_open_dir_at(s->container->dir_fd, "meta", false, 0, &s->meta, err) < 0)
 		return -err->code;
-	arm_gate(s);
+	source_arm_gate(s);
 	hooks.own_gate = s->gate != NULL;
 	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, &hooks,
 			   &s->manifest, err) < 0) {
@@ -113,8 +111,7 @@ int source_dump(struct source *s, struct error *err)
 
 int source_go_on(struct source *s, struct error *err)
 {
-	if (s->gate)
-		gate_release(s->gate);
+	source_open_gate(s);
 	return lease_thaw(&s->lease, err);
 }
 
@@ -180,6 +177,7 @@ void source_closep(struct source *s)
 {
 	source_untrack(s);
 	gate_free(s->gate);
+	held_frames_free(&s->held);
 	carried_free(s->carried);
 	cgroup_free(s->cgroup);
 	lease_closep(&s->lease);

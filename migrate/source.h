@@ -12,6 +12,7 @@
 #include "engine/gate.h"
 #include "migrate/channel.h"
 #include "migrate/handover.h"
+#include "migrate/held.h"
 #include "migrate/lease.h"
 #include "migrate/manifest.h"
 #include "migrate/memory.h"
@@ -25,6 +26,13 @@ struct source_round {
 	uint64_t predicted_us;
 };
 #define SOURCE_ROUNDS_TOLD 64
+
+/* Frames that came for it while it stood still. */
+struct source_held {
+	struct gate_count sent;		/* handed over to the target */
+	struct gate_count full, too_long;	/* lost: there was no room for them */
+	uint64_t too_old;		/* frames */
+};
 
 /* What is told while it goes on, and what came of it. */
 struct source_report {
@@ -41,7 +49,7 @@ struct source_report {
 	struct memory_stats memory;
 	struct source_round rounds[SOURCE_ROUNDS_TOLD];	/* the last ones, oldest first */
 	size_t n_rounds;		/* the last of a migration that froze is the frozen one */
-	uint64_t held_frames;		/* handed over to the target */
+	struct source_held held;
 	enum policy_verdict verdict;	/* why the rounds ended */
 	struct reasons reasons;		/* why it may not move */
 };
@@ -72,6 +80,7 @@ struct source {
 	struct handover handover;
 	struct lease_hold lease;
 	struct gate *gate;		/* armed; NULL: frames are lost while it is frozen */
+	struct held_frames held;	/* until it is clear that it goes on there */
 	struct cgroup *cgroup;
 	struct memory *memory;
 	struct carried *carried;
@@ -121,6 +130,15 @@ int source_prepare(struct source *s, struct error *err);
 int source_precopy(struct source *s, struct error *err);
 void source_untrack(struct source *s);
 int source_dump(struct source *s, struct error *err);
+
+/* Without a gate the container moves all the same, and its clients wait longer. */
+void source_arm_gate(struct source *s);
+
+/* What the gate holds goes to the target, and is kept until it has resumed. */
+int source_send_held(struct source *s, struct error *err);
+
+/* The container goes on here: it gets all that was held. Before the thaw. */
+void source_open_gate(struct source *s);
 
 /* Frozen: what was written last, and what CRIU leaves out. */
 int source_last_round(struct source *s, struct error *err);

@@ -4,7 +4,6 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
-#include "migrate/held.h"
 #include "migrate/source.h"
 
 /* ---- commit ---- */
@@ -28,17 +27,12 @@ static int decide(struct source *s, struct error *err)
 	return -err->code;
 }
 
-static int send_held(struct source *s, struct error *err)
-{
-	return s->gate ? held_send(s->channel, s->gate, &s->report->held_frames, err) : 0;
-}
-
 static int send_commit(struct source *s, struct error *err)
 {
 	const struct message commit = { .type = WIRE_COMMIT, .commit.token = s->handover.token };
 	struct message m = { 0 };
 
-	if (send_held(s, err) < 0 || channel_send(s->channel, &commit, err) < 0 ||
+	if (source_send_held(s, err) < 0 || channel_send(s->channel, &commit, err) < 0 ||
 	    channel_receive(s->channel, WIRE_RESUMED, &m, err) < 0)
 		return -err->code;
 	s->report->resume_us = m.resumed.resume_us;
@@ -135,7 +129,9 @@ int source_release(struct source *s, struct error *err)
 	const struct message m = { .type = WIRE_RELEASE, .release.token = s->handover.token };
 	struct error ignored;
 
-	(void)send_held(s, &ignored);
+	if (s->gate)
+		gate_set(s->gate, GATE_AWAY);
+	(void)source_send_held(s, &ignored);
 	if (destroy_original(s->container, &s->lease, err) < 0)
 		return -err->code;
 	fault_pass("original-gone");

@@ -6,6 +6,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/image.h"
+#include "engine/injector.h"
 #include "migrate/admission.h"
 #include "migrate/incoming.h"
 #include "migrate/machine.h"
@@ -300,12 +301,29 @@ int target_restore(struct target *t, struct error *err)
 	return channel_send(t->channel, &m, err);
 }
 
+static int by_injector(void *ctx, const struct gate_frame *frame, struct error *err)
+{
+	return ctx ? injector_send(ctx, frame, err) : -ENODEV;
+}
+
+/* Once its gate is open, frames go through it like all others: it may have moved on. */
 static void deliver_held(struct target *t)
 {
+	struct injector **way = t->opened ? &t->by_gate : &t->past_gate;
 	char ifname[IFNAMSIZ];
+	struct error ignored;
 
 	container_host_ifname(t->container, ifname);
-	held_deliver(&t->held, ifname);
+	if (!*way && t->held.len)
+		(void)injector_open(-EBADF, ifname, !t->opened, way, &ignored);
+	held_deliver(&t->held, by_injector, *way);
+}
+
+static void open_gate(struct target *t)
+{
+	if (!t->opened)
+		restore_open(t->control);
+	t->opened = true;
 }
 
 /* The message of this type, and frames before it. */
@@ -323,8 +341,10 @@ static int receive_held(struct target *t, enum wire_type type, struct message *r
 		message_free(&m);
 		if (held_receive(t->channel, &t->held, err) < 0)
 			return -err->code;
-		if (t->committed)
+		if (t->committed) {
 			deliver_held(t);
+			open_gate(t);
+		}
 	}
 }
 
@@ -336,13 +356,15 @@ int target_commit(struct target *t, struct error *err)
 	if (receive_held(t, WIRE_COMMIT, &m, err) < 0)
 		return -err->code;
 	r = strcmp(m.commit.token, t->offer.offer.token) != 0 ?
-		error_set(err, EPROTO, "COMMIT of another migration") :
-		restore_commit(t->control, &t->times, err);
+		error_set(err, EPROTO, "COMMIT of another migration") : 0;
 	message_free(&m);
 	if (r < 0)
 		return r;
-	t->committed = true;
+	/* Its sockets hear them while it stands still and may not answer. */
 	deliver_held(t);
+	if (restore_commit(t->control, &t->times, err) < 0)
+		return -err->code;
+	t->committed = true;
 	say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer.name);
 	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
 		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
@@ -383,9 +405,12 @@ int target_release(struct target *t, struct error *err)
 {
 	struct message m = { 0 };
 
-	if (receive_held(t, WIRE_RELEASE, &m, err) < 0)
+	if (receive_held(t, WIRE_RELEASE, &m, err) < 0) {
+		open_gate(t);
 		return 0;		/* the token is kept until the source asks */
+	}
 	message_free(&m);
+	open_gate(t);
 	return forget_token(t, err);
 }
 
@@ -401,6 +426,8 @@ void target_closep(struct target *t)
 	store_free(t->store);
 	free(t->hashes.list);
 	held_frames_free(&t->held);
+	injector_free(t->past_gate);
+	injector_free(t->by_gate);
 	container_free(t->container);
 	message_free(&t->offer);
 	channel_free(t->channel);

@@ -30,11 +30,13 @@ struct target {
 	struct restore_times times;
 	struct store *store;		/* its memory */
 	struct held_frames held;	/* came for it while it moved */
+	struct injector *past_gate, *by_gate;	/* into its interface */
 	struct memory_hashes hashes;	/* that the source has told */
 	struct filler filler;		/* gives it to the restored tasks */
 	int control;			/* to its monitor */
 	int workdir;
 	bool committed;
+	bool opened;			/* its gate */
 	void (*log)(void *ctx, const char *line);
 	void *ctx;
 };

@@ -24,10 +24,10 @@
  *	TREE META                   ->			log, state and the like
  *	RESTORE                     ->			no more will come
  *	                            <-  RESTORED	complete, but frozen
- *	[ TREE HELD                 -> ]		frames that came meanwhile
+ *	TREE HELD                   ->			frames that came meanwhile, or none
  *	COMMIT                      ->			the point of no return
  *	                            <-  RESUMED		it runs, here
- *	[ TREE HELD                 -> ]		and those that came later
+ *	TREE HELD...                ->			those that came later; the first at once
  *	RELEASE                     ->			the original is gone
  *
  * where TREE is TREE_BEGIN, any number of DATA, TREE_END. An OFFER that is only

@@ -53,6 +53,21 @@ static double ms(uint64_t us)
 	return (double)us / 1000;
 }
 
+static unsigned long long lost(const struct source_held *h)
+{
+	return (unsigned long long)(h->full.frames + h->too_long.frames + h->too_old);
+}
+
+static void print_held(const struct source_held *h)
+{
+	printf("  held        %10llu frames (%.1f KB) that came for it meanwhile, delivered on the target\n",
+	       (unsigned long long)h->sent.frames, (double)h->sent.bytes / 1000);
+	if (lost(h))
+		printf("  lost        %10llu frames: %llu for want of room, %llu too long, %llu too old\n", lost(h),
+		       (unsigned long long)h->full.frames, (unsigned long long)h->too_long.frames,
+		       (unsigned long long)h->too_old);
+}
+
 void progress_print_report(const struct container *c, const struct source_report *r)
 {
 	printf("container '%s' runs on %s\n\n", c->name, r->peer);
@@ -64,8 +79,7 @@ void progress_print_report(const struct container *c, const struct source_report
 	printf("  predicted   %10.1f ms   at the freeze (%s), after %llu rounds; writes followed by %s\n",
 	       ms(r->predicted_us), policy_verdict_name(r->verdict), (unsigned long long)r->memory.rounds,
 	       r->tracker);
-	printf("  held        %10llu frames that came for it meanwhile, delivered on the target\n",
-	       (unsigned long long)r->held_frames);
+	print_held(&r->held);
 	printf("  data        %10.1f MB   %.1f MB on the wire\n", (double)r->bytes_raw / MB,
 	       (double)r->bytes_wire / MB);
 }
@@ -131,6 +145,13 @@ static json_t *memory(const struct source_report *r)
 			 "pages_unchanged", (json_int_t)r->memory.pages_unchanged);
 }
 
+static json_t *held(const struct source_held *h)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "frames", (json_int_t)h->sent.frames,
+			 "bytes", (json_int_t)h->sent.bytes, "lost_full", (json_int_t)h->full.frames,
+			 "lost_too_long", (json_int_t)h->too_long.frames, "lost_too_old", (json_int_t)h->too_old);
+}
+
 static json_t *rounds(const struct source_report *r)
 {
 	json_t *a = json_array();
@@ -148,7 +169,7 @@ static json_t *rounds(const struct source_report *r)
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
-	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o,s:f,s:s,s:s,s:o,s:I}",
+	json_t *o = json_pack("{s:b,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:o,s:f,s:s,s:s,s:o,s:o}",
 		"ok", error == NULL, "container", c->name, "source", c->node->config.name,
 		"target", r->peer, "state", migrate_state_name(r->state),
 		"downtime_ms", ms(r->downtime_us), "total_ms", ms(r->total_us),
@@ -157,7 +178,7 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"phases_ms", phases(r), "reasons", reasons(&r->reasons),
 		"predicted_downtime_ms", ms(r->predicted_us), "verdict", policy_verdict_name(r->verdict),
 		"tracker", r->tracker, "memory", memory(r),
-		"held_frames", (json_int_t)r->held_frames);
+		"held", held(&r->held));
 
 	(void)json_object_set_new(o, "rounds", rounds(r));
 	print_json(o, error);

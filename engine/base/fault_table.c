@@ -57,9 +57,11 @@ const struct fault_name fault_table[] = {
 	{ "restore-done", "restore", true },
 	{ "restore-commit", "restore", true },
 	{ "restore-decided", "restore", false },
+	{ "restore-unmuted", "restore", false },
 	{ "restore-thawed", "restore", false },
 	{ "restore-recorded", "restore", false },
 	{ "restore-resumed", "restore", false },
+	{ "restore-opened", "restore", false },
 	{ "restore-refuse", "restore", false },
 
 	/* migrate: the filler */

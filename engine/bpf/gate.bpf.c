@@ -14,9 +14,17 @@
 
 #define TAG_BYTES 4
 #define BOTH_MACS 12
+#define IPV6_HEADER 40
+#define NEXT_ICMPV6 58
+#define ND_FIRST 133	/* router solicitation */
+#define ND_LAST 137	/* redirect */
 
 volatile enum gate_state state;
 struct gate_counters counters;
+
+/* Of the container; and the port of the bridge behind which it was heard to speak. */
+volatile uint8_t container_mac[ETH_ALEN];
+volatile uint32_t heard_on;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -101,6 +109,58 @@ static __always_inline void hold(struct __sk_buff *skb, bool from_container)
 		count(&counters.too_long, skb->len);
 }
 
+/* A frame that the container has sent somewhere else: it tells where it is now. */
+static __always_inline bool is_its_own(const struct __sk_buff *skb, const uint8_t addresses[BOTH_MACS])
+{
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (addresses[ETH_ALEN + i] != container_mac[i])
+			return false;
+	heard_on = skb->ingress_ifindex;
+	return true;
+}
+
+/* Frames to a group reach the container where it is by themselves. What is for it alone and comes
+ * from this node goes there; what comes from there went astray. */
+static __always_inline int follow(struct __sk_buff *skb, const uint8_t addresses[BOTH_MACS])
+{
+	if (addresses[0] & 1)
+		return TC_ACT_SHOT;
+	if (heard_on && skb->ingress_ifindex != heard_on) {
+		count(&counters.redirected, skb->len);
+		return (int)bpf_redirect(heard_on, 0);
+	}
+	hold(skb, false);
+	return TC_ACT_SHOT;
+}
+
+/* While the container doesn't run here, or no longer. */
+static __always_inline int stop_to_container(struct __sk_buff *skb, bool away)
+{
+	uint8_t addresses[BOTH_MACS];
+
+	if (bpf_skb_load_bytes(skb, 0, addresses, sizeof(addresses)) < 0 || is_its_own(skb, addresses))
+		return TC_ACT_SHOT;
+	if (away)
+		return follow(skb, addresses);
+	hold(skb, false);
+	return TC_ACT_SHOT;
+}
+
+/* Who is asked for by ARP, or by neighbour discovery (RFC 4861), answers himself. */
+static __always_inline bool is_about_neighbours(struct __sk_buff *skb)
+{
+	struct { uint8_t version[6], next; } ip6;
+	uint8_t type;
+
+	if (skb->protocol == __builtin_bswap16(ETH_P_ARP))
+		return true;
+	if (skb->protocol != __builtin_bswap16(ETH_P_IPV6) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, &ip6, sizeof(ip6)) < 0 || ip6.next != NEXT_ICMPV6 ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_HEADER, &type, sizeof(type)) < 0)
+		return false;
+	return type >= ND_FIRST && type <= ND_LAST;
+}
+
 enum verdict { PASS, HOLD, DROP };
 
 static __always_inline int act(struct __sk_buff *skb, bool from_container, enum verdict verdict)
@@ -120,8 +180,10 @@ int to_container(struct __sk_buff *skb)
 	if (now >= GATE_STATES)
 		return TC_ACT_SHOT;
 	count(&counters.to[now], skb->len);
-	return act(skb, false, now == GATE_OPEN ? PASS :
-			       now == GATE_HELD || now == GATE_DRAINING ? HOLD : DROP);
+	if (now == GATE_HELD || now == GATE_AWAY)
+		return stop_to_container(skb, now == GATE_AWAY);
+	return act(skb, false, now == GATE_OPEN ? PASS : now != GATE_HELD_IN ? DROP :
+			       is_about_neighbours(skb) ? PASS : HOLD);
 }
 
 SEC("tc")
@@ -132,7 +194,7 @@ int from_container(struct __sk_buff *skb)
 	if (now >= GATE_STATES)
 		return TC_ACT_SHOT;
 	count(&counters.from[now], skb->len);
-	return act(skb, true, now == GATE_OPEN || now == GATE_DRAINING ? PASS :
+	return act(skb, true, now == GATE_OPEN || now == GATE_HELD_IN ? PASS :
 			      now == GATE_MUTED ? HOLD : DROP);
 }
 

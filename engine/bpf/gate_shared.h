@@ -11,8 +11,8 @@
 #define GATE_RING_BYTES (4 << 20)	/* a power of two and of pages */
 #define GATE_FRAME_MAX (65536 + 64)	/* the longest frame that is held */
 
-enum gate_state { GATE_OPEN, GATE_HELD, GATE_DRAINING, GATE_MUTED, GATE_CLOSED };
-#define GATE_STATES 5
+enum gate_state { GATE_OPEN, GATE_HELD_IN, GATE_HELD, GATE_AWAY, GATE_MUTED, GATE_CLOSED };
+#define GATE_STATES 6
 
 struct gate_count {
 	uint64_t frames;
@@ -24,6 +24,7 @@ struct gate_counters {
 	struct gate_count from[GATE_STATES];	/* sent by the container */
 	struct gate_count held;			/* in the ring, or taken from there */
 	struct gate_count ring_full;		/* to be held, but lost */
+	struct gate_count redirected;		/* to where the container is now */
 	struct gate_count too_long;		/* the same, beyond GATE_FRAME_MAX */
 	uint64_t undelivered;			/* taken, but the interface refused them */
 };

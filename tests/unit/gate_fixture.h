@@ -239,7 +239,7 @@ static void deliver(const struct parcel *p, const char *ifname)
 {
 	CLEANUP(injector_freep) struct injector *in = NULL;
 
-	OK(injector_open(-EBADF, ifname, &in, err));
+	OK(injector_open(-EBADF, ifname, true, &in, err));
 	for (size_t i = 0; i < p->n; i++)
 		OK(injector_send(in, &p->frames[i], err));
 }

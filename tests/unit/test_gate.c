@@ -166,7 +166,7 @@ static void draining_holds_one_way(void **state)
 	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
 	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
-	gate_set(gate, GATE_DRAINING);
+	gate_set(gate, GATE_HELD_IN);
 	assert_true(passes(l.there, l.here, SOON_MS));
 	assert_false(passes(l.here, l.there, 50));
 	gate_release(gate);
@@ -394,7 +394,7 @@ static void frames_are_handed_over(void **state)
 		assert_int_equal(recv(l.there, text, sizeof(text), 0), 4);
 		assert_string_equal(text, i ? "two" : "one");
 	}
-	OK(network_announce(c.netns_fd, &c.ep, err));	/* the bridge was without a port */
+	OK(network_announce(c.netns_fd, &c.ep, NULL, err));	/* the bridge was without a port */
 	assert_true(passes(l.here, l.there, SOON_MS));
 	line_down(&l);
 	container_down(&c);
@@ -423,7 +423,7 @@ static void tags_are_kept(void **state)
 	OK(network_attach(peer.netns_fd, &peer.ep, NETWORK_GATE_OPEN, err));
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
-	OK(injector_open(peer.netns_fd, "eth0", &in, err));
+	OK(injector_open(peer.netns_fd, "eth0", true, &in, err));
 	OK(injector_send(in, &tagged, err));
 	assert_true(readable(gate_fd(gate), SOON_MS));
 	OK(gate_take(gate, keep, p, err));

@@ -270,7 +270,7 @@ static void no_bridge_means_loopback_only(void **state)
 	(void)state;
 	OK(network_namespace_create(&netns_fd, err));
 	OK(network_attach(netns_fd, &ep, NETWORK_GATE_OPEN, err));
-	OK(network_announce(netns_fd, &ep, err));
+	OK(network_announce(netns_fd, &ep, NULL, err));
 	expect_output(netns_fd, "ip -br link | grep -c -v ^lo || true", "0");
 	expect_output(netns_fd, "ip link show dev lo", ",UP");
 	fd_close(&netns_fd);
@@ -448,7 +448,7 @@ static void announcement_is_heard_ipv4(void **state)
 	(void)state;
 	container_up(&c, "gwt-web", "10.99.0.7/16", NETWORK_GATE_OPEN);
 	fd = bridge_listener(ETH_P_ARP);
-	OK(network_announce(c.netns_fd, &c.ep, err));
+	OK(network_announce(c.netns_fd, &c.ep, NULL, err));
 	for (uint8_t op = 1; op <= 2; op++) {	/* a request, then a reply */
 		assert_true(readable(fd, 500));
 		assert_true(recv(fd, f, sizeof(f), 0) >= 42);
@@ -474,7 +474,7 @@ static void announcement_is_believed(const char *address, const char *ip, const 
 	(void)snprintf(command, sizeof(command), "ip neigh replace %s lladdr 02:00:00:00:00:99 "
 		       "dev " BRIDGE " nud reachable; ip neigh show %s", ip, ip);
 	expect_output(node_fd, command, "02:00:00:00:00:99");
-	OK(network_announce(c.netns_fd, &c.ep, err));
+	OK(network_announce(c.netns_fd, &c.ep, NULL, err));
 	(void)poll(NULL, 0, 50);
 	(void)snprintf(command, sizeof(command), "ip neigh show %s", ip);
 	expect_output(node_fd, command, mac);
