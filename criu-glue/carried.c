@@ -48,6 +48,19 @@ int carried_add(struct carried *c, pid_t pid, uint64_t start, uint64_t end, stru
 	return 0;
 }
 
+_Static_assert(CARRIED_OBJECTS_MAX == SHIM_OBJECTS_MAX, "one limit");
+
+int carried_add_object(struct carried *c, dev_t dev, ino_t ino, bool sysv, struct error *err)
+{
+	uint64_t n = c->list->n_objects;
+
+	if (n == SHIM_OBJECTS_MAX)
+		return error_set(err, E2BIG, "more than %d shared objects to carry", SHIM_OBJECTS_MAX);
+	c->list->objects[n] = (struct shim_object){ .dev = dev, .ino = ino, .sysv = sysv };
+	c->list->n_objects = n + 1;
+	return 0;
+}
+
 int carried_fd(const struct carried *c)
 {
 	return c->fd;

@@ -4,7 +4,9 @@
  * A list of address ranges in memory that is shared with the shim inside CRIU
  * (shim/shim.c): it is made before CRIU starts and filled when the tasks stand
  * still, in CRIU_PRE_DUMP at the latest. CRIU asks the kernel with PAGEMAP_SCAN
- * which pages to dump; in these ranges it hears of none.
+ * which pages to dump; in these ranges it hears of none. Of files in memory
+ * (memfd_create(2), shared anonymous and System V memory, deleted files of a tmpfs)
+ * it asks by lseek(2), SEEK_DATA; those that are listed have no data.
  *
  *	CLEANUP(carried_freep) struct carried *c = NULL;
  *	r = carried_new(&c, err);
@@ -14,6 +16,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -30,6 +33,11 @@ DEFINE_CLEANUP(struct carried *, carried_free)
  * come in ascending order and one after the other. -E2BIG when there are more
  * than CARRIED_MAX. */
 int carried_add(struct carried *c, pid_t pid, uint64_t start, uint64_t end, struct error *err);
+
+/* A file in memory, by st_dev and st_ino; sysv: a System V segment. -E2BIG when there
+ * are more than CARRIED_OBJECTS_MAX. */
+#define CARRIED_OBJECTS_MAX 4096
+int carried_add_object(struct carried *c, dev_t dev, ino_t ino, bool sysv, struct error *err);
 
 /* Borrowed: the shared memory. */
 int carried_fd(const struct carried *c);

@@ -249,7 +249,8 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 	return timers_wake(plan->images_fd, err);
 }
 
-/* What the worker inherits: the files, then the network namespace. */
+/* What the worker inherits: the files, then the network namespace; and there is room
+ * for one of the shim. */
 struct inheritance {
 	int fds[WORKER_FDS_MAX];
 	struct rpc_inherit list[WORKER_FDS_MAX];
@@ -258,9 +259,9 @@ struct inheritance {
 
 static int inherit(struct inheritance *h, const char *key, int fd, struct error *err)
 {
-	if (h->n == WORKER_FDS_MAX)
+	if (h->n == WORKER_FDS_MAX - 1)
 		return error_set(err, E2BIG, "more than %d descriptors to inherit",
-				 WORKER_FDS_MAX);
+				 WORKER_FDS_MAX - 1);
 	h->fds[h->n] = fd;
 	h->list[h->n] = (struct rpc_inherit){ .key = key,
 					      .worker_fd = WORKER_FD_BASE + (int)h->n };
@@ -323,6 +324,10 @@ int criu_restore(const struct criu *criu, const struct criu_restore_plan *plan,
 		return -err->code;
 	worker.fds = inherited.fds;
 	worker.n_fds = inherited.n;
+	if (plan->prepared_fd >= 0) {
+		worker.prepared = WORKER_FD_BASE + (int)worker.n_fds;
+		inherited.fds[worker.n_fds++] = plan->prepared_fd;
+	}
 	request.inherit = inherited.list;
 	request.n_inherit = inherited.n;
 	request.external = (const char *const *)keys.list;

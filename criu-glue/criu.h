@@ -147,6 +147,7 @@ struct criu_restore_plan {
 	size_t n_files;
 	bool ext_unix_sk;		/* as at the dump */
 	bool lazy;			/* somebody serves lazy-pages.socket: lazy.h */
+	int prepared_fd;		/* borrowed; -EBADF, or shared memory that is there: prepared.h */
 };
 
 /* Both always: tcp_established, file_locks, ext_unix_sk off, evasive devices

@@ -36,6 +36,7 @@ struct worker_plan {
 	/* Descriptors of the worker, thus WORKER_FD_BASE and the index in fds; 0: none. */
 	int carried;				/* see SHIM_CARRIED */
 	int smaps;				/* see SHIM_SMAPS */
+	int prepared;				/* see SHIM_PREPARED */
 	int (*prepare)(void *ctx);		/* may be NULL; in the child, before exec */
 	void *ctx;
 };

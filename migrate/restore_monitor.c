@@ -29,6 +29,7 @@ struct restore {
 	int cgroupns;
 	struct gate *gate;		/* NULL: closed or open is all that can be done */
 	int announced_by;		/* a socket to be closed when there is time */
+	int prepared;			/* a list of shared memory, or -EBADF */
 	int terminal;			/* the new master of its terminal */
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 };
@@ -41,6 +42,7 @@ static void restore_closep(struct restore *r)
 	fd_close(&r->workdir);
 	fd_close(&r->images);
 	fd_close(&r->cgroupns);
+	fd_close(&r->prepared);
 	fd_close(&r->terminal);
 	fd_close(&r->guard.fd);
 	fd_close(&r->guard.hold_fd);
@@ -247,7 +249,7 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root,
 		.netns_fd = r->setup->netns_fd, .netns_key = DUMP_NETNS_KEY,
 		.files = files, .n_files = name_pipes(r, files, keys),
-		.lazy = true,
+		.lazy = true, .prepared_fd = r->prepared,
 	};
 
 	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);
@@ -371,16 +373,17 @@ static int resume(struct restore *r, pid_t pid, struct error *err)
 
 static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 {
-	int control = r->setup->control, fds[3];
+	int control = r->setup->control, fds[4];
 	uint64_t t0, value[4] = { 0 };
 
 	if (fault_point("restore-begin", err) < 0 || record(r, CONTAINER_INCOMING, 0, err) < 0 ||
 	    prepare(r, err) < 0 || fault_point("restore-prepared", err) < 0 ||
 	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_GO, fds, 3, err) < 0 || fault_point("restore-go", err) < 0)
+	    receive_op(control, RESTORE_GO, fds, 4, err) < 0 || fault_point("restore-go", err) < 0)
 		return -err->code;
 	r->workdir = fds[0];
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
+	r->prepared = fds[3];
 	t0 = clock_us();
 	if (restore_tasks(r, ret_pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
 	    record(r, CONTAINER_INCOMING, *ret_pid, err) < 0 || fault_point("restore-done", err) < 0)
@@ -408,7 +411,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
-						     .announced_by = -EBADF,
+						     .announced_by = -EBADF, .prepared = -EBADF,
 						     .guard = MONITOR_GUARD_NONE };
 	struct error ignored, reason;
 

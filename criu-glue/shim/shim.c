@@ -15,18 +15,18 @@
  *           that is not its business; the kernel walks a table of the whole
  *           host for that (2 x 12 ms while the tasks are frozen). The dumping
  *           child gets a socket that takes the question and ends.
- *  ioctl    PAGEMAP_SCAN tells CRIU of no pages in memory that somebody else
- *           carries (carried.h).
  *  prctl    at a restore whose pages come later there are no transparent huge
  *           pages until a task has its own setting back: one that came for the
  *           first page that CRIU writes would hold zeros where pages are to come.
  *           CRIU's probing would allow them again.
  *  openat   /proc/PID/smaps of a task that stands still is put together without
- *           a walk over its pages (smaps.h).
+ *           a walk over its pages (smaps.h); and see memory.c.
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
  *           before it lets the tasks go, they die too. And when the caller has
  *           hung up before that (CRIU would only log it), CRIU is made to die:
  *           a copy that nobody has frozen never runs.
+ *
+ * What CRIU dumps of memory, and what it restores, is memory.c's.
  *
  * Loaded by worker.c from descriptor SHIM_FD. Runs inside CRIU, so it owns
  * nothing, allocates nothing and prints nothing.
@@ -45,8 +45,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -57,7 +55,6 @@
 #include "criu-glue/shim/shim.h"
 #include "criu-glue/smaps.h"
 
-#define EXPORT __attribute__((visibility("default")))
 #define LIMITS_BYTES_MAX 4096
 
 typedef long (*syscall_fn)(long nr, ...);
@@ -68,7 +65,6 @@ static bool no_conntrack;
 static bool small_pages;
 static pid_t main_pid;
 static const char *cgroup;		/* NULL once the root task is in it */
-static const struct shim_carried *carried;	/* filled by our caller while CRIU waits */
 static int smaps_program = -1;
 static struct smaps_names smaps_names;
 
@@ -190,86 +186,6 @@ EXPORT int socket(int domain, int type, int protocol)
 	return (int)libc_syscall()(SYS_socket, domain, type, protocol);
 }
 
-/* pagemap.rst of the kernel, "PAGEMAP_SCAN"; older headers don't have it. */
-struct scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#define SCAN_REGION_BYTES 24
-#define SCAN_REQUEST _IOWR('f', 16, struct scan)
-
-static unsigned long pid_of_pagemap(int fd)
-{
-	char link[32], path[64] = "";
-	unsigned long pid = 0;
-
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	if (readlink(link, path, sizeof(path) - 1) < 0 || sscanf(path, "/proc/%lu/pagemap", &pid) != 1)
-		return 0;
-	return pid;
-}
-
-/* The first range of pid that ends behind address. */
-static const struct shim_range *find_carried(unsigned long pid, uint64_t address)
-{
-	const struct shim_range *r = carried->ranges, *end = r + carried->n;
-
-	for (; r < end; r++)
-		if (r->pid == pid && r->end > address)
-			return r;
-	return NULL;
-}
-
-/* Asks the kernel about the gaps between carried ranges. */
-static long scan_gaps(int fd, unsigned long pid, struct scan *all)
-{
-	uint64_t at = all->start, found = 0;
-
-	while (at < all->end) {
-		const struct shim_range *r = find_carried(pid, at);
-		uint64_t stop = r && r->start < all->end ? r->start : all->end;
-		struct scan part = *all;
-		long n;
-
-		if (r && r->start <= at) {
-			at = r->end < all->end ? r->end : all->end;
-			continue;
-		}
-		part.start = at;
-		part.end = stop;
-		part.vec += found * SCAN_REGION_BYTES;
-		part.vec_len -= found;
-		n = libc_syscall()(SYS_ioctl, fd, SCAN_REQUEST, &part);
-		if (n < 0)
-			return n;
-		found += (uint64_t)n;
-		at = part.walk_end;
-		if (at < stop || found == all->vec_len)
-			break;
-	}
-	all->walk_end = at;
-	return (long)found;
-}
-
-EXPORT int ioctl(int fd, unsigned long request, ...)
-{
-	unsigned long pid;
-	struct scan *scan;
-	va_list ap;
-	void *arg;
-
-	va_start(ap, request);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	if (request != SCAN_REQUEST || !carried || !carried->n)
-		return (int)libc_syscall()(SYS_ioctl, fd, request, arg);
-	scan = arg;
-	pid = pid_of_pagemap(fd);
-	if (!pid || scan->max_pages || !scan->vec_len || !find_carried(pid, 0))
-		return (int)libc_syscall()(SYS_ioctl, fd, request, arg);
-	return (int)scan_gaps(fd, pid, scan);
-}
-
 EXPORT int prctl(int option, ...)
 {
 	unsigned long a[4];
@@ -305,6 +221,10 @@ EXPORT int openat64(int folder, const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode = va_arg(ap, mode_t);	/* for some flags only; else it is not looked at */
 	va_end(ap);
+	if (!shim_opens(path)) {
+		errno = EIO;		/* not ENOENT: that would be an empty image */
+		return -1;
+	}
 	if (smaps_program >= 0 && !strcmp(path, "smaps") && flags == O_RDONLY && pid_of_folder(folder))
 		fd = smaps_make(&smaps_names, smaps_program, folder, pid_of_folder(folder));
 	return fd >= 0 ? fd : (int)libc_syscall()(SYS_openat, folder, path, flags, mode);
@@ -343,22 +263,6 @@ EXPORT long ptrace(enum __ptrace_request request, ...)
 	return r;
 }
 
-static void map_carried(void)
-{
-	const char *number = getenv(SHIM_CARRIED);
-	int fd = number ? atoi(number) : -1;
-	void *list;
-
-	(void)unsetenv(SHIM_CARRIED);
-	if (fd < 0)
-		return;
-	list = mmap(NULL, SHIM_CARRIED_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-	if (list == MAP_FAILED)
-		abort();		/* rather no dump than one of the wrong memory */
-	carried = list;
-	(void)close(fd);
-}
-
 static void read_smaps_names(void)
 {
 	const char *number = getenv(SHIM_SMAPS);
@@ -381,7 +285,6 @@ __attribute__((constructor)) static void shim_start(void)
 		(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	main_pid = getpid();
 	cgroup = getenv(SHIM_CGROUP);	/* the environment stays as it is */
-	map_carried();
 	read_smaps_names();
 	if (origin && !strcmp(origin, SHIM_PATH))
 		(void)close(SHIM_FD);	/* else it is something of CRIU's caller */

@@ -3,6 +3,10 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
 /* The library comes as this descriptor: LD_PRELOAD=SHIM_PATH. */
 #define SHIM_FD 4
 #define SHIM_PATH "/proc/self/fd/4"
@@ -28,8 +32,18 @@ struct shim_range {
 	unsigned long pid, start, end;
 };
 #define SHIM_CARRIED_MAX (1 << 20)
+
+/* A file in memory by what stat(2) says of it; a System V segment's inode number is
+ * its id, which may be another file's inode. */
+struct shim_object {
+	unsigned long dev, ino;
+	int sysv;
+};
+#define SHIM_OBJECTS_MAX 4096
+
 struct shim_carried {
-	unsigned long n;
+	unsigned long n, n_objects;
+	struct shim_object objects[SHIM_OBJECTS_MAX];
 	struct shim_range ranges[SHIM_CARRIED_MAX];
 };
 #define SHIM_CARRIED_BYTES sizeof(struct shim_carried)
@@ -41,3 +55,22 @@ struct shim_carried {
 /* Environment: set when the network namespace is external, so that what its
  * connection tracking holds is not CRIU's business. */
 #define SHIM_NO_CONNTRACK "GODWIT_CRIU_NO_CONNTRACK"
+
+/* Environment: the number of the descriptor of a struct shim_prepared. */
+#define SHIM_PREPARED "GODWIT_CRIU_PREPARED"
+
+/* prepared.h: shared memory that is there before a restore, as descriptor fd of
+ * process pid. id: CRIU's number of it, that of its image. */
+struct shim_memory {
+	unsigned long id, size;
+	int sysv, pid, fd, huge_shift;
+};
+struct shim_prepared {
+	unsigned long n;
+	struct shim_memory list[SHIM_OBJECTS_MAX];
+};
+#define SHIM_PREPARED_BYTES sizeof(struct shim_prepared)
+
+/* memory.c: CRIU opens this file. False when it is the image of shared memory that is
+ * prepared and can't be given. */
+bool shim_opens(const char *path);

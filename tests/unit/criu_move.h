@@ -115,7 +115,7 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 		.images_fd = images, .root = b->root, .netns_fd = b->netns,
 		.netns_key = "extnet", .mounts = mounts, .n_mounts = n_box_mounts(),
 		.files = files, .n_files = b->terminal ? 0 : b->one_pipe ? 1 : 2,
-		.lazy = m->lazy,
+		.lazy = m->lazy, .prepared_fd = -EBADF,
 	};
 	int r;
 
