@@ -4,7 +4,7 @@
  *   DIR/config.json    spec.h
  *   DIR/image.json     which image it needs: {"name","digest"}
  *   DIR/images/        CRIU's images of everything but its memory
- *   DIR/memory/        its memory: store_file.h
+ *   DIR/memory/        its memory: store_file.h; shared objects: shared_store.h
  *   DIR/upper.tar      its changes to the image: engine/tree.h
  *   DIR/tmpfs/P.tar    files of its tmpfs mount P, its slashes as "_"
  *   DIR/meta/          checkpoint.json (manifest.h), its log

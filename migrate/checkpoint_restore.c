@@ -23,6 +23,7 @@
 #include "migrate/workdir.h"
 
 #define SMALL_LIMIT 65536u
+#define SHARED_LIMIT (4u << 20)
 #define INDEX_LIMIT (16ul << 30)
 #define ENTRIES_MAX 100000000u
 #define KILL_TIMEOUT_MS 30000
@@ -35,6 +36,7 @@ struct reviving {
 	struct container *container;
 	int workdir, control;
 	struct store *store;
+	struct shared_store *shared;
 };
 
 static void reviving_closep(struct reviving *r)
@@ -42,6 +44,7 @@ static void reviving_closep(struct reviving *r)
 	sums_free(r->sums);
 	container_free(r->container);
 	store_free(r->store);
+	shared_store_free(r->shared);
 	fd_close(&r->dir);
 	fd_close(&r->workdir);
 	fd_close(&r->control);
@@ -189,6 +192,19 @@ static int open_memory(struct reviving *r, struct error *err)
 	return r->options->verify ? store_check(r->store, err) : 0;
 }
 
+/* What several processes share must be there before one of them runs. */
+static int bring_shared(struct reviving *r, struct error *err)
+{
+	CLEANUP(freep) char *list = NULL;
+	size_t len;
+
+	if (!sums_has(r->sums, "memory/" CHECKPOINT_SHARED))
+		return 0;
+	if (sums_load(r->sums, "memory/" CHECKPOINT_SHARED, SHARED_LIMIT, &list, &len, err) < 0)
+		return -err->code;
+	return shared_store_load(list, len, r->store, &r->shared, err);
+}
+
 /* ---- life ---- */
 
 /* The monitor removes what it made when its asker hangs up; wait for that. */
@@ -211,9 +227,9 @@ static int revive(struct reviving *r, struct filler *filler, struct error *err)
 	const struct restore_plan plan = { .token = NULL };
 	struct restore_times times;
 
-	if (bring_files(r, err) < 0 || open_memory(r, err) < 0 ||
+	if (bring_files(r, err) < 0 || open_memory(r, err) < 0 || bring_shared(r, err) < 0 ||
 	    restore_begin(r->container, &plan, &r->control, err) < 0 ||
-	    restore_go(r->control, r->workdir, r->store, filler, NULL, NULL, &times, err) < 0)
+	    restore_go(r->control, r->workdir, r->store, r->shared, filler, NULL, NULL, &times, err) < 0)
 		return -err->code;
 	if (restore_commit(r->control, &times, err) < 0)
 		return -err->code;

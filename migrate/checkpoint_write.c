@@ -121,7 +121,9 @@ static int open_store(struct writing *w, struct error *err)
 	fd = openat(w->memory, STORE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return error_set(err, errno, "make memory/" STORE_PAGES ": %s", strerror(errno));
-	return store_new_in(fd, pages < STORE_PAGES_MAX ? pages : STORE_PAGES_MAX, &w->target.store, err);
+	if (store_new_in(fd, pages < STORE_PAGES_MAX ? pages : STORE_PAGES_MAX, &w->target.store, err) < 0)
+		return -err->code;
+	return shared_store_new_in(w->target.store, &w->target.shared, err);
 }
 
 int checkpoint_write_prepare(struct target *t, struct error *err)
@@ -149,6 +151,16 @@ static int write_description(const struct target *t, int dir, struct error *err)
 	       write_text(dir, "config.json", o->config_json, err);
 }
 
+static int write_shared(const struct writing *w, struct error *err)
+{
+	CLEANUP(freep) void *list = NULL;
+	size_t len;
+
+	if (shared_store_save(w->target.shared, &list, &len, err) < 0)
+		return -err->code;
+	return !len ? 0 : fd_replace_file_at(w->memory, CHECKPOINT_SHARED, list, len, 0600, FD_REPLACE, err);
+}
+
 int checkpoint_write_finish(struct target *t, struct error *err)
 {
 	struct writing *w = writing_of(t);
@@ -157,7 +169,8 @@ int checkpoint_write_finish(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (store_save(t->store, w->memory, err) < 0 || write_description(t, w->dir->fd, err) < 0 ||
+	if (store_save(t->store, w->memory, err) < 0 || write_shared(w, err) < 0 ||
+	    write_description(t, w->dir->fd, err) < 0 ||
 	    sums_write(w->dir->fd, "memory/" STORE_PAGES, err) < 0 || checkpoint_dir_sync(w->dir, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored.pid = (uint32_t)getpid() };

@@ -24,6 +24,9 @@
 #define CHECKPOINT_TMPFS_SIZE 256
 int checkpoint_tmpfs_name(const char *mount_point, char ret[CHECKPOINT_TMPFS_SIZE], struct error *err);
 
+/* Which shared objects there are, below DIR/memory, if any. */
+#define CHECKPOINT_SHARED "shared"
+
 struct checkpoint_writer {
 	pid_t pid;			/* 0: none */
 	int words_fd;			/* its last ones */

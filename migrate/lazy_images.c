@@ -4,6 +4,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
 #include "migrate/lazy_images.h"
+#include "proto/pages.h"
 
 #define IMAGE_LIMIT (256u << 20)
 
@@ -59,6 +60,8 @@ static int on_extent(void *ctx, uint32_t pid, uint64_t address, uint64_t n_pages
 	struct collect *c = ctx;
 
 	(void)slot;
+	if (pages_is_object(pid))
+		return 0;
 	if (pid != c->pid && rewrite_one(c, err) < 0)
 		return -err->code;
 	c->pid = pid;

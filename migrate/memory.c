@@ -6,6 +6,7 @@
 #include "engine/base/fault.h"
 #include "migrate/memory.h"
 #include "migrate/page_sender.h"
+#include "migrate/shared_sender.h"
 #include "migrate/store.h"
 #include "proto/checksum.h"
 #include "proto/pages.h"
@@ -22,6 +23,8 @@ struct memory {
 	struct channel *channel;
 	struct tracker *tracker;
 	struct page_sender *sender;
+	struct shared *shared;
+	struct shared_sender shared_sender;
 	uint64_t rounds;
 	uint64_t last_scan_us;		/* when the last round began */
 	/* of the round under way; before: what the counters were when it began */
@@ -36,17 +39,17 @@ struct memory {
 	pid_t hashed_pid;
 };
 
-int memory_open(const struct cgroup *cg, enum tracker_kind kind, struct channel *ch, struct memory **ret,
-		struct error *err)
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, struct channel *ch,
+		struct memory **ret, struct error *err)
 {
 	CLEANUP(memory_freep) struct memory *m = calloc(1, sizeof(*m));
 
 	if (!m)
 		return error_set(err, ENOMEM, "out of memory");
-	m->channel = ch;
+	m->channel = m->shared_sender.channel = ch;
 	if (page_sender_new(ch, &m->sender, err) < 0 || checksum_new(&m->hash, err) < 0)
 		return -err->code;
-	if (tracker_open(cg, kind, &m->tracker, err) < 0)
+	if (tracker_open(cg, kind, &m->tracker, err) < 0 || shared_open(cg, init, &m->shared, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(m);
 	return 0;
@@ -57,6 +60,7 @@ void memory_free(struct memory *m)
 	if (!m)
 		return;
 	tracker_free(m->tracker);
+	shared_free(m->shared);
 	checksum_free(m->hash);
 	free(m->spaces);
 	page_sender_free(m->sender);
@@ -100,6 +104,11 @@ static int visit_written(void *ctx, const struct tracker_process *p,
 	return page_sender_flush(m->sender, err);
 }
 
+static uint64_t pages_sent(const struct memory *m)
+{
+	return page_sender_stats(m->sender).sent + m->shared_sender.sent;
+}
+
 static int begin_round(struct memory *m, struct error *err)
 {
 	uint64_t now = clock_us();
@@ -108,14 +117,14 @@ static int begin_round(struct memory *m, struct error *err)
 	m->round = (struct policy_round){ .since_us = m->last_scan_us ? now - m->last_scan_us : 0 };
 	m->last_scan_us = now;
 	m->before = channel_stats(m->channel);
-	m->sent_before = page_sender_stats(m->sender).sent;
+	m->sent_before = pages_sent(m);
 	(void)snprintf(label, sizeof(label), "round %llu", (unsigned long long)++m->rounds);
 	return channel_tree_begin(m->channel, MESSAGE_TREE_MEMORY, label, err);
 }
 
 static int end_round(struct memory *m, struct policy_round *ret, struct error *err)
 {
-	uint64_t sent = page_sender_stats(m->sender).sent;
+	uint64_t sent = pages_sent(m);
 	struct channel_stats now;
 
 	if (channel_tree_end(m->channel, sent, err) < 0)
@@ -125,14 +134,30 @@ static int end_round(struct memory *m, struct policy_round *ret, struct error *e
 	m->round.wire_bytes = now.wire_bytes - m->before.wire_bytes;
 	m->round.compress_us = now.compress_us - m->before.compress_us;
 	m->round.send_us = clock_us() - m->last_scan_us;
-	m->round.idle_us = now.rate_us - m->before.rate_us;
+	m->round.idle_us += now.rate_us - m->before.rate_us;
 	*ret = m->round;
+	return 0;
+}
+
+/* Reading is not sending, and at the freeze it takes another time. */
+static int round_of_shared(struct memory *m, struct error *err)
+{
+	const struct shared_sender before = m->shared_sender;
+	uint64_t us;
+
+	if (page_sender_flush(m->sender, err) < 0 ||
+	    shared_sender_round(&m->shared_sender, m->shared, &us, err) < 0)
+		return -err->code;
+	m->round.bytes += (m->shared_sender.sent - before.sent + m->shared_sender.zero - before.zero) * PAGES_SIZE;
+	m->round.idle_us += us;
+	m->round.scan_us += shared_expected_us(m->shared);
 	return 0;
 }
 
 int memory_round(struct memory *m, struct policy_round *ret, struct error *err)
 {
-	if (begin_round(m, err) < 0 || tracker_round(m->tracker, visit_written, m, err) < 0)
+	if (begin_round(m, err) < 0 || tracker_round(m->tracker, visit_written, m, err) < 0 ||
+	    round_of_shared(m, err) < 0)
 		return -err->code;
 	return end_round(m, ret, err);
 }
@@ -236,7 +261,8 @@ int memory_last_round(struct memory *m, struct carried *carried, bool verify,
 		      struct policy_round *ret, struct error *err)
 {
 	m->carried = carried;
-	if (begin_round(m, err) < 0 || tracker_round(m->tracker, visit_written, m, err) < 0 ||
+	if (shared_compare(m->shared, carried, err) < 0 || begin_round(m, err) < 0 ||
+	    tracker_round(m->tracker, visit_written, m, err) < 0 ||
 	    tracker_final_carried(m->tracker, visit_carried, m, err) < 0 ||
 	    tracker_final_map(m->tracker, visit_populated, m, err) < 0 ||
 	    (verify && send_hashes(m, err) < 0))
@@ -244,11 +270,29 @@ int memory_last_round(struct memory *m, struct carried *carried, bool verify,
 	return end_round(m, ret, err);
 }
 
+int memory_last_shared(struct memory *m, bool verify, struct policy_round *ret, struct error *err)
+{
+	const struct shared_sender before = m->shared_sender;
+	uint64_t t0 = clock_us(), sent, zero;
+
+	if (channel_tree_begin(m->channel, MESSAGE_TREE_MEMORY, "shared", err) < 0 ||
+	    shared_sender_last(&m->shared_sender, m->shared, verify, err) < 0 ||
+	    channel_tree_end(m->channel, pages_sent(m), err) < 0)
+		return -err->code;
+	sent = m->shared_sender.sent - before.sent;
+	zero = m->shared_sender.zero - before.zero;
+	ret->bytes += (sent + zero) * PAGES_SIZE;
+	ret->sent_bytes += sent * PAGES_SIZE;
+	ret->send_us += clock_us() - t0;
+	return 0;
+}
+
 struct memory_stats memory_stats(const struct memory *m)
 {
 	struct page_sender_stats s = page_sender_stats(m->sender);
 
-	return (struct memory_stats){ .rounds = m->rounds, .pages_sent = s.sent, .pages_zero = s.zero,
+	return (struct memory_stats){ .rounds = m->rounds, .pages_sent = pages_sent(m),
+				      .pages_zero = s.zero + m->shared_sender.zero,
 				      .pages_unchanged = s.unchanged };
 }
 

@@ -4,7 +4,7 @@
  *
  * One struct memory lives through a migration. Each round asks the tracker what
  * was written, sends those pages (page_sender.h) and ends. Its memory does not
- * grow with the container.
+ * grow with the container. Shared memory goes along, in its own way (shared.h).
  */
 #pragma once
 
@@ -24,9 +24,9 @@ struct memory_stats {
 	uint64_t pages_sent, pages_zero, pages_unchanged;
 };
 
-/* cg and ch are borrowed. */
-int memory_open(const struct cgroup *cg, enum tracker_kind kind, struct channel *ch, struct memory **ret,
-		struct error *err);
+/* cg and ch are borrowed. init: the container's first process. */
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, struct channel *ch,
+		struct memory **ret, struct error *err);
 void memory_free(struct memory *m);
 DEFINE_CLEANUP(struct memory *, memory_free)
 
@@ -38,6 +38,11 @@ int memory_round(struct memory *m, struct policy_round *ret, struct error *err);
  * space, for which all of its memory is read. */
 int memory_last_round(struct memory *m, struct carried *carried, bool verify,
 		      struct policy_round *ret, struct error *err);
+
+/* Next of all that is sent: what has changed in shared memory, in a tree of its own.
+ * It was looked for since the last round began, by threads: between the two no
+ * process may be forked. Adds to *ret. */
+int memory_last_shared(struct memory *m, bool verify, struct policy_round *ret, struct error *err);
 
 struct memory_stats memory_stats(const struct memory *m);
 const char *memory_tracker_name(const struct memory *m);

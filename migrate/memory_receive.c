@@ -22,6 +22,34 @@ static int add_hash(struct memory_hashes *h, const struct pages *p, struct error
 	return 0;
 }
 
+static int put_object(struct shared_store *shared, const struct pages *p, struct error *err)
+{
+	struct pages_object about;
+
+	if (pages_decode_object(p, &about, err) < 0)
+		return -err->code;
+	return shared_store_object(shared, p->pid, p->address, &about, err);
+}
+
+static int put_shared(struct shared_store *shared, struct memory_hashes *hashes, const struct pages *p,
+		      struct error *err)
+{
+	switch (p->kind) {
+	case PAGES_OBJECT:
+		return put_object(shared, p, err);
+	case PAGES_DATA:
+	case PAGES_ZERO:
+		return shared_store_put(shared, p->pid, p->address, p->data, p->n, err);
+	case PAGES_DROP:
+		return shared_store_drop(shared, p->pid, err);
+	case PAGES_HASH:
+		return add_hash(hashes, p, err);
+	case PAGES_POPULATED:
+		break;
+	}
+	return 0;
+}
+
 static int put(struct store *s, struct memory_hashes *hashes, const struct pages *p,
 	       struct error *err)
 {
@@ -36,40 +64,73 @@ static int put(struct store *s, struct memory_hashes *hashes, const struct pages
 		return add_hash(hashes, p, err);
 	case PAGES_POPULATED:
 		return store_populated(s, p->pid, p->address, p->address + p->n * PAGES_SIZE, err);
+	case PAGES_OBJECT:
+		break;
 	}
 	return 0;			/* pages_decode lets no other through */
 }
 
-int memory_receive(struct channel *ch, struct store *s, struct memory_hashes *hashes,
-		   struct error *err)
+/* Both take their memory from the same machine. */
+static int check_room(const struct store *s, const struct shared_store *shared, struct error *err)
+{
+	uint64_t pages = shared_store_pages(shared) + store_stats(s).pages;
+
+	if (pages > store_max_pages(s))
+		return error_set(err, ENOSPC, "more than the %llu pages of memory that are free here",
+				 (unsigned long long)store_max_pages(s));
+	return 0;
+}
+
+int memory_receive(struct channel *ch, struct store *s, struct shared_store *shared,
+		   struct memory_hashes *hashes, struct error *err)
 {
 	const void *block;
 	ssize_t len;
 
 	while ((len = channel_receive_data(ch, &block, err)) > 0) {
 		struct pages p;
+		bool any_shared = false;
 		size_t at = 0;
 		int r;
 
-		while ((r = pages_decode(block, (size_t)len, &at, &p, err)) == 0)
-			if (put(s, hashes, &p, err) < 0)
+		while ((r = pages_decode(block, (size_t)len, &at, &p, err)) == 0) {
+			if (pages_is_object(p.pid))
+				r = put_shared(shared, hashes, &p, err);
+			else
+				r = put(s, hashes, &p, err);
+			if (r < 0)
 				return error_wrap(err, "receive memory");
+			any_shared |= pages_is_object(p.pid);
+		}
+		if (r >= 0 && any_shared)
+			r = check_room(s, shared, err);
 		if (r < 0)
 			return error_wrap(err, "receive memory");
 	}
 	return (int)len;
 }
 
-int memory_verify(const struct store *s, const struct memory_hashes *hashes, struct error *err)
+static int verify_one(const struct store *s, const struct shared_store *shared,
+		      const struct memory_hash *hash, struct error *err)
 {
-	for (size_t i = 0; i < hashes->n; i++) {
-		uint64_t here;
+	bool object = pages_is_object(hash->pid);
+	uint64_t here;
 
-		if (store_hash(s, hashes->list[i].pid, &here, err) < 0)
+	if ((object ? shared_store_hash(shared, hash->pid, &here, err) : store_hash(s, hash->pid, &here, err)) < 0)
+		return -err->code;
+	if (here == hash->value)
+		return 0;
+	return object ? error_set(err, EBADMSG, "shared memory '%.200s' here is not what it is at the source",
+				  shared_store_name(shared, hash->pid)) :
+			error_set(err, EBADMSG, "the memory of process %u here is not what it is at the source",
+				  hash->pid);
+}
+
+int memory_verify(const struct store *s, const struct shared_store *shared,
+		  const struct memory_hashes *hashes, struct error *err)
+{
+	for (size_t i = 0; i < hashes->n; i++)
+		if (verify_one(s, shared, &hashes->list[i], err) < 0)
 			return -err->code;
-		if (here != hashes->list[i].value)
-			return error_set(err, EBADMSG, "the memory of process %u here is not what it is at the source",
-					 hashes->list[i].pid);
-	}
 	return 0;
 }

@@ -1,9 +1,11 @@
 /*
- * memory_receive.h - rounds of pages from a peer into the page store
+ * memory_receive.h - rounds of pages from a peer into the page store, and of
+ * shared objects into theirs
  */
 #pragma once
 
 #include "migrate/channel.h"
+#include "migrate/shared_store.h"
 #include "migrate/store.h"
 
 /* What the source says its memory hashes to (--verify). */
@@ -17,8 +19,10 @@ struct memory_hashes {
 
 /* The MEMORY tree that has begun, to its end. Hashes are added to the list,
  * which the caller frees. */
-int memory_receive(struct channel *ch, struct store *s, struct memory_hashes *hashes,
-		   struct error *err);
+int memory_receive(struct channel *ch, struct store *s, struct shared_store *shared,
+		   struct memory_hashes *hashes, struct error *err);
 
-/* After store_seal. -EBADMSG names the process whose memory differs. */
-int memory_verify(const struct store *s, const struct memory_hashes *hashes, struct error *err);
+/* After store_seal. -EBADMSG names the process, or the shared object, whose memory
+ * differs. */
+int memory_verify(const struct store *s, const struct shared_store *shared,
+		  const struct memory_hashes *hashes, struct error *err);

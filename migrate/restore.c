@@ -56,18 +56,21 @@ static int start_filler(int workdir_fd, const struct store *store, struct filler
 	return filler_start(images, store, ret, err);
 }
 
-int restore_go(int control, int workdir_fd, const struct store *store, struct filler *ret_filler,
-	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err)
+int restore_go(int control, int workdir_fd, const struct store *store, const struct shared_store *shared,
+	       struct filler *ret_filler, void (*on_wait)(void *ctx), void *ctx, struct restore_times *times,
+	       struct error *err)
 {
 	struct monitor_message reply = { .op = RESTORE_GO };
-	int fds[3];
+	CLEANUP(prepared_freep) struct prepared *prepared = NULL;
+	int fds[4];
 
-	if (start_filler(workdir_fd, store, ret_filler, err) < 0)
+	if (start_filler(workdir_fd, store, ret_filler, err) < 0 || shared_store_prepare(shared, &prepared, err) < 0)
 		return -err->code;
 	fds[0] = workdir_fd;
 	fds[1] = ret_filler->report_fd;
 	fds[2] = ret_filler->uffds_fd;
-	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds, 3, err) < 0)
+	fds[3] = prepared ? prepared_fd(prepared) : -EBADF;
+	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds, prepared ? 4 : 3, err) < 0)
 		return -err->code;
 	wait_patiently(control, on_wait, ctx);
 	if (call_monitor(control, 0, -EBADF, RESTORE_DONE, &reply, err) < 0)

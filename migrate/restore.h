@@ -8,8 +8,9 @@
  *	asker                           monitor
  *	                            <-  PREPARED	namespaces, interface (closed),
  *							cgroup, CRIU found
- *	GO with the workdir and the
- *	filler's ends               ->
+ *	GO with the workdir, the
+ *	filler's ends, and a list
+ *	of shared memory, if any    ->
  *	                            <-  DONE		restored, complete, frozen
  *	COMMIT                      ->
  *	                            <-  RESUMED		it runs and may speak
@@ -29,6 +30,7 @@
 #include "engine/monitor.h"
 #include "migrate/filler.h"
 #include "migrate/manifest.h"
+#include "migrate/shared_store.h"
 #include "migrate/token.h"
 
 #define RESTORE_OPEN_US 100000
@@ -50,10 +52,11 @@ int restore_begin(struct container *c, const struct restore_plan *plan, int *ret
 
 /* workdir_fd (borrowed) has CRIU's images, which are made lazy here, and the
  * sealed store the memory: a filler, *ret_filler, is started for it. The store may
- * be freed afterwards. While it takes long, on_wait is called now and then (may be
- * NULL). */
-int restore_go(int control, int workdir_fd, const struct store *store, struct filler *ret_filler,
-	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err);
+ * be freed afterwards; shared (NULL: there is none) is needed until this returns.
+ * While it takes long, on_wait is called now and then (may be NULL). */
+int restore_go(int control, int workdir_fd, const struct store *store, const struct shared_store *shared,
+	       struct filler *ret_filler, void (*on_wait)(void *ctx), void *ctx, struct restore_times *times,
+	       struct error *err);
 
 /* -ECANCELED when the token was refused before. */
 int restore_commit(int control, struct restore_times *times, struct error *err);

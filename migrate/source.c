@@ -84,7 +84,8 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 	struct source *s = ctx;
 	CLEANUP(fd_closep) int upper = -EBADF;
 
-	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	if (source_last_shared(s, err) < 0 ||
+	    fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
 	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0)
 		return -err->code;
 	return send_tmpfs(s, m, err);

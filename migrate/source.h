@@ -143,6 +143,9 @@ void source_open_gate(struct source *s);
 /* Frozen: what was written last, and what CRIU leaves out. */
 int source_last_round(struct source *s, struct error *err);
 
+/* Dumped, still frozen: what has changed in shared memory meanwhile. */
+int source_last_shared(struct source *s, struct error *err);
+
 /* Done: remembers what the downtime cost besides memory. */
 void source_learn(struct source *s);
 

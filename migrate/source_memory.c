@@ -111,7 +111,7 @@ int source_precopy(struct source *s, struct error *err)
 {
 	policy_init(&s->decision, &s->options->policy, load_fixed(s));
 	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
-	    memory_open(s->cgroup, s->options->tracker, s->channel, &s->memory, err) < 0 ||
+	    memory_open(s->cgroup, s->options->tracker, s->state.pid, s->channel, &s->memory, err) < 0 ||
 	    carried_new(&s->carried, err) < 0)
 		return -err->code;
 	(void)snprintf(s->report->tracker, sizeof(s->report->tracker), "%s", memory_tracker_name(s->memory));
@@ -132,7 +132,12 @@ void source_untrack(struct source *s)
 
 int source_last_round(struct source *s, struct error *err)
 {
-	if (memory_last_round(s->memory, s->carried, s->options->verify, &s->last_round, err) < 0)
+	return memory_last_round(s->memory, s->carried, s->options->verify, &s->last_round, err);
+}
+
+int source_last_shared(struct source *s, struct error *err)
+{
+	if (memory_last_shared(s->memory, s->options->verify, &s->last_round, err) < 0)
 		return -err->code;
 	tell_round(s, &s->last_round);
 	s->report->memory = memory_stats(s->memory);

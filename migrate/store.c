@@ -413,3 +413,8 @@ struct store_stats store_stats(const struct store *s)
 	return (struct store_stats){ .pages = s->n_slots - s->n_freed,
 				     .overwritten = s->overwritten };
 }
+
+uint64_t store_max_pages(const struct store *s)
+{
+	return s->max_pages;
+}

@@ -5,7 +5,8 @@
  * rounds overwrite a page in its slot. Beside it an index: address space ->
  * page -> slot, a slot number of 4 bytes a page: 1 MB for each GB, the one thing
  * beside the pages themselves that grows with the container. Address spaces are named by
- * the process's pid in the container. Slots are handed out in the order of
+ * the process's pid in the container; above PAGES_PID_MAX they are shared objects
+ * of a checkpoint (shared_store.h). Slots are handed out in the order of
  * arrival, those that came back first.
  *
  * New pages are written into the file, not through its mapping: 2.4 GB/s
@@ -70,7 +71,7 @@ int store_drop(struct store *s, uint32_t pid, struct error *err);
 
 /* Says what of an address space is populated at the freeze. Ranges of one
  * address space come in ascending order. Pages of the store outside of them are
- * given back by store_seal. A page in a range that was never put (nor put as
+ * given back by store_seal; of shared objects nothing is said. A page in a range that was never put (nor put as
  * zero) is -EPROTO: the peer has forgotten it. After store_seal nothing can be
  * put any more (-EINVAL). */
 int store_populated(struct store *s, uint32_t pid, uint64_t start, uint64_t end, struct error *err);
@@ -81,6 +82,7 @@ struct store_stats {
 	uint64_t overwritten;		/* pages that came again */
 };
 struct store_stats store_stats(const struct store *s);
+uint64_t store_max_pages(const struct store *s);	/* as store_new was told */
 
 /* After store_seal. Extents of an address space in ascending order: pages
  * [address, address + n pages) are at slot, slot + 1, ... Address spaces come

@@ -7,6 +7,7 @@
 #include "migrate/store_file.h"
 #include "migrate/store_state.h"
 #include "proto/checksum.h"
+#include "proto/pages.h"
 
 /* Marks pages [from, to) of a chunk; the first that is unknown, or to. */
 static size_t chunk_keep(struct page_chunk *chunk, size_t from, size_t to)
@@ -66,7 +67,8 @@ int store_seal(struct store *s, struct error *err)
 	for (size_t i = 0; i < s->n_spaces; i++) {
 		struct page_index *index = &s->spaces[i].index;
 
-		for (size_t k = 0; k < index->n; k++)
+		/* what a shared object has is told by what came of it alone */
+		for (size_t k = 0; k < index->n && !pages_is_object(s->spaces[i].pid); k++)
 			if (seal_chunk(s, &index->chunks[k], err) < 0)
 				return -err->code;
 	}

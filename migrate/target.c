@@ -143,7 +143,7 @@ int target_prepare(struct target *t, struct error *err)
 	struct message m = { .type = WIRE_PREPARED };
 
 	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0 ||
-	    make_store(t, err) < 0)
+	    make_store(t, err) < 0 || shared_store_new(&t->shared, err) < 0)
 		return -err->code;
 	t->plan.token = t->offer.offer.token;
 	if (restore_begin(t->container, &t->plan, &t->control, err) < 0)
@@ -195,7 +195,7 @@ int target_precopy(struct target *t, struct error *err)
 		message_free(&m);
 		if (type == WIRE_FROZEN)
 			return 0;
-		if (memory_receive(t->channel, t->store, &t->hashes, err) < 0)
+		if (memory_receive(t->channel, t->store, t->shared, &t->hashes, err) < 0)
 			return -err->code;
 		note_taken(t);
 	}
@@ -255,7 +255,7 @@ static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, stru
 	*ret_kind = m.tree_begin.kind;
 	if (*ret_kind == MESSAGE_TREE_MEMORY) {
 		message_free(&m);
-		return memory_receive(t->channel, t->store, &t->hashes, err);
+		return memory_receive(t->channel, t->store, t->shared, &t->hashes, err);
 	}
 	r = t->take_tree(t, &m.tree_begin, err);
 	if (r < 0)
@@ -273,7 +273,7 @@ int target_transfer(struct target *t, struct error *err)
 			return -err->code;
 	if (store_seal(t->store, err) < 0)
 		return -err->code;
-	return memory_verify(t->store, &t->hashes, err);
+	return memory_verify(t->store, t->shared, &t->hashes, err);
 }
 
 /* ---- restore, commit, release ---- */
@@ -294,7 +294,7 @@ int target_restore(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (restore_go(t->control, t->workdir, t->store, &t->filler, show_life, t, &t->times, err) < 0)
+	if (restore_go(t->control, t->workdir, t->store, t->shared, &t->filler, show_life, t, &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
 		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid } };
@@ -424,6 +424,7 @@ void target_closep(struct target *t)
 	fd_close(&t->filler.report_fd);
 	fd_close(&t->filler.pidfd);
 	store_free(t->store);
+	shared_store_free(t->shared);
 	free(t->hashes.list);
 	held_frames_free(&t->held);
 	injector_free(t->past_gate);

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "engine/base/cleanup.h"
 #include "migrate/pagescan.h"
@@ -66,6 +67,7 @@ static const char *next_word(const char *s)
 static bool parse_line(const char *s, struct maps_line *ret)
 {
 	struct maps_line line = { 0 };
+	uint64_t major, minor;
 	char *end;
 
 	s = parse_hex(s, &line.start);
@@ -76,7 +78,11 @@ static bool parse_line(const char *s, struct maps_line *ret)
 	    (line.start | line.end) % PAGESCAN_PAGE)
 		return false;
 	memcpy(line.perms, s, sizeof(line.perms));
-	s = next_word(next_word(next_word(s)));
+	s = parse_hex(next_word(next_word(s)), &major);
+	if (*s++ != ':')
+		return false;
+	s = next_word(parse_hex(s, &minor));
+	line.dev = makedev((unsigned)major, (unsigned)minor);
 	line.inode = strtoull(s, &end, 10);
 	if (end == s)
 		return false;

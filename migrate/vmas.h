@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "engine/base/error.h"
 
@@ -20,6 +21,7 @@
  * and an inode. */
 struct maps_line {
 	uint64_t start, end, inode;
+	dev_t dev;
 	char perms[4];		/* r w x p, not terminated */
 	char name[24];
 };

@@ -198,7 +198,10 @@ def test_hugetlb_memory(start, huge_pages):
 # --- --verify -----------------------------------------------------------------------
 
 # memory that the source tells a wrong hash of, and what is said of it
-DIFFERENCES = {"memory-hash": (("regions", "4", "2"), r"the memory of process \d+ here is not what it is")}
+DIFFERENCES = {
+    "memory-hash": (("regions", "4", "2"), r"the memory of process \d+ here is not what it is"),
+    "shared-hash": (("shared", "memfd"), "shared memory 'shared' here is not what it is"),
+}
 
 
 @pytest.mark.parametrize("fault", DIFFERENCES)

@@ -1,9 +1,10 @@
 /*
- * fill MEGABYTES [RATE REGION] - memory that no compression makes smaller, for tools/bench
+ * fill MEGABYTES [RATE REGION [KIND]] - memory that no compression makes smaller, to measure with
  *
  * Each page's content follows from its number and from how often it was written,
  * which its first word tells. With a RATE the first REGION megabytes are written
- * again and again, page after page, RATE megabytes in a second. It prints "ready"
+ * again and again, page after page, RATE megabytes in a second. KIND of memory is
+ * private, locked, shared, memfd, sysv, or the path of a file. It prints "ready"
  * and answers each line that a client sends to port 7000:
  *
  *	ping	COUNT GAP_US WRITTEN
@@ -16,6 +17,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -170,23 +173,45 @@ static size_t megabytes(const char *text)
 	return n * PAGES_PER_MB;
 }
 
+static void *map(size_t size, int flags, int fd)
+{
+	if (fd >= 0 && ftruncate(fd, (off_t)size) < 0)
+		return MAP_FAILED;
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+}
+
+static void *memory_of(const char *kind, size_t size)
+{
+	if (!strcmp(kind, "private"))
+		return map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (!strcmp(kind, "locked"))
+		return map(size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1);
+	if (!strcmp(kind, "shared"))
+		return map(size, MAP_SHARED | MAP_ANONYMOUS, -1);
+	if (!strcmp(kind, "memfd"))
+		return map(size, MAP_SHARED, memfd_create("fill", 0));
+	if (!strcmp(kind, "sysv"))
+		return shmat(shmget(IPC_PRIVATE, size, IPC_CREAT | 0600), NULL, 0);
+	return map(size, MAP_SHARED, open(kind, O_RDWR | O_CREAT, 0600));
+}
+
 int main(int argc, char **argv)
 {
 	struct fill f = { 0 };
 	int listener;
 
-	if (argc != 2 && argc != 4) {
-		fprintf(stderr, "usage: fill MEGABYTES [RATE REGION]\n");
+	if (argc != 2 && argc != 4 && argc != 5) {
+		fprintf(stderr, "usage: fill MEGABYTES [RATE REGION [KIND]]\n");
 		return 2;
 	}
 	f.n_pages = megabytes(argv[1]);
-	f.rate_pages = argc == 4 ? megabytes(argv[2]) : 0;
-	f.n_region = argc == 4 ? megabytes(argv[3]) : 0;
+	f.rate_pages = argc > 2 ? megabytes(argv[2]) : 0;
+	f.n_region = argc > 2 ? megabytes(argv[3]) : 0;
 	if (!f.n_pages || f.n_region > f.n_pages || (f.rate_pages && !f.n_region)) {
 		fprintf(stderr, "fill: REGION is 1 to MEGABYTES\n");
 		return 2;
 	}
-	f.memory = mmap(NULL, f.n_pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	f.memory = memory_of(argc == 5 ? argv[4] : "private", f.n_pages * PAGE);
 	if (f.memory == MAP_FAILED) {
 		perror("fill: no memory");
 		return 1;
