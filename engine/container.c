@@ -9,6 +9,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
+#include "engine/nat.h"
 
 #define CONFIG_JSON "config.json"
 #define KILL_TIMEOUT_US 10000000
@@ -199,6 +200,17 @@ void container_host_ifname(const struct container *c, char ret[IFNAMSIZ])
 	(void)snprintf(ret, IFNAMSIZ, "gw%012llx", (unsigned long long)(h & 0xffffffffffffu));
 }
 
+void container_endpoint(const struct container *c, struct network_endpoint *ret)
+{
+	const struct node_config *config = &c->node->config;
+	size_t len = strcspn(config->bridge_address, "/");
+
+	*ret = c->spec->endpoint;
+	container_host_ifname(c, ret->host_ifname);
+	(void)snprintf(ret->bridge, sizeof(ret->bridge), "%s", ret->address[0] ? config->bridge : "");
+	ret->behind_node = len && strlen(ret->gateway) == len && !strncmp(ret->gateway, config->bridge_address, len);
+}
+
 static int clean_cgroup(const struct container *c, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
@@ -226,13 +238,14 @@ static bool name_was_given_away(const struct container *c)
 
 int container_clean(const struct container *c, bool keep_folder, struct error *err)
 {
-	char ifname[IFNAMSIZ];
+	struct network_endpoint endpoint;
 
 	if (name_was_given_away(c))
 		return 0;
 	fault_pass("clean-begin");
-	container_host_ifname(c, ifname);
-	if (clean_cgroup(c, err) < 0 || network_detach(ifname, err) < 0)
+	container_endpoint(c, &endpoint);
+	if (clean_cgroup(c, err) < 0 || nat_detach(&endpoint, err) < 0 ||
+	    network_detach(endpoint.host_ifname, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
 	if (!keep_folder && container_remove_folder(c, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);

@@ -95,7 +95,10 @@ int container_cgroup(const struct container *c, bool create, struct cgroup **ret
  * depend on the state directory and the container's name. */
 void container_host_ifname(const struct container *c, char ret[IFNAMSIZ]);
 
-/* Kills what is left of it, removes its interface, cgroup and, when keep is
+/* The spec's, with what is this node's filled in. */
+void container_endpoint(const struct container *c, struct network_endpoint *ret);
+
+/* Kills what is left of it, removes its interface, published ports, cgroup and, when keep is
  * false, its folder. For containers whose monitor is gone or that have exited;
  * what is gone already is no error. */
 int container_clean(const struct container *c, bool keep_folder, struct error *err);

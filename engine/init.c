@@ -14,6 +14,7 @@
 #include "engine/capability.h"
 #include "engine/devices.h"
 #include "engine/init.h"
+#include "engine/nat.h"
 #include "engine/process.h"
 #include "engine/rootfs.h"
 #include "engine/seccomp.h"
@@ -126,6 +127,7 @@ static int drive(struct monitor_setup *s, int sock, int *ret_terminal, struct er
 	char go = BARRIER_GO;
 
 	if (network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_OPEN, err) < 0 ||
+	    nat_attach(&s->endpoint, err) < 0 ||
 	    hear(sock, BARRIER_PREPARED, ret_terminal, err) < 0 ||
 	    fd_send_msg(sock, &go, 1, NULL, 0, err) < 0)
 		return -err->code;

@@ -13,6 +13,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/monitor_state.h"
+#include "engine/nat.h"
 
 #define KILL_TIMEOUT_US 10000000
 #define PIPE_BYTES (256 * 1024)
@@ -96,10 +97,7 @@ static int open_resources(struct monitor *m, struct error *err)
 	struct monitor_setup *s = &m->setup;
 	const struct node_config *config = &s->container->node->config;
 
-	s->endpoint = s->container->spec->endpoint;
-	(void)snprintf(s->endpoint.bridge, sizeof(s->endpoint.bridge), "%s",
-		       s->endpoint.address[0] ? config->bridge : "");
-	container_host_ifname(s->container, s->endpoint.host_ifname);
+	container_endpoint(s->container, &s->endpoint);
 	/* The name is this container's own: one that is there is still going away. */
 	if (if_nametoindex(s->endpoint.host_ifname) &&
 	    network_detach(s->endpoint.host_ifname, err) < 0)
@@ -183,8 +181,10 @@ static void release_network(const struct monitor *m)
 {
 	struct error ignored;
 
-	if (m->setup.endpoint.bridge[0])
-		(void)network_release(m->setup.endpoint.host_ifname, &ignored);
+	if (!m->setup.endpoint.bridge[0])
+		return;
+	(void)nat_detach(&m->setup.endpoint, &ignored);
+	(void)network_release(m->setup.endpoint.host_ifname, &ignored);
 }
 
 static void record_exit(struct monitor *m)

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "engine/base/error.h"
+#include "engine/port.h"
 
 #define NETWORK_CIDR_MAX (INET6_ADDRSTRLEN + 4)
 
@@ -26,6 +27,9 @@ struct network_endpoint {
 	uint8_t mac[6];			/* of eth0 in the container */
 	char address[NETWORK_CIDR_MAX];	/* "10.88.0.7/16", IPv4 or IPv6 */
 	char gateway[INET6_ADDRSTRLEN];	/* empty: no default route */
+	bool behind_node;		/* goes out with the node's address: nat.h */
+	struct port ports[PORTS_MAX];	/* published */
+	size_t n_ports;
 };
 
 /* OPEN passes frames; CLOSED drops them in both directions while the

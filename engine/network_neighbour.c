@@ -37,7 +37,7 @@ struct nd_frame {
 } __attribute__((packed));
 
 /* A packet socket on one interface. */
-struct port {
+struct bridge_port {
 	int sock;
 	int ifindex;
 	uint8_t mac[6];
@@ -129,9 +129,9 @@ static struct nd_frame solicitation(const uint8_t mac[6], const uint8_t address[
 	return f;
 }
 
-static int open_port(int sock, const char *ifname, struct port *ret, struct error *err)
+static int open_port(int sock, const char *ifname, struct bridge_port *ret, struct error *err)
 {
-	struct port port = { .sock = sock };
+	struct bridge_port port = { .sock = sock };
 	struct ifreq request = { 0 };
 
 	strncpy(request.ifr_name, ifname, IFNAMSIZ - 1);
@@ -145,7 +145,7 @@ static int open_port(int sock, const char *ifname, struct port *ret, struct erro
 	return 0;
 }
 
-static int send_frame(const struct port *port, const void *frame, size_t len, struct error *err)
+static int send_frame(const struct bridge_port *port, const void *frame, size_t len, struct error *err)
 {
 	struct sockaddr_ll to = {
 		.sll_family = AF_PACKET,
@@ -161,7 +161,7 @@ static int send_frame(const struct port *port, const void *frame, size_t len, st
 
 /* ARP in both forms: some neighbours only heed requests, some only replies
  * (RFC 5227 section 3). */
-static int announce_from(const struct port *port, const struct network_cidr *address,
+static int announce_from(const struct bridge_port *port, const struct network_cidr *address,
 			 struct error *err)
 {
 	static const uint16_t forms[] = { ARPOP_REQUEST, ARPOP_REPLY };
@@ -184,7 +184,7 @@ int network_announce(int netns_fd, const struct network_endpoint *ep, int *ret_s
 {
 	CLEANUP(fd_closep) int sock = -EBADF;
 	struct network_cidr address;
-	struct port port;
+	struct bridge_port port;
 	int r;
 
 	if (ep->bridge[0] == '\0')
@@ -219,7 +219,7 @@ int network_neighbours_forget(int netns_fd, const struct network_endpoint *ep, s
 	return network_batch_run(batch, NULL, NULL, err);
 }
 
-static int probe(const struct port *port, const struct network_cidr *address, struct error *err)
+static int probe(const struct bridge_port *port, const struct network_cidr *address, struct error *err)
 {
 	struct arp_frame arp;
 	struct nd_frame nd;
@@ -233,7 +233,7 @@ static int probe(const struct port *port, const struct network_cidr *address, st
 }
 
 /* Somebody other than this port speaks for the address. */
-static bool claims(const struct port *port, const struct network_cidr *address,
+static bool claims(const struct bridge_port *port, const struct network_cidr *address,
 		   const uint8_t *frame, size_t len)
 {
 	struct arp_frame arp;
@@ -260,7 +260,7 @@ static bool claims(const struct port *port, const struct network_cidr *address,
 }
 
 /* Reads what has come until until_us. */
-static int listen_until(const struct port *port, const struct network_cidr *address,
+static int listen_until(const struct bridge_port *port, const struct network_cidr *address,
 			uint64_t until_us, bool *ret, struct error *err)
 {
 	struct pollfd waiting = { .fd = port->sock, .events = POLLIN };
@@ -286,7 +286,7 @@ static int listen_until(const struct port *port, const struct network_cidr *addr
 }
 
 /* Nothing that came before the interface was chosen is heard. */
-static int listen_on(const struct port *port, int family, struct error *err)
+static int listen_on(const struct bridge_port *port, int family, struct error *err)
 {
 	struct sockaddr_ll from = {
 		.sll_family = AF_PACKET,
@@ -299,7 +299,7 @@ static int listen_on(const struct port *port, int family, struct error *err)
 	return 0;
 }
 
-static int ask(const struct port *port, const struct network_cidr *address, uint64_t wait_us,
+static int ask(const struct bridge_port *port, const struct network_cidr *address, uint64_t wait_us,
 	       bool *ret, struct error *err)
 {
 	uint64_t start = clock_us();
@@ -322,7 +322,7 @@ int network_address_answers(const char *bridge, const char *address, uint64_t wa
 {
 	CLEANUP(fd_closep) int sock = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	struct network_cidr wanted;
-	struct port port;
+	struct bridge_port port;
 	int r;
 
 	r = network_cidr_parse(address, &wanted, err);

@@ -103,15 +103,17 @@ static json_t *resources_json(const struct cgroup_limits *l)
 
 static json_t *annotations_json(const struct spec *s)
 {
-	char mac[18], created[32];
+	char mac[18], created[32], ports[PORT_LIST_TEXT_MAX];
 
+	port_list_format(s->endpoint.ports, s->endpoint.n_ports, ports);
 	network_mac_format(s->endpoint.mac, mac);
 	(void)snprintf(created, sizeof(created), "%llu", (unsigned long long)s->created_us);
-	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s}",
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s}",
 			 "org.godwit.name", s->name, "org.godwit.image", s->image,
 			 "org.godwit.image-digest", s->image_digest ? s->image_digest : "",
 			 "org.godwit.address", s->endpoint.address, "org.godwit.gateway", s->endpoint.gateway,
-			 "org.godwit.mac", mac, "org.godwit.created-us", created,
+			 "org.godwit.mac", mac, "org.godwit.ports", ports,
+			 "org.godwit.created-us", created,
 			 "org.godwit.flags", s->stdin_open ? (s->auto_remove ? "stdin,rm" : "stdin") :
 			 s->auto_remove ? "rm" : "");
 }
@@ -410,7 +412,7 @@ static void parse_flags(struct reader *rd, struct spec *s, const char *flags)
 static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 {
 	CLEANUP(json_decrefp) json_t *a = take(rd, root, "annotations", JSON_OBJECT, true);
-	char mac[18] = "", created[32] = "", flags[32] = "";
+	char mac[18] = "", created[32] = "", flags[32] = "", ports[PORT_LIST_TEXT_MAX] = "";
 
 	if (!a)
 		return;
@@ -420,6 +422,7 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 	take_into(rd, a, "org.godwit.address", s->endpoint.address, sizeof(s->endpoint.address));
 	take_into(rd, a, "org.godwit.gateway", s->endpoint.gateway, sizeof(s->endpoint.gateway));
 	take_into(rd, a, "org.godwit.mac", mac, sizeof(mac));
+	take_into(rd, a, "org.godwit.ports", ports, sizeof(ports));
 	take_into(rd, a, "org.godwit.created-us", created, sizeof(created));
 	take_into(rd, a, "org.godwit.flags", flags, sizeof(flags));
 	refuse_rest(rd, a, "annotation");
@@ -431,6 +434,8 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 		rd->r = spec_check_name(s->name, rd->err);
 	if (rd->r == 0)
 		rd->r = network_mac_parse(mac, s->endpoint.mac, rd->err);
+	if (rd->r == 0)
+		rd->r = port_list_parse(ports, s->endpoint.ports, &s->endpoint.n_ports, rd->err);
 }
 
 static int parse_root(json_t *root, struct spec *s, struct error *err)

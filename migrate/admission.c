@@ -5,6 +5,7 @@
 #include "engine/address.h"
 #include "engine/base/fd.h"
 #include "engine/image.h"
+#include "engine/nat.h"
 #include "migrate/admission.h"
 #include "migrate/machine.h"
 #include "migrate/needs.h"
@@ -104,6 +105,8 @@ static void check_name_and_address(struct admission *a, const struct node *node,
 	if (a->spec && a->spec->endpoint.address[0] &&
 	    address_check_free(node, a->spec->endpoint.address, 0, &err) < 0)
 		reasons_add(&a->reasons, REASON_ADDRESS_TAKEN, "%s", err.msg);
+	if (a->spec && nat_check_free(&a->spec->endpoint, &err) < 0)
+		reasons_add(&a->reasons, REASON_PORT_TAKEN, "%s", err.msg);
 }
 
 static void check_image(struct admission *a, const struct node *node, const struct message_offer *o)

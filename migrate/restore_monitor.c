@@ -11,6 +11,7 @@
 #include "engine/base/fd.h"
 #include "engine/devices.h"
 #include "engine/gate.h"
+#include "engine/nat.h"
 #include "engine/rootfs.h"
 #include "engine/tree.h"
 #include "migrate/dump.h"
@@ -71,7 +72,8 @@ static int prepare(struct restore *r, struct error *err)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
 	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0)
 		return -err->code;
-	if (network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err) < 0)
+	if (network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err) < 0 ||
+	    nat_attach(&s->endpoint, err) < 0)
 		return -err->code;
 	arm_gate(r);
 	return 0;

@@ -17,13 +17,14 @@ static json_t *state_json(const struct container_state *st)
 static json_t *network_json(const struct container *c)
 {
 	const struct network_endpoint *ep = &c->spec->endpoint;
-	char mac[18], ifname[IFNAMSIZ];
+	char mac[18], ifname[IFNAMSIZ], ports[PORT_LIST_TEXT_MAX];
 
 	if (!ep->address[0])
 		return json_pack("{s:s}", "mode", "none");
 	network_mac_format(ep->mac, mac);
 	container_host_ifname(c, ifname);
-	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "mode", "bridge", "address", ep->address,
+	port_list_format(ep->ports, ep->n_ports, ports);
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "mode", "bridge", "address", ep->address, "ports", ports,
 			 "gateway", ep->gateway, "mac", mac, "bridge", c->node->config.bridge,
 			 "host_interface", ifname);
 }

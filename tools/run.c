@@ -2,6 +2,7 @@
 
 #include "engine/address.h"
 #include "engine/monitor.h"
+#include "engine/nat.h"
 #include "tools/commands.h"
 #include "tools/launch.h"
 #include "tools/run.h"
@@ -25,6 +26,7 @@ static const struct option_row rows[] = {
 	ROW(0, "cpus", CPUS, "N", cpu_millis, "processors it may use, like 0.5 [all]"),
 	ROW(0, "pids-limit", COUNT, "N", pids, "processes it may have; 0: no limit [2048]"),
 	ROW(0, "ip", TEXT, "ADDRESS", address, "its address [the lowest that is free]"),
+	ROW('p', "publish", LIST, "PORT", ports, "[ADDRESS:]PORT:CONTAINER-PORT[/udp] of this node leads to it; repeatable"),
 	ROW(0, "network", TEXT, "none|bridge", network, "its network [bridge]"),
 	OPTION_END,
 };
@@ -34,7 +36,12 @@ static int give_address(const struct node *node, const struct run_options *o, st
 {
 	if (!strcmp(o->network, "none"))
 		return 0;
-	return address_choose(node, o->address, &s->endpoint, err);
+	if (address_choose(node, o->address, &s->endpoint, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < o->ports.n; i++)
+		if (port_list_add(s->endpoint.ports, &s->endpoint.n_ports, o->ports.items[i], err) < 0)
+			return error_wrap(err, "-p %s", o->ports.items[i]);
+	return nat_check_free(&s->endpoint, err);
 }
 
 /* Under the node's lock from looking at the image to having a folder, so that
@@ -58,6 +65,8 @@ static const char *wrong_options(const struct run_options *o)
 {
 	if (strcmp(o->network, "none") != 0 && strcmp(o->network, "bridge") != 0)
 		return "--network is none or bridge";
+	if (o->ports.n && !strcmp(o->network, "none"))
+		return "-p and --network none exclude one another";
 	if (o->address && !strcmp(o->network, "none"))
 		return "--ip and --network none exclude one another";
 	if (o->terminal && !o->detach && o->interactive && !isatty(STDIN_FILENO))

@@ -10,7 +10,7 @@
 struct run_options {
 	bool detach, remove, interactive, terminal;
 	const char *name, *hostname, *cwd, *user, *address, *network;
-	struct option_list env, volumes;
+	struct option_list env, volumes, ports;
 	uint64_t memory_bytes;
 	uint32_t cpu_millis, pids;
 };
