@@ -26,7 +26,8 @@ static const struct option_row rows[] = {
 	ROW(0, "cpus", CPUS, "N", cpu_millis, "processors it may use, like 0.5 [all]"),
 	ROW(0, "pids-limit", COUNT, "N", pids, "processes it may have; 0: no limit [2048]"),
 	ROW(0, "ip", TEXT, "ADDRESS", address, "its address [the lowest that is free]"),
-	ROW('p', "publish", LIST, "PORT", ports, "[ADDRESS:]PORT:CONTAINER-PORT[/udp] of this node leads to it; repeatable"),
+	ROW('p', "publish", LIST, "PORT", ports,
+	    "[ADDRESS:]PORT:CONTAINER-PORT[/udp] of this node leads to it; repeatable"),
 	ROW(0, "network", TEXT, "none|bridge", network, "its network [bridge]"),
 	OPTION_END,
 };
