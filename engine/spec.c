@@ -422,7 +422,8 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 	take_into(rd, a, "org.godwit.address", s->endpoint.address, sizeof(s->endpoint.address));
 	take_into(rd, a, "org.godwit.gateway", s->endpoint.gateway, sizeof(s->endpoint.gateway));
 	take_into(rd, a, "org.godwit.mac", mac, sizeof(mac));
-	take_into(rd, a, "org.godwit.ports", ports, sizeof(ports));
+	if (json_object_get(a, "org.godwit.ports"))	/* older ones have none */
+		take_into(rd, a, "org.godwit.ports", ports, sizeof(ports));
 	take_into(rd, a, "org.godwit.created-us", created, sizeof(created));
 	take_into(rd, a, "org.godwit.flags", flags, sizeof(flags));
 	refuse_rest(rd, a, "annotation");
