@@ -187,13 +187,31 @@ static int add(struct writer *out, const struct entry *e, struct error *err)
 	return 0;
 }
 
-static int add_lazy(struct writer *out, const struct pagemap_range *range, struct error *err)
+/* What an image is merged with. */
+struct merge {
+	const struct pagemap_range *ranges;
+	size_t n;
+	uint64_t flags;			/* of the ranges' entries */
+	pagemap_pages_fn pages;		/* NULL: nobody wants to know */
+	void *ctx;
+};
+
+static int add_entry(struct writer *out, const struct merge *m, const struct entry *e, bool from_image,
+		     struct error *err)
 {
-	return add(out, &(struct entry){ range->address, range->n_pages, FLAG_LAZY }, err);
+	if (add(out, e, err) < 0)
+		return -err->code;
+	return m->pages ? m->pages(m->ctx, from_image, e->address, e->n_pages, err) : 0;
 }
 
-static int merge_entries(struct reader *in, const struct pagemap_range *lazy, size_t n,
-			 struct writer *out, struct error *err)
+static int add_range(struct writer *out, const struct merge *m, size_t i, struct error *err)
+{
+	const struct entry e = { m->ranges[i].address, m->ranges[i].n_pages, m->flags };
+
+	return add_entry(out, m, &e, false, err);
+}
+
+static int merge_entries(struct reader *in, const struct merge *m, struct writer *out, struct error *err)
 {
 	size_t i = 0;
 
@@ -203,14 +221,16 @@ static int merge_entries(struct reader *in, const struct pagemap_range *lazy, si
 		if (read_entry(in, &e, err) < 0)
 			return -err->code;
 		e.flags &= ~(uint64_t)FLAG_LAZY;
-		for (; i < n && lazy[i].address <= e.address; i++)
-			if (add_lazy(out, &lazy[i], err) < 0)
+		if (m->pages && e.flags != FLAG_PRESENT)
+			return damaged(err, "pages that are in another image");
+		for (; i < m->n && m->ranges[i].address <= e.address; i++)
+			if (add_range(out, m, i, err) < 0)
 				return -err->code;
-		if (add(out, &e, err) < 0)
+		if (add_entry(out, m, &e, true, err) < 0)
 			return -err->code;
 	}
-	for (; i < n; i++)
-		if (add_lazy(out, &lazy[i], err) < 0)
+	for (; i < m->n; i++)
+		if (add_range(out, m, i, err) < 0)
 			return -err->code;
 	if (out->last.n_pages)
 		write_entry(&out->at, &out->last);
@@ -235,8 +255,8 @@ static int read_head(struct reader *in, struct error *err)
 	return (int)(in->at - start);
 }
 
-int pagemap_merge(const void *image, size_t len, const struct pagemap_range *lazy, size_t n,
-		  void **ret, size_t *ret_len, struct error *err)
+static int merge(const void *image, size_t len, const struct merge *m, void **ret, size_t *ret_len,
+		 struct error *err)
 {
 	struct reader in = { image, (const uint8_t *)image + len };
 	CLEANUP(freep) uint8_t *data = NULL;
@@ -247,15 +267,49 @@ int pagemap_merge(const void *image, size_t len, const struct pagemap_range *laz
 	if (head < 0)
 		return head;
 	/* an entry is at least a length, an address and a number */
-	records = n + (len - (size_t)head) / (sizeof(uint32_t) + 4);
+	records = m->n + (len - (size_t)head) / (sizeof(uint32_t) + 4);
 	data = reallocarray(NULL, records + 1, RECORD_BYTES_MAX);
 	if (!data)
 		return error_set(err, ENOMEM, "no memory for a pagemap image of %zu entries", records);
 	memcpy(data, image, (size_t)head);
 	out.at = data + head;
-	if (merge_entries(&in, lazy, n, &out, err) < 0)
+	if (merge_entries(&in, m, &out, err) < 0)
 		return -err->code;
 	*ret_len = (size_t)(out.at - data);
 	*ret = TAKE_PTR(data);
+	return 0;
+}
+
+int pagemap_merge(const void *image, size_t len, const struct pagemap_range *lazy, size_t n,
+		  void **ret, size_t *ret_len, struct error *err)
+{
+	const struct merge m = { .ranges = lazy, .n = n, .flags = FLAG_LAZY };
+
+	return merge(image, len, &m, ret, ret_len, err);
+}
+
+int pagemap_complete(const void *image, size_t len, const struct pagemap_range *ranges, size_t n,
+		     pagemap_pages_fn pages, void *ctx, void **ret, size_t *ret_len, struct error *err)
+{
+	const struct merge m = { .ranges = ranges, .n = n, .flags = FLAG_PRESENT, .pages = pages, .ctx = ctx };
+
+	return merge(image, len, &m, ret, ret_len, err);
+}
+
+int pagemap_pages_id(const void *image, size_t len, uint32_t *ret, struct error *err)
+{
+	struct reader in = { image, (const uint8_t *)image + len };
+	struct reader head;
+	uint64_t tag, value;
+
+	if (read_head(&in, err) < 0)
+		return -err->code;
+	in.at = (const uint8_t *)image + MAGIC_BYTES;
+	if (read_record(&in, &head, err) < 0 || read_varint(&head, &tag, err) < 0 ||
+	    read_varint(&head, &value, err) < 0)
+		return -err->code;
+	if (tag != (FIELD_ADDRESS << 3 | WIRE_VARINT) || value > UINT32_MAX)
+		return damaged(err, "its head names no pages");
+	*ret = (uint32_t)value;
 	return 0;
 }

@@ -87,9 +87,11 @@ static const struct migrate_stage stages[STAGE_MAX_] = {
 static int save(struct saving *saving, struct checkpoint_writer *writer, struct error *err)
 {
 	struct source *s = &saving->source;
+	const struct checkpoint_write_plan plan = { .node = s->container->node, .dir = &saving->dir,
+						    .table = stages, .criu_images = saving->options->criu_images };
 	int sock = -EBADF, r;
 
-	if (checkpoint_writer_start(s->container->node, &saving->dir, stages, writer, &sock, err) < 0)
+	if (checkpoint_writer_start(&plan, writer, &sock, err) < 0)
 		return -err->code;
 	r = channel_connected(sock, s->options->cancelled, &s->channel, err);
 	if (r == 0)

@@ -8,6 +8,8 @@
  *   DIR/upper.tar      its changes to the image: engine/tree.h
  *   DIR/tmpfs/P.tar    files of its tmpfs mount P, its slashes as "_"
  *   DIR/meta/          checkpoint.json (manifest.h), its log
+ *   DIR/criu/          on request: all of it as CRIU would have written it, and a
+ *                      script that restores it with CRIU alone: criu_images.h
  *   DIR/sums.json      sums.h: what all of these files were, but memory/pages,
  *                      whose pages have their sums in memory/index
  *
@@ -31,6 +33,7 @@ struct checkpoint_options {
 	const char *dir;		/* is made and must not exist */
 	bool leave_running;		/* else the container ends when the checkpoint is on disk; its
 					   folder stays, as exited */
+	bool criu_images;		/* DIR/criu, too */
 	struct policy_limits policy;
 	enum tracker_kind tracker;	/* as for a migration */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */

@@ -10,6 +10,7 @@
 
 #include "engine/base/fd.h"
 #include "migrate/checkpoint_write.h"
+#include "migrate/criu_images.h"
 #include "migrate/machine.h"
 #include "migrate/store_file.h"
 #include "migrate/sums.h"
@@ -21,7 +22,7 @@
 
 struct writing {
 	struct target target;		/* first: the stages get a pointer to it */
-	const struct checkpoint_dir *dir;
+	const struct checkpoint_write_plan *plan;
 	int memory;			/* DIR/memory */
 };
 
@@ -47,7 +48,7 @@ int checkpoint_tmpfs_name(const char *mount_point, char ret[CHECKPOINT_TMPFS_SIZ
 /* As it is: the tree's bytes are a tar archive. */
 static int keep_tree(struct target *t, const char *name, struct error *err)
 {
-	int dir = writing_of(t)->dir->fd;
+	int dir = writing_of(t)->plan->dir->fd;
 	CLEANUP(fd_closep) int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	const void *data;
 	ssize_t n;
@@ -64,7 +65,7 @@ static int unpack_tree(struct target *t, const char *folder, struct error *err)
 {
 	CLEANUP(fd_closep) int place = -EBADF;
 
-	if (workdir_open(writing_of(t)->dir->fd, folder, &place, err) < 0)
+	if (workdir_open(writing_of(t)->plan->dir->fd, folder, &place, err) < 0)
 		return -err->code;
 	return target_unpack(t, place, err);
 }
@@ -75,7 +76,7 @@ static int keep_tmpfs(struct target *t, const char *mount_point, struct error *e
 	char name[CHECKPOINT_TMPFS_SIZE];
 
 	if (checkpoint_tmpfs_name(mount_point, name, err) < 0 ||
-	    workdir_open(writing_of(t)->dir->fd, "tmpfs", &folder, err) < 0)
+	    workdir_open(writing_of(t)->plan->dir->fd, "tmpfs", &folder, err) < 0)
 		return -err->code;
 	return keep_tree(t, name, err);
 }
@@ -115,7 +116,8 @@ static int open_store(struct writing *w, struct error *err)
 	uint64_t room, pages;
 	int fd;
 
-	if (workdir_open(w->dir->fd, "memory", &w->memory, err) < 0 || machine_free_disk(w->memory, &room, err) < 0)
+	if (workdir_open(w->plan->dir->fd, "memory", &w->memory, err) < 0 ||
+	    machine_free_disk(w->memory, &room, err) < 0)
 		return -err->code;
 	pages = room / STORE_PAGE + 1;
 	fd = openat(w->memory, STORE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -161,6 +163,23 @@ static int write_shared(const struct writing *w, struct error *err)
 	return !len ? 0 : fd_replace_file_at(w->memory, CHECKPOINT_SHARED, list, len, 0600, FD_REPLACE, err);
 }
 
+/* From what is in the directory by now. */
+static int assemble_criu_images(const struct writing *w, struct error *err)
+{
+	const char *config = w->target.offer.offer.config_json;
+	CLEANUP(fd_closep) int images = -EBADF, meta = -EBADF, to = -EBADF;
+	CLEANUP(manifest_freep) struct manifest *m = NULL;
+	CLEANUP(spec_freep) struct spec *spec = NULL;
+
+	if (workdir_open(w->plan->dir->fd, "images", &images, err) < 0 ||
+	    workdir_open(w->plan->dir->fd, "meta", &meta, err) < 0 ||
+	    workdir_open(w->plan->dir->fd, "criu", &to, err) < 0 || manifest_read(meta, &m, err) < 0 ||
+	    spec_from_json(config, strlen(config), &spec, err) < 0 ||
+	    criu_images_write(images, w->target.store, w->target.shared, to, err) < 0)
+		return -err->code;
+	return criu_images_write_script(spec, m, to, err);
+}
+
 int checkpoint_write_finish(struct target *t, struct error *err)
 {
 	struct writing *w = writing_of(t);
@@ -170,8 +189,10 @@ int checkpoint_write_finish(struct target *t, struct error *err)
 		return -err->code;
 	message_free(&m);
 	if (store_save(t->store, w->memory, err) < 0 || write_shared(w, err) < 0 ||
-	    write_description(t, w->dir->fd, err) < 0 ||
-	    sums_write(w->dir->fd, "memory/" STORE_PAGES, err) < 0 || checkpoint_dir_sync(w->dir, err) < 0)
+	    write_description(t, w->plan->dir->fd, err) < 0 ||
+	    (w->plan->criu_images && assemble_criu_images(w, err) < 0) ||
+	    sums_write(w->plan->dir->fd, "memory/" STORE_PAGES, err) < 0 ||
+	    checkpoint_dir_sync(w->plan->dir, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored.pid = (uint32_t)getpid() };
 	return channel_send(t->channel, &m, err);
@@ -191,20 +212,19 @@ int checkpoint_write_commit(struct target *t, struct error *err)
 
 /* Its descriptors close with it. Out of reach of the terminal's signals: what ends
  * the source is seen as the end of the connection. */
-_Noreturn static void child(const struct node *node, const struct checkpoint_dir *dir,
-			    const struct migrate_stage table[STAGE_MAX_], int sock, int words_fd)
+_Noreturn static void child(const struct checkpoint_write_plan *plan, int sock, int words_fd)
 {
-	const int keep[] = { sock, words_fd, dir->fd, dir->parent_fd };
-	struct writing w = { .target = { .node = node, .take_tree = take_tree, TARGET_EMPTY },
-			     .dir = dir, .memory = -EBADF };
+	const int keep[] = { sock, words_fd, plan->dir->fd, plan->dir->parent_fd };
+	struct writing w = { .target = { .node = plan->node, .take_tree = take_tree, TARGET_EMPTY },
+			     .plan = plan, .memory = -EBADF };
 	struct error words = { 0 };
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)setsid();
 	(void)prctl(PR_SET_NAME, "godwit-writer");
 	if (fd_close_all_except(keep, sizeof(keep) / sizeof(keep[0]), &words) < 0 ||
-	    target_run(&w.target, sock, table, &words) < 0) {
-		checkpoint_dir_discard(dir);
+	    target_run(&w.target, sock, plan->table, &words) < 0) {
+		checkpoint_dir_discard(plan->dir);
 		(void)!write(words_fd, &words, sizeof(words));
 		_exit(EXIT_FAILURE);
 	}
@@ -219,8 +239,7 @@ static int make_socket(int ret[2], struct error *err)
 	return 0;
 }
 
-int checkpoint_writer_start(const struct node *node, const struct checkpoint_dir *dir,
-			    const struct migrate_stage table[STAGE_MAX_], struct checkpoint_writer *ret,
+int checkpoint_writer_start(const struct checkpoint_write_plan *plan, struct checkpoint_writer *ret,
 			    int *ret_socket, struct error *err)
 {
 	CLEANUP(fd_closep) int ours = -EBADF, theirs = -EBADF, words = -EBADF, said = -EBADF;
@@ -237,7 +256,7 @@ int checkpoint_writer_start(const struct node *node, const struct checkpoint_dir
 	said = pair[1];
 	pid = fork();
 	if (pid == 0)
-		child(node, dir, table, theirs, said);
+		child(plan, theirs, said);
 	if (pid < 0)
 		return error_set(err, errno, "fork: %s", strerror(errno));
 	*ret = (struct checkpoint_writer){ .pid = pid, .words_fd = TAKE_FD(words) };

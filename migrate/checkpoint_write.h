@@ -7,18 +7,26 @@
  * the other's work. When anything fails, or the source goes away, it removes the
  * directory.
  *
- *   r = checkpoint_writer_start(node, &dir, table, &writer, &socket, err);
+ *   r = checkpoint_writer_start(&plan, &writer, &socket, err);
  *   ... channel_connected(socket), the source's stages up to RESTORED ...
  *   r = checkpoint_dir_appear(&dir, err);		before COMMIT
  *   r = checkpoint_writer_finish(&writer, r, err);	after the channel was closed
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "engine/node.h"
 #include "migrate/checkpoint_dir.h"
 #include "migrate/stage.h"
+
+struct checkpoint_write_plan {
+	const struct node *node;	/* borrowed, as all of this */
+	const struct checkpoint_dir *dir;
+	const struct migrate_stage *table;	/* whose target's column it runs */
+	bool criu_images;		/* also a complete set: criu_images.h */
+};
 
 /* The tree of a tmpfs mount, below DIR/tmpfs. */
 #define CHECKPOINT_TMPFS_SIZE 256
@@ -33,10 +41,8 @@ struct checkpoint_writer {
 };
 #define CHECKPOINT_WRITER_EMPTY { .words_fd = -EBADF }
 
-/* Forks it, to run the target's column of the table; node and dir are borrowed.
- * *ret_socket is the source's end of the connection. */
-int checkpoint_writer_start(const struct node *node, const struct checkpoint_dir *dir,
-			    const struct migrate_stage table[STAGE_MAX_], struct checkpoint_writer *ret,
+/* Forks it. *ret_socket is the source's end of the connection. */
+int checkpoint_writer_start(const struct checkpoint_write_plan *plan, struct checkpoint_writer *ret,
 			    int *ret_socket, struct error *err);
 
 /* Waits until it has ended. result is what became of the source; when that failed

@@ -257,6 +257,14 @@ const char *shared_store_name(const struct shared_store *s, uint32_t number)
 	return o ? o->about.name : "";
 }
 
+uint32_t shared_store_number(const struct shared_store *s, uint64_t inode)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->objects[i]->about.inode == inode)
+			return s->objects[i]->number;
+	return 0;
+}
+
 int shared_store_prepare(const struct shared_store *s, struct prepared **ret, struct error *err)
 {
 	CLEANUP(prepared_freep) struct prepared *p = NULL;

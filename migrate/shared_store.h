@@ -57,6 +57,10 @@ int shared_store_hash(const struct shared_store *s, uint32_t number, uint64_t *r
 /* Its name for people; "" when it is not known. */
 const char *shared_store_name(const struct shared_store *s, uint32_t number);
 
+/* The number of the object that CRIU's images know by this inode or System V id; 0:
+ * there is none. */
+uint32_t shared_store_number(const struct shared_store *s, uint64_t inode);
+
 /* What a checkpoint must know besides the pages: records of proto/pages.h, the
  * caller's to free. */
 int shared_store_save(const struct shared_store *s, void **ret, size_t *ret_len, struct error *err);

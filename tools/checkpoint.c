@@ -5,7 +5,7 @@
 
 struct checkpoint_arguments {
 	struct rounds_options rounds;
-	bool leave_running, json, quiet;
+	bool leave_running, criu_images, json, quiet;
 };
 
 static const struct checkpoint_arguments checkpoint_defaults = { .rounds = ROUNDS_DEFAULTS };
@@ -13,6 +13,8 @@ static const struct checkpoint_arguments checkpoint_defaults = { .rounds = ROUND
 static const struct option_row checkpoint_rows[] = {
 	OPTION(0, "leave-running", FLAG, NULL, struct checkpoint_arguments, leave_running,
 	       "let the container go on afterwards"),
+	OPTION(0, "criu-images", FLAG, NULL, struct checkpoint_arguments, criu_images,
+	       "also a complete set of CRIU's images, for CRIU alone, in DIR/criu"),
 	OPTION(0, "max-downtime", DURATION, "TIME", struct checkpoint_arguments, rounds.max_downtime_us,
 	       "freeze when the pause is predicted to be below this [300ms]"),
 	OPTION(0, "max-rounds", COUNT, "N", struct checkpoint_arguments, rounds.max_rounds,
@@ -58,6 +60,7 @@ static int checkpoint_run(const struct invocation *inv)
 	struct checkpoint_report r = { 0 };
 	struct progress progress;
 	struct checkpoint_options o = { .dir = inv->argv[1], .leave_running = a->leave_running,
+					.criu_images = a->criu_images,
 					.rate = a->rounds.bwlimit, .progress = progress_update, .ctx = &progress };
 	struct error err;
 	int result;

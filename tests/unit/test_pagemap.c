@@ -82,6 +82,63 @@ static void neighbours(void **state)
 	expect(BYTES(HEAD), lazy, 3, BYTES(wanted));
 }
 
+/* What complete asked for, in words. */
+static char asked[256];
+
+static int ask(void *ctx, bool from_image, uint64_t address, uint64_t n_pages, struct error *err)
+{
+	size_t len = strlen(asked);
+
+	(void)ctx;
+	(void)err;
+	(void)snprintf(asked + len, sizeof(asked) - len, "%s%llx+%llu ", from_image ? "" : "!",
+		       (unsigned long long)address, (unsigned long long)n_pages);
+	return 0;
+}
+
+static int refuse_pages(void *ctx, bool from_image, uint64_t address, uint64_t n_pages, struct error *err)
+{
+	(void)ctx;
+	(void)from_image;
+	(void)address;
+	(void)n_pages;
+	return error_set(err, ENOSPC, "full");
+}
+
+static void complete(void **state)
+{
+	static const struct pagemap_range ranges[] = {
+		{ 0x1000, 1 }, { 0x402000, 3 }, { 0x7ffc00001000, 200 },
+	};
+	/* neighbours of CRIU's own pages are one with them now */
+	static const char wanted[] = HEAD
+		"\x09\0\0\0\x08\x80\x20\x10\x01\x20\x04\x28\x01"
+		"\x0b\0\0\0\x08\x80\x80\x80\x02\x10\x05\x20\x04\x28\x05"
+		"\x10\0\0\0\x08\x80\x80\x80\x80\xc0\xff\x1f\x10\xc9\x01\x20\x04\x28\xc9\x01";
+	CLEANUP(freep) void *made = NULL;
+	struct error err;
+	uint32_t id;
+	size_t len;
+
+	(void)state;
+	asked[0] = '\0';
+	assert_int_equal(pagemap_complete(BYTES(HEAD OLD_1 OLD_2), ranges, 3, ask, NULL, &made, &len, &err), 0);
+	assert_string_equal(asked, "!1000+1 400000+2 !402000+3 7ffc00000000+1 !7ffc00001000+200 ");
+	assert_int_equal(len, sizeof(wanted) - 1);
+	assert_memory_equal(made, wanted, len);
+	assert_int_equal(pagemap_pages_id(made, len, &id, &err), 0);
+	assert_int_equal(id, 1);
+	free(TAKE_PTR(made));
+	assert_int_equal(pagemap_complete(BYTES(HEAD), ranges, 3, refuse_pages, NULL, &made, &len, &err), -ENOSPC);
+	/* in the parent's image, and in none */
+	assert_int_equal(pagemap_complete(BYTES(HEAD "\x0b\0\0\0\x08\x80\x80\x80\x02\x10\x02\x20\x01\x28\x02"),
+					  NULL, 0, ask, NULL, &made, &len, &err), -EPROTO);
+	assert_int_equal(pagemap_pages_id(BYTES("\x19\x43\x56\x54\x25\x40\x08\x56\x02\0\0\0\x10\x01"), &id, &err),
+			 -EPROTO);
+	assert_int_equal(pagemap_pages_id(BYTES("\x19\x43\x56\x54\x25\x40\x08\x56\0\0\0\0"), &id, &err), -EPROTO);
+	assert_null(made);
+}
+
 static void overlaps(void **state)
 {
 	static const struct pagemap_range inside = { 0x401000, 1 }, into = { 0x3ff000, 2 },
@@ -126,6 +183,7 @@ int main(void)
 		cmocka_unit_test(either_version),
 		cmocka_unit_test(before_between_behind),
 		cmocka_unit_test(neighbours),
+		cmocka_unit_test(complete),
 		cmocka_unit_test(overlaps),
 		cmocka_unit_test(damage),
 	};
