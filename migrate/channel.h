@@ -33,6 +33,7 @@ struct channel_stats {
 	uint64_t wire_bytes;		/* everything sent and received */
 	uint64_t compress_us, send_us;	/* where the time of sending went */
 	uint64_t rate_us;		/* waited for the sake of channel_set_rate */
+	uint64_t reconnects, resent_bytes;
 };
 
 /* "node-b", "10.0.0.2:4967", "[fe80::1]:4967"; default port of wire.h.
@@ -44,6 +45,10 @@ int channel_connect(const char *host, const volatile sig_atomic_t *cancelled,
  * consumes the socket, which does not block. */
 int channel_connected(int fd_consumed, const volatile sig_atomic_t *cancelled, struct channel **ret,
 		      struct error *err);
+
+/* As channel_connect, which waits 10 s for each of the host's addresses. */
+int channel_connect_within(const char *host, uint64_t timeout_us, const volatile sig_atomic_t *cancelled,
+			   struct channel **ret, struct error *err);
 
 /* Around an accepted socket, which it consumes. */
 int channel_accept(int fd_consumed, struct channel **ret, struct error *err);
@@ -85,6 +90,34 @@ ssize_t channel_receive_data(struct channel *ch, const void **ret_data, struct e
 
 /* Fixes the level (compression.h), instead of following the link. */
 void channel_set_level(struct channel *ch, int level);
+
+/* While trees of memory go, a connection that is lost may be replaced by another
+ * one, and nothing is lost with it: the source keeps what it sends until the target
+ * has confirmed it (RECEIVED, now and then), and sends it again. To both sides it
+ * is as if nothing had been, and the trees go on where they were.
+ *
+ * reconnect waits for the other connection: *ret_fresh, past JOINED, owned by the
+ * caller. received is how many of the peer's frames have come here, *ret_received
+ * how many of ours the peer has. since_us: when the connection was lost. When it
+ * gives up, the connection's end is an error as usual. again_fd (-EBADF: none) is
+ * readable when the peer has come on another connection, before we notice that the
+ * old one is dead. A peer that is unresponsive for dead_us is taken as lost. */
+struct channel_recovery {
+	int (*reconnect)(void *ctx, uint64_t since_us, uint64_t received, struct channel **ret_fresh,
+			 uint64_t *ret_received, struct error *err);
+	void *ctx;
+	int again_fd;
+	uint64_t dead_us;
+};
+
+/* For who tries so long to come back. */
+uint64_t channel_dead_us(uint64_t retry_us);
+
+/* From here on, on both sides at the same point of the conversation. The source
+ * keeps up to keep_bytes (0: the target's side). */
+int channel_recoverable(struct channel *ch, const struct channel_recovery *recovery, size_t keep_bytes,
+			struct error *err);
+void channel_not_recoverable(struct channel *ch);
 
 /* At most so many bytes of data a second on the wire from now on; 0: no limit. */
 void channel_set_rate(struct channel *ch, uint64_t bytes_per_second);

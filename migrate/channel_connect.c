@@ -6,6 +6,8 @@
 #include "migrate/channel_state.h"
 #include "migrate/host.h"
 
+#define CONNECT_US 10000000u
+
 static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -22,14 +24,14 @@ static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
 	return -code;
 }
 
-static int connect_any(const struct addrinfo *list, int *ret_fd)
+static int connect_any(const struct addrinfo *list, uint64_t timeout_us, int *ret_fd)
 {
 	int r = -EHOSTUNREACH;
 
 	for (const struct addrinfo *a = list; a; a = a->ai_next) {
 		CLEANUP(fd_closep) int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-		r = fd < 0 ? -errno : connect_within(fd, a, 10000000);
+		r = fd < 0 ? -errno : connect_within(fd, a, timeout_us);
 		if (r < 0)
 			continue;
 		*ret_fd = TAKE_FD(fd);
@@ -38,8 +40,8 @@ static int connect_any(const struct addrinfo *list, int *ret_fd)
 	return r;
 }
 
-int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
-		    struct channel **ret, struct error *err)
+int channel_connect_within(const char *address, uint64_t timeout_us, const volatile sig_atomic_t *cancelled,
+			   struct channel **ret, struct error *err)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *list = NULL;
@@ -56,7 +58,7 @@ int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
 	if (r)
 		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
 				 host, gai_strerror(r));
-	r = connect_any(list, &fd);
+	r = connect_any(list, timeout_us, &fd);
 	freeaddrinfo(list);
 	if (r < 0)
 		return error_set(err, -r, "connect to %s port %s: %s; is 'godwit serve' running there?", host, port,
@@ -71,4 +73,10 @@ int channel_connected(int fd_consumed, const volatile sig_atomic_t *cancelled, s
 		return -err->code;
 	(*ret)->cancelled = cancelled;
 	return 0;
+}
+
+int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
+		    struct channel **ret, struct error *err)
+{
+	return channel_connect_within(address, CONNECT_US, cancelled, ret, err);
 }

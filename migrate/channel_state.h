@@ -1,11 +1,13 @@
 /*
  * channel_state.h - the inside of a channel, shared by channel.c (messages),
- * channel_connect.c and channel_tree.c (data)
+ * channel_connect.c, channel_socket.c (bytes), channel_tree.c (data) and
+ * channel_recovery.c (connections that are lost)
  */
 #pragma once
 
 #include "migrate/channel.h"
 #include "migrate/compression.h"
+#include "migrate/kept_frames.h"
 #include "proto/block.h"
 #include "proto/checksum.h"
 #include "proto/frame.h"
@@ -27,7 +29,9 @@ struct channel {
 	struct compression compression;
 	uint64_t rate;			/* bytes a second, 0: any */
 	uint64_t paid_until_us;		/* when what was sent has taken its time at that rate */
-	uint8_t *raw;			/* WIRE_DATA_MAX_BYTES: collects a block */
+	/* A block is collected in raw, WIRE_DATA_MAX_BYTES long, with room for a
+	 * frame's header before it: in own_block, or where it is kept. */
+	uint8_t *own_block, *raw;
 	size_t raw_len;
 	uint8_t *room;			/* WIRE_RAW_MAX_BYTES */
 	struct channel_stats stats;
@@ -35,19 +39,56 @@ struct channel {
 	void *progress_ctx;
 	uint64_t progress_at_us;
 	bool peer_aborted;
+	/* while a lost connection may be replaced: reconnect is set */
+	struct channel_recovery recovery;
+	struct kept_frames *kept;	/* the source's, or NULL */
+	uint64_t frames_in;		/* the source's, that have come here */
+	uint64_t confirmed_in, unconfirmed_bytes;
 };
 
 /* Around a connected socket, which it consumes. */
 int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, struct error *err);
 enum wire_side channel_other_side(const struct channel *ch);
 
-/* Sends two pieces of memory; len may be 0. */
-int channel_send_all(struct channel *ch, const void *head, size_t head_len, const void *data,
-		     size_t len, struct error *err);
+/* An unresponsive peer is taken as gone after so long. */
+void channel_tune(int fd, uint64_t dead_us);
 
-/* Waits for one whole frame, which may come now; its payload is the reader's. */
+/* Waits for the socket, patiently. */
+int channel_wait(struct channel *ch, short events, struct error *err);
+
+/* Sends two pieces of memory on the connection that there is; len may be 0. */
+int channel_write(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
+		  struct error *err);
+
+/* One whole frame into the reader, whose payload it is. Returns 1 when it would
+ * have to wait and is not to. */
+int channel_read(struct channel *ch, bool wait, const struct frame **ret, struct error *err);
+
+/* As channel_write and channel_read, over one connection after the other; the
+ * frame read may come now. */
+int channel_send_frame(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
+		       struct error *err);
 int channel_read_frame(struct channel *ch, const struct frame **ret, struct error *err);
 
-/* Decodes that frame. Returns 1, with nothing in ret, for PROGRESS. */
+/* Waits as long as len bytes take at the rate; a cancel ends it. */
+int channel_keep_to_rate(struct channel *ch, size_t len, struct error *err);
+
+static inline bool channel_keeps(const struct channel *ch)
+{
+	return ch->recovery.reconnect && ch->kept;
+}
+
+/* Before a frame is sent, if frames are kept now: keeps a copy; or, of one that was
+ * made in place (raw), notes that it is len bytes long with its header. After it
+ * was sent channel_next_block finds a place for the next one; it may wait for the
+ * peer. */
+int channel_keep(struct channel *ch, const void *frame, size_t len, struct error *err);
+void channel_keep_block(struct channel *ch, size_t len);
+int channel_next_block(struct channel *ch, struct error *err);
+
+/* What the peer says that it has received. */
+int channel_confirmed(struct channel *ch, uint64_t frames, struct error *err);
+
+/* Decodes that frame. Returns 1, with nothing in ret, for PROGRESS and RECEIVED. */
 int channel_take_message(struct channel *ch, const struct frame *f, struct message *ret,
 			 struct error *err);

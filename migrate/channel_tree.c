@@ -32,8 +32,7 @@ void channel_set_rate(struct channel *ch, uint64_t bytes_per_second)
 	ch->paid_until_us = 0;
 }
 
-/* Waits as long as len bytes take at the rate; a cancel ends it. */
-static int keep_to_rate(struct channel *ch, size_t len, struct error *err)
+int channel_keep_to_rate(struct channel *ch, size_t len, struct error *err)
 {
 	uint64_t now = clock_us(), began = now;
 
@@ -54,28 +53,40 @@ static int keep_to_rate(struct channel *ch, size_t len, struct error *err)
 	return 0;
 }
 
+/* The frame of a block whose header is before raw, or, of one that is not kept,
+ * in two pieces. */
+static int send_data_frame(struct channel *ch, const struct block *b, struct error *err)
+{
+	uint8_t *head = ch->raw - WIRE_HEADER_BYTES;
+
+	if (frame_encode(WIRE_DATA, b->flags, b->data, b->len, head, err) < 0 ||
+	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
+		return -err->code;
+	if (channel_keeps(ch) && b->data != ch->raw)
+		memcpy(ch->raw, b->data, b->len);
+	channel_keep_block(ch, WIRE_HEADER_BYTES + b->len);
+	return channel_send_frame(ch, head, WIRE_HEADER_BYTES, channel_keeps(ch) ? ch->raw : b->data, b->len, err);
+}
+
 static int send_block(struct channel *ch, struct error *err)
 {
-	uint8_t head[WIRE_HEADER_BYTES];
+	uint64_t t0, t1, t2;
 	struct block b;
-	uint64_t t0 = clock_us(), t1, t2;
 
+	checksum_update(ch->sum, ch->raw, ch->raw_len);
+	t0 = clock_us();
 	if (block_encode(ch->encoder, compression_level(&ch->compression), ch->raw, ch->raw_len, ch->room,
 			 WIRE_RAW_MAX_BYTES, &b, err) < 0)
 		return -err->code;
 	t1 = clock_us();
-	fault_pass_of("send", "DATA");
-	if (frame_encode(WIRE_DATA, b.flags, b.data, b.len, head, err) < 0 ||
-	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0 ||
-	    channel_send_all(ch, head, sizeof(head), b.data, b.len, err) < 0 ||
-	    keep_to_rate(ch, sizeof(head) + b.len, err) < 0)
+	if (send_data_frame(ch, &b, err) < 0 || channel_keep_to_rate(ch, WIRE_HEADER_BYTES + b.len, err) < 0 ||
+	    channel_next_block(ch, err) < 0)
 		return -err->code;
 	t2 = clock_us();
 	ch->stats.compress_us += t1 - t0;
 	ch->stats.send_us += t2 - t1;
 	compression_note(&ch->compression, ch->raw_len, b.len, t1 - t0, t2 - t1);
 	ch->stats.raw_bytes += ch->raw_len;
-	checksum_update(ch->sum, ch->raw, ch->raw_len);
 	ch->raw_len = 0;
 	report_progress(ch);
 	return 0;

@@ -8,6 +8,7 @@
 #include "migrate/dump.h"
 #include "migrate/machine.h"
 #include "migrate/source.h"
+#include "migrate/source_rejoin.h"
 #include "migrate/trees.h"
 #include "migrate/workdir.h"
 
@@ -39,7 +40,7 @@ int source_prepare(struct source *s, struct error *err)
 	    channel_receive(s->channel, WIRE_PREPARED, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	return 0;
+	return source_rejoin_begin(s, err);
 }
 
 /* ---- dump ---- */
@@ -64,6 +65,7 @@ static int on_frozen(void *ctx, struct error *err)
 
 	if (s->gate)
 		gate_set(s->gate, GATE_HELD_IN);
+	source_rejoin_end(s);
 	if (channel_send(s->channel, &frozen, err) < 0)
 		return -err->code;
 	return source_last_round(s, err);
@@ -172,6 +174,8 @@ void source_count_bytes(struct source *s)
 		stats = channel_stats(s->channel);
 	s->report->bytes_raw += stats.raw_bytes;
 	s->report->bytes_wire += stats.wire_bytes;
+	s->report->reconnects += stats.reconnects;
+	s->report->bytes_resent += stats.resent_bytes;
 }
 
 void source_closep(struct source *s)

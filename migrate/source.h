@@ -44,6 +44,7 @@ struct source_report {
 	uint64_t downtime_us;		/* freeze complete to RESUMED received */
 	uint64_t restore_us, resume_us;	/* as the target measured them */
 	uint64_t bytes_raw, bytes_wire;
+	uint64_t reconnects, bytes_resent;	/* connections that took the place of a lost one */
 	uint64_t predicted_us;		/* the downtime that was expected at the freeze */
 	char tracker[16];		/* how writes were followed */
 	struct memory_stats memory;
@@ -62,6 +63,7 @@ struct source_options {
 	const char *fixed_file;		/* cache/NAME: the downtime besides memory; NULL: a move's */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
+	uint64_t retry_us;		/* how long to try to come back; 0: not at all */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
 	const volatile sig_atomic_t *cancelled;
 	/* May be NULL. Called at each phase's begin and some times a second. */

@@ -89,6 +89,7 @@ static int describe(const struct source *s, struct offering *ret, struct error *
 	o->cpu_features = ret->features.names;
 	o->n_cpu_features = ret->features.n;
 	o->only_asking = s->only_asking;
+	o->retry_us = s->options->retry_us;
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "migrate/memory_receive.h"
 #include "migrate/store.h"
 #include "migrate/target.h"
+#include "migrate/target_rejoin.h"
 #include "migrate/token.h"
 #include "migrate/trees.h"
 #include "migrate/workdir.h"
@@ -20,8 +21,7 @@
 /* What a receiver that was killed leaves to its monitor. */
 #define ENDING_US 3000000
 
-__attribute__((format(printf, 2, 3)))
-static void say(const struct target *t, const char *fmt, ...)
+void target_say(const struct target *t, const char *fmt, ...)
 {
 	char line[1024];
 	va_list ap;
@@ -79,6 +79,8 @@ int target_negotiate(struct target *t, struct error *err)
 	enum token_outcome known;
 	struct error ignored;
 
+	if (!o->only_asking)
+		target_rejoin_take_over(t->node, o->name);
 	if (token_look_up(t->node, o->token, &known, err) < 0 || node_lock(t->node, &lock, err) < 0)
 		return -err->code;
 	(void)incoming_sweep(t->node, ENDING_US, &ignored);	/* what stays is in the way, or not */
@@ -125,30 +127,18 @@ static int receive_image(struct target *t, struct error *err)
 			     &limits, &image, err);
 }
 
-/* It may grow on the way, but not into what others have reserved. */
-static int make_store(struct target *t, struct error *err)
-{
-	struct reservation others;
-	uint64_t memory;
-
-	if (machine_free_memory(&memory, err) < 0 ||
-	    reservation_sum(t->node, t->container->name, &others, err) < 0)
-		return -err->code;
-	memory = memory > others.memory_bytes ? memory - others.memory_bytes : 0;
-	return store_new(memory / STORE_PAGE, &t->store, err);
-}
-
 int target_prepare(struct target *t, struct error *err)
 {
 	struct message m = { .type = WIRE_PREPARED };
 
 	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0 ||
-	    make_store(t, err) < 0 || shared_store_new(&t->shared, err) < 0)
+	    target_make_store(t, err) < 0 || shared_store_new(&t->shared, err) < 0)
 		return -err->code;
 	t->plan.token = t->offer.offer.token;
-	if (restore_begin(t->container, &t->plan, &t->control, err) < 0)
+	if (restore_begin(t->container, &t->plan, &t->control, err) < 0 ||
+	    channel_send(t->channel, &m, err) < 0)
 		return -err->code;
-	return channel_send(t->channel, &m, err);
+	return target_rejoin_begin(t, err);
 }
 
 /* The monitor removes what it made when its asker hangs up; wait for that. */
@@ -164,41 +154,6 @@ void target_tear_down(struct target *t)
 		;
 	fd_close(&t->control);
 	filler_stop(&t->filler);
-}
-
-/* ---- precopy ---- */
-
-/* The pages that are here are no longer free, so they are not reserved any more. */
-static void note_taken(struct target *t)
-{
-	uint64_t taken = store_stats(t->store).pages * STORE_PAGE;
-	struct reservation left = t->reserved;
-	struct error ignored;
-
-	if (!t->container)
-		return;			/* a checkpoint takes no memory here */
-	left.memory_bytes = left.memory_bytes > taken ? left.memory_bytes - taken : 0;
-	if (t->image_wanted)
-		left.disk_bytes = t->offer.offer.disk_bytes;
-	(void)reservation_write(t->container, &left, &ignored);
-}
-
-int target_precopy(struct target *t, struct error *err)
-{
-	for (;;) {
-		struct message m = { 0 };
-		enum wire_type type;
-
-		if (channel_receive(t->channel, 0, &m, err) < 0)
-			return -err->code;
-		type = m.type;
-		message_free(&m);
-		if (type == WIRE_FROZEN)
-			return 0;
-		if (memory_receive(t->channel, t->store, t->shared, &t->hashes, err) < 0)
-			return -err->code;
-		note_taken(t);
-	}
 }
 
 /* ---- transfer ---- */
@@ -365,7 +320,7 @@ int target_commit(struct target *t, struct error *err)
 	if (restore_commit(t->control, &t->times, err) < 0)
 		return -err->code;
 	t->committed = true;
-	say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer.name);
+	target_say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer.name);
 	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
 		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
 		.resumed_at_real_us = t->times.resumed_real_us } };
@@ -420,6 +375,7 @@ void target_closep(struct target *t)
 {
 	fd_close(&t->control);
 	fd_close(&t->workdir);
+	fd_close(&t->join_door);
 	fd_close(&t->filler.uffds_fd);
 	fd_close(&t->filler.report_fd);
 	fd_close(&t->filler.pidfd);
@@ -459,12 +415,20 @@ static int answer_query(struct target *t, const char *token, struct error *err)
 
 static int take_offer(struct target *t, const struct migrate_stage table[STAGE_MAX_], struct error *err)
 {
-	say(t, "%s offers container '%s'", t->peer.name, t->offer.offer.name);
+	target_say(t, "%s offers container '%s'", t->peer.name, t->offer.offer.name);
 	if (stage_run_target(table, t, err) == 0)
 		return 0;
 	if (!t->committed)
 		channel_abort(t->channel, err, "nothing of it is left on the target");
 	return -err->code;
+}
+
+static int join(struct target *t, const struct message_join *m, struct error *err)
+{
+	if (target_rejoin_hand_over(t->node, m, channel_fd(t->channel), err) == 0)
+		return 0;
+	channel_abort(t->channel, err, "");
+	return error_wrap(err, "%s comes back with container '%s'", t->peer.name, m->name);
 }
 
 int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
@@ -481,6 +445,8 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 		return take_offer(t, table, err);
 	if (t->offer.type == WIRE_QUERY)
 		return answer_query(t, t->offer.query.token, err);
+	if (t->offer.type == WIRE_JOIN)
+		return join(t, &t->offer.join, err);
 	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t->offer.type));
 }
 

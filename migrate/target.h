@@ -36,6 +36,8 @@ struct target {
 	struct filler filler;		/* gives it to the restored tasks */
 	int control;			/* to its monitor */
 	int workdir;
+	int join_door;			/* where a source that was lost comes back */
+	int successor;			/* who waits for us to give up, until we end */
 	bool committed;
 	bool opened;			/* its gate */
 	void (*log)(void *ctx, const char *line);
@@ -52,10 +54,17 @@ int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx
 int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
 	       struct error *err);
 void target_closep(struct target *t);
-#define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .filler = FILLER_EMPTY
+#define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .join_door = -EBADF, .successor = -EBADF, \
+		     .filler = FILLER_EMPTY
 
 /* Unpacks the tree that has begun into a folder (borrowed). */
 int target_unpack(struct target *t, int place, struct error *err);
+
+/* A line for the daemon's log. */
+void target_say(const struct target *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Its page store, as large as the memory that is to be had. */
+int target_make_store(struct target *t, struct error *err);
 
 int target_negotiate(struct target *t, struct error *err);
 int target_prepare(struct target *t, struct error *err);

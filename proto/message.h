@@ -66,6 +66,7 @@ struct message_offer {
 	size_t n_needs;			/* to WIRE_NEEDS_MAX */
 	uint64_t tasks;			/* its processes and threads, now */
 	bool only_asking;		/* after the verdict the conversation ends */
+	uint64_t retry_us;		/* so long it tries to come back when a connection is lost */
 };
 
 struct message_reason {
@@ -160,6 +161,20 @@ struct message_progress {
 	uint64_t bytes;
 };
 
+struct message_join {
+	const char *token;
+	const char *name;		/* of the container */
+	uint32_t connection;		/* below WIRE_CONNECTIONS_MAX */
+};
+
+struct message_joined {
+	uint64_t received;		/* frames, over the connections before this one */
+};
+
+struct message_received {
+	uint64_t frames;		/* since PREPARED, or JOINED with none */
+};
+
 struct message {
 	enum wire_type type;		/* not WIRE_DATA; says which one it is */
 	union {				/* RESTORE has no content */
@@ -178,6 +193,9 @@ struct message {
 		struct message_answer answer;
 		struct message_release release;
 		struct message_progress progress;
+		struct message_join join;
+		struct message_joined joined;
+		struct message_received received;
 	};
 };
 

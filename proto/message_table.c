@@ -51,6 +51,7 @@ static const struct message_field offer[] = {
 	TEXTS(message_offer, needs, PHRASE, WIRE_NEEDS_MAX),
 	U64(message_offer, tasks, WIRE_ENTRIES_MAX),
 	FLAG(message_offer, only_asking),
+	U64(message_offer, retry_us, TIME_MAX),
 };
 
 static const struct message_field reason[] = {
@@ -118,6 +119,20 @@ static const struct message_field progress[] = {
 	U64(message_progress, bytes, BYTES_MAX),
 };
 
+static const struct message_field join[] = {
+	TEXT(message_join, token, TOKEN),
+	TEXT(message_join, name, NAME),
+	U32(message_join, connection, 0, WIRE_CONNECTIONS_MAX - 1),
+};
+
+static const struct message_field joined[] = {
+	U64(message_joined, received, WIRE_ENTRIES_MAX),
+};
+
+static const struct message_field received[] = {
+	U64(message_received, frames, WIRE_ENTRIES_MAX),
+};
+
 static const char *hello_problem(const void *content)
 {
 	const struct message_hello *m = content;
@@ -164,6 +179,9 @@ const struct message_shape *message_shape(unsigned type)
 		[WIRE_QUERY] = SHAPE(message_query, query, NULL),
 		[WIRE_ANSWER] = SHAPE(message_answer, answer, NULL),
 		[WIRE_PROGRESS] = SHAPE(message_progress, progress, NULL),
+		[WIRE_JOIN] = SHAPE(message_join, join, NULL),
+		[WIRE_JOINED] = SHAPE(message_joined, joined, NULL),
+		[WIRE_RECEIVED] = SHAPE(message_received, received, NULL),
 	};
 
 	return type < WIRE_TYPE_END && (shapes[type].fields || type == WIRE_RESTORE) ?

@@ -86,6 +86,9 @@ static const struct row rows[] = {
 
 	{ S(OPEN), SOURCE(OFFER), S(ASKING), only_asks },
 	{ S(ASKING), TARGET(VERDICT), S(DONE), NULL },
+	{ S(OPEN), SOURCE(JOIN), S(JOINING), NULL },
+	{ S(JOINING), TARGET(JOINED), S(JOINED), NULL },
+
 	{ S(OPEN), SOURCE(OFFER), S(OFFERED), NULL },
 	{ S(OFFERED), TARGET(VERDICT), S(DONE), is_refusal },
 	{ S(OFFERED), TARGET(VERDICT), S(IMAGE_WANTED), wants_image },
@@ -131,7 +134,7 @@ static const struct row rows[] = {
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
 /* Steps that the rows don't list because they are possible in many states. */
-static bool is_any_time(enum sequence_state state, enum wire_type type,
+static bool is_any_time(enum sequence_state state, enum wire_side from, enum wire_type type,
 			enum sequence_state *ret_next)
 {
 	if (type == WIRE_ABORT && state < SEQUENCE_COMMITTED) {
@@ -139,6 +142,11 @@ static bool is_any_time(enum sequence_state state, enum wire_type type,
 		return true;
 	}
 	if (type == WIRE_PROGRESS && state >= SEQUENCE_OFFERED && state <= SEQUENCE_COMMITTED) {
+		*ret_next = state;
+		return true;
+	}
+	if (type == WIRE_RECEIVED && from == WIRE_TARGET && state >= SEQUENCE_PREPARED &&
+	    state <= SEQUENCE_COMMITTED) {
 		*ret_next = state;
 		return true;
 	}
@@ -159,7 +167,7 @@ static bool find_next(enum sequence_state state, enum wire_side from, enum wire_
 		*ret_next = row->next;
 		return true;
 	}
-	return is_any_time(state, type, ret_next);
+	return is_any_time(state, from, type, ret_next);
 }
 
 static int refuse(enum sequence_state state, enum wire_side from, enum wire_type type,

@@ -34,6 +34,8 @@ enum sequence_state {
 	SEQUENCE_ASKED,			/* QUERY waits for ANSWER */
 	SEQUENCE_ANSWERED,		/* again, or RELEASE */
 	SEQUENCE_ASKING,		/* the verdict will end it */
+	SEQUENCE_JOINING,		/* JOIN waits for JOINED */
+	SEQUENCE_JOINED,		/* in place of another connection, whose sequence goes on */
 	SEQUENCE_OFFERED,
 	SEQUENCE_IMAGE_WANTED,
 	SEQUENCE_IN_IMAGE,		/* between TREE_BEGIN and TREE_END */

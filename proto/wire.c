@@ -22,6 +22,9 @@ const char *wire_type_name(unsigned type)
 		[WIRE_QUERY] = "QUERY",
 		[WIRE_ANSWER] = "ANSWER",
 		[WIRE_PROGRESS] = "PROGRESS",
+		[WIRE_JOIN] = "JOIN",
+		[WIRE_JOINED] = "JOINED",
+		[WIRE_RECEIVED] = "RECEIVED",
 	};
 
 	return type < WIRE_TYPE_END ? names[type] : NULL;

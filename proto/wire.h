@@ -33,6 +33,19 @@
  * where TREE is TREE_BEGIN, any number of DATA, TREE_END. An OFFER that is only
  * asking ends with the VERDICT.
  *
+ * From PREPARED to FROZEN a connection may be lost, and another take its place:
+ * the target tells now and then how many frames have come since PREPARED
+ * (RECEIVED, at any time until RESUMED), the source keeps and counts what it sends.
+ * On the new connection
+ *
+ *	HELLO                       ->
+ *	                            <-  HELLO
+ *	JOIN                        ->			the token of the OFFER
+ *	                            <-  JOINED		so many frames have come
+ *
+ * and then the source sends all frames after those, and goes on where it was.
+ * After FROZEN a lost connection ends the migration.
+ *
  * After a connection broke between COMMIT and RESUMED, on a new one, as often
  * as it takes:
  *
@@ -78,8 +91,11 @@ enum wire_type {
 	WIRE_QUERY = 15,
 	WIRE_ANSWER = 16,
 	WIRE_PROGRESS = 17,
+	WIRE_JOIN = 18,
+	WIRE_JOINED = 19,
+	WIRE_RECEIVED = 20,
 };
-#define WIRE_TYPE_END 18u			/* one above the highest */
+#define WIRE_TYPE_END 21u			/* one above the highest */
 
 enum wire_side { WIRE_SOURCE, WIRE_TARGET };
 
@@ -102,6 +118,7 @@ enum wire_side { WIRE_SOURCE, WIRE_TARGET };
 #define WIRE_CPU_FEATURES_MAX 1024u
 #define WIRE_NEEDS_MAX 256u
 #define WIRE_REASONS_MAX 64u
+#define WIRE_CONNECTIONS_MAX 16u
 #define WIRE_VERSION_MAX 65535u
 #define WIRE_BYTES_MAX (1ull << 56)		/* sizes: sums of a few can't overflow */
 #define WIRE_TIME_MAX_US (1ull << 56)		/* durations and times of day */

@@ -14,11 +14,12 @@
 struct migrate_options {
 	struct rounds_options rounds;
 	const char *compress;
-	uint64_t settle_us;
+	uint64_t settle_us, retry_us;
 	bool json, quiet, verify, check;
 };
 
-static const struct migrate_options defaults = { .settle_us = 30000000, .rounds = ROUNDS_DEFAULTS };
+static const struct migrate_options defaults = { .settle_us = 30000000, .retry_us = 10000000,
+						 .rounds = ROUNDS_DEFAULTS };
 
 static const struct option_row rows[] = {
 	OPTION(0, "compress", TEXT, "LEVEL", struct migrate_options, compress,
@@ -39,6 +40,8 @@ static const struct option_row rows[] = {
 	       "how writes are followed: 'userfaultfd', 'soft-dirty', 'none', or 'any': the best [any]"),
 	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
 	       "compare hashes of all memory before the commit; costs downtime"),
+	OPTION(0, "retry-for", DURATION, "TIME", struct migrate_options, retry_us,
+	       "try to come back when the connection is lost while memory is copied [10s]; 0: don't"),
 	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
 	       "how long to ask a target that fell silent after the decision [30s]"),
 	OPTION(0, "check", FLAG, NULL, struct migrate_options, check,
@@ -83,7 +86,7 @@ static int migrate_run(const struct invocation *inv)
 	struct progress progress;
 	struct source_report r = { 0 };
 	struct source_options options = {
-		.host = inv->argv[1], .settle_us = o->settle_us, .verify = o->verify,
+		.host = inv->argv[1], .settle_us = o->settle_us, .retry_us = o->retry_us, .verify = o->verify,
 		.rate = o->rounds.bwlimit, .progress = progress_update, .ctx = &progress,
 	};
 	struct error err;

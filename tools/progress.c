@@ -82,6 +82,9 @@ void progress_print_report(const struct container *c, const struct source_report
 	print_held(&r->held);
 	printf("  data        %10.1f MB   %.1f MB on the wire\n", (double)r->bytes_raw / MB,
 	       (double)r->bytes_wire / MB);
+	if (r->reconnects)
+		printf("  reconnected %10llu times   %.1f MB of it were sent again\n",
+		       (unsigned long long)r->reconnects, (double)r->bytes_resent / MB);
 }
 
 static json_t *phases(const struct source_report *r)
@@ -181,6 +184,8 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"held", held(&r->held));
 
 	(void)json_object_set_new(o, "rounds", rounds(r));
+	(void)json_object_set_new(o, "reconnects", json_integer((json_int_t)r->reconnects));
+	(void)json_object_set_new(o, "bytes_resent", json_integer((json_int_t)r->bytes_resent));
 	print_json(o, error);
 }
 

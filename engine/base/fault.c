@@ -33,8 +33,8 @@ bool fault_armed;
 static struct {
 	const char *text;
 	const char *role;
-	int connection;
-	bool corrupts;
+	_Atomic int connection;
+	_Atomic bool corrupts;
 } now = { .role = "command", .connection = -EBADF };
 
 /* ---- actions ---- */

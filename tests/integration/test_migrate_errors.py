@@ -305,7 +305,7 @@ def test_a_connection_that_ends_or_is_damaged_on_the_way(web, bed, part, spoil):
     two = bed["node2"]
     proxy = Proxy(two, int(total * part) + 30, spoil)
     try:
-        refused(bed["node1"], "--compress", "1", to="node2:4999")
+        refused(bed["node1"], "--compress", "1", "--retry-for", "1s", to="node2:4999")
     finally:
         proxy.close()
     until(lambda: not list((two.state / "containers").iterdir()), say="the target is not clean")

@@ -36,6 +36,7 @@ static struct message sample_offer(void)
 		.memory_bytes = WIRE_BYTES_MAX, .disk_bytes = 0, .arch = "x86_64",
 		.kernel_release = "6.18.0+deb", .criu_version = 40101,
 		.cpu_features = features, .n_cpu_features = 3, .needs = needs, .n_needs = 2,
+		.retry_us = 5,
 	} };
 }
 
@@ -78,6 +79,9 @@ static size_t all_samples(struct message ret[WIRE_TYPE_END])
 		{ .type = WIRE_ABORT, .abort = { "disk-full", "no space left", "runs there" } },
 		{ .type = WIRE_QUERY, .query = { TOKEN } },
 		{ .type = WIRE_PROGRESS, .progress = { "unpack", 60 } },
+		{ .type = WIRE_JOIN, .join = { TOKEN, "web", WIRE_CONNECTIONS_MAX - 1 } },
+		{ .type = WIRE_JOINED, .joined = { 70 } },
+		{ .type = WIRE_RECEIVED, .received = { 80 } },
 	};
 
 	memcpy(ret, all, sizeof(all));

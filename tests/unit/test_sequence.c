@@ -70,6 +70,10 @@ static void the_diagram_is_legal(void **state)
 		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, QUERY), SAY(TARGET, ANSWER),
 		SAY(SOURCE, QUERY), SAY(TARGET, ANSWER), SAY(SOURCE, RELEASE),
 	};
+	static const struct line join[] = {
+		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, JOIN), SAY(TARGET, JOINED),
+	};
+	struct sequence joined = after(join, sizeof(join) / sizeof(*join));
 	struct sequence ends[] = {
 		after(migration, N_LINES), after(shortest, sizeof(shortest) / sizeof(*shortest)),
 		after(refusal, sizeof(refusal) / sizeof(*refusal)),
@@ -80,6 +84,7 @@ static void the_diagram_is_legal(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		assert_true(sequence_is_done(&ends[i]));
+	assert_int_equal(joined.state, SEQUENCE_JOINED);
 }
 
 /* Everything that can be said, one of each kind. */
@@ -109,17 +114,21 @@ static const struct { const char *name; struct message message; } vocabulary[] =
 	{ "RELEASE", { .type = WIRE_RELEASE } },
 	{ "QUERY", { .type = WIRE_QUERY } },
 	{ "ANSWER", { .type = WIRE_ANSWER } },
+	{ "JOIN", { .type = WIRE_JOIN } },
+	{ "JOINED", { .type = WIRE_JOINED } },
 };
 
-/* What each side may say in each state (ABORT and PROGRESS aside). */
+/* What each side may say in each state (ABORT, PROGRESS and RECEIVED aside). */
 static const char *const legal[][2] = {
 	[SEQUENCE_START] = { " HELLO", " HELLO" },
 	[SEQUENCE_SOURCE_GREETED] = { "", " HELLO" },
 	[SEQUENCE_TARGET_GREETED] = { " HELLO", "" },
-	[SEQUENCE_OPEN] = { " OFFER question QUERY", "" },
+	[SEQUENCE_OPEN] = { " OFFER question QUERY JOIN", "" },
 	[SEQUENCE_ASKED] = { "", " ANSWER" },
 	[SEQUENCE_ANSWERED] = { " RELEASE QUERY", "" },
 	[SEQUENCE_ASKING] = { "", " no yes yes+image" },
+	[SEQUENCE_JOINING] = { "", " JOINED" },
+	[SEQUENCE_JOINED] = { "", "" },
 	[SEQUENCE_OFFERED] = { "", " no yes yes+image" },
 	[SEQUENCE_IMAGE_WANTED] = { " image", "" },
 	[SEQUENCE_IN_IMAGE] = { " DATA TREE_END", "" },
@@ -205,6 +214,23 @@ static void progress_from_offer_to_resumed(void **state)
 	}
 }
 
+static void received_from_prepared_to_resumed(void **state)
+{
+	static const struct line received[] = { SAY(SOURCE, RECEIVED), SAY(TARGET, RECEIVED) };
+	struct error err;
+
+	(void)state;
+	for (size_t at = 0; at <= N_LINES; at++) {
+		struct sequence sequence = after(migration, at);
+		enum sequence_state before = sequence.state;
+		bool expected = before >= SEQUENCE_PREPARED && before <= SEQUENCE_COMMITTED;
+
+		assert_int_equal(step(&sequence, &received[WIRE_SOURCE], &err), -EPROTO);
+		assert_int_equal(step(&sequence, &received[WIRE_TARGET], &err), expected ? 0 : -EPROTO);
+		assert_int_equal(sequence.state, before);
+	}
+}
+
 static void errors_say_what_is_expected(void **state)
 {
 	static const struct line meta = BEGIN(META);
@@ -214,7 +240,7 @@ static void errors_say_what_is_expected(void **state)
 	(void)state;
 	assert_int_equal(sequence_check(&sequence, WIRE_SOURCE, WIRE_COMMIT, &err), -EPROTO);
 	assert_string_equal(err.msg, "COMMIT out of order: the source may only say "
-			    "QUERY or OFFER now");
+			    "QUERY or OFFER or JOIN now");
 	assert_int_equal(sequence_check(&sequence, WIRE_TARGET, WIRE_HELLO, &err), -EPROTO);
 	assert_string_equal(err.msg, "HELLO out of order: the target may only say ABORT now");
 	assert_int_equal(sequence_check(&sequence, WIRE_TARGET, (enum wire_type)77, &err),
@@ -244,6 +270,7 @@ int main(void)
 		cmocka_unit_test(nothing_else_is_legal),
 		cmocka_unit_test(abort_until_commit),
 		cmocka_unit_test(progress_from_offer_to_resumed),
+		cmocka_unit_test(received_from_prepared_to_resumed),
 		cmocka_unit_test(errors_say_what_is_expected),
 		cmocka_unit_test(a_step_needs_its_message),
 	};

@@ -1,0 +1,171 @@
+"""A connection that is lost while memory goes: the move goes on where it was, or ends well."""
+import json
+import pathlib
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+
+from conftest import Bed, GODWIT
+from moving import (Client, end_bed, has_nothing, make_bed, migrate, run, settled, snapshot, status,
+                    until)
+from peers import Proxy
+
+MEGABYTES = 100
+BWLIMIT = "40m"         # of its memory a second, so that there is a time to pull the cable
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    it = make_bed(tmp_path_factory, Bed)
+    yield it
+    end_bed(it)
+
+
+@pytest.fixture
+def web(bed):
+    """A container with some memory that does not shrink; afterwards nothing of it is left."""
+    before = snapshot(bed)
+    address = run(bed["node1"], "web", "/workloads/fill", str(MEGABYTES))
+    client = Fill(bed["node3"], address)
+    try:
+        yield client
+    finally:
+        client.close()
+        for name in ("node1", "node2"):
+            bed[name].link("up")
+            bed[name].godwit("rm", "-f", "web", check=False)
+    settled(bed, before)
+
+
+class Fill(Client):
+    """A client of workload fill, which compares its memory when asked."""
+
+    def ask(self, request="check"):
+        self.socket.sendall(request.encode() + b"\n")
+        answer = self.socket.makefile().readline().strip()
+        assert answer == "ok", answer
+
+
+def begin(bed, *options, source="node1", host="node2"):
+    """Returns when its memory has been on its way for a moment."""
+    move = bed[source].popen(GODWIT, "migrate", "--json", "--compress", "none", "--bwlimit", BWLIMIT,
+                             *options, "web", host, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+    while "precopy" not in (line := move.stderr.readline()):
+        assert line, "it ended before"
+    time.sleep(0.5)
+    return move
+
+
+def end(process):
+    out, errors = process.communicate(timeout=60)
+    return process.returncode, json.loads(out), errors
+
+
+def log_since(node, mark):
+    return pathlib.Path(node.log).read_text()[mark:]
+
+
+def mark(node):
+    return len(pathlib.Path(node.log).read_text())
+
+
+class ResettingProxy(Proxy):
+    """Resets each connection after so many bytes to the target; the one after the last
+    limit is left alone."""
+
+    def __init__(self, node, limits):
+        self.limits = list(limits)
+        super().__init__(node)
+
+    def relay(self, connection):
+        self.limit, self.passed = (self.limits.pop(0) if self.limits else None), 0
+        try:
+            super().relay(connection)
+        finally:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_connections_that_are_reset(bed, web):
+    """Three in a row: what has arrived is not sent again."""
+    logged = mark(bed["node2"])
+    proxy = ResettingProxy(bed["node3"], [30_000_000, 20_000_000, 5_000_000])
+    try:
+        code, report, errors = end(begin(bed, "--verify", host="node3:4999"))
+    finally:
+        proxy.close()
+    assert code == 0, errors
+    assert report["reconnects"] == 3
+    assert 0 < report["bytes_resent"] < 30_000_000
+    assert report["bytes_wire"] < 1.4 * (MEGABYTES << 20)
+    assert log_since(bed["node2"], logged).count("is back, and goes on") == 3
+    web.ask()
+
+
+def test_a_cable_that_is_out_for_a_while(bed, web):
+    """Two seconds are nothing to TCP; after five it is given up here, and made anew."""
+    for seconds, options in ((2, ()), (5, ("--retry-for", "3s"))):
+        source, target = (("node1", "node2") if status(bed["node1"], "web") else ("node2", "node1"))
+        move = begin(bed, *options, source=source, host=target)
+        bed[source].link("down")
+        time.sleep(seconds)
+        bed[source].link("up")
+        code, report, errors = end(move)
+        assert code == 0, errors
+        assert (report["reconnects"] > 0) == (seconds == 5), report
+        assert report["bytes_wire"] < 1.3 * (MEGABYTES << 20), report
+        web.ask()
+
+
+def test_a_cable_that_stays_out(bed, web):
+    """It runs on here; what has come to the target is kept for a while, and then removed."""
+    logged = mark(bed["node2"])
+    move = begin(bed, "--retry-for", "1s")
+    bed["node1"].link("down")
+    code, report, errors = end(move)
+    assert code == 1 and not report["ok"], report
+    assert "no way back to node2 for 1 s" in errors and "goes on here as before" in errors, errors
+    assert status(bed["node1"], "web") == "running"
+    until(lambda: status(bed["node2"], "web") is None, 20, "the target keeps it")
+    has_nothing(bed["node2"])
+    told = log_since(bed["node2"], logged)
+    assert "what has come is kept for 6 s" in told and "has not come back" in told, told
+    bed["node1"].link("up")
+    web.ask()
+    migrate(bed["node1"], "web", bed["node2"])
+    web.ask()
+
+
+def test_whoever_begins_anew_need_not_wait(bed, web):
+    """The command is killed; the target waits for it, and does not turn the next one away."""
+    move = begin(bed, "--retry-for", "1m")
+    move.kill()
+    move.communicate()
+    until(lambda: "is kept for 65 s" in pathlib.Path(bed["node2"].log).read_text(), 10,
+          "the target has not noticed")
+    assert status(bed["node2"], "web") == "incoming"
+    migrate(bed["node1"], "web", bed["node2"])
+    web.ask()
+
+
+def test_the_target_is_gone_for_good(bed, web):
+    """Its worker dies: who comes back is told so at once."""
+    move = begin(bed, "--retry-for", "1m")
+    daemon = bed.daemons["node2"].pid
+    children = pathlib.Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+    for pid in children:
+        if pathlib.Path(f"/proc/{pid}/comm").read_text() == "godwit\n":
+            subprocess.run(["kill", "-9", pid], check=True)
+    begun = time.monotonic()
+    code, _, errors = end(move)
+    assert code == 1 and "no such migration is under way here" in errors, errors
+    assert time.monotonic() - begun < 10
+    web.ask()
+    migrate(bed["node1"], "web", bed["node2"])
+    web.ask()
+    for record in (bed["node2"].state / "tokens").iterdir():    # whom it was for is dead
+        assert record.read_text() == "refused\n"
+        record.unlink()
