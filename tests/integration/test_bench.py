@@ -70,10 +70,24 @@ def test_overhead_measures_throughput(tmp_path):
     assert 0 < run["window_ms"] < run["total_ms"]
 
 
+def test_checkpoint_compares_engines(tmp_path):
+    file = tmp_path / "checkpoint.json"
+    code, out, errors = bench("checkpoint", "--mb", "8", "--runs", 1, "--json", file)
+    assert code == 0, out + errors
+    results = {result["engine"]: result for result in json.loads(file.read_text())}
+    assert "godwit" in results and ("runc" in results or "runc: left out: " in out)
+    for result in results.values():
+        assert result["runs"] == 1 and result["memory_mb"] == 8
+        assert 0 < result["gap_ms"]["median"] < result["total_ms"]["median"]
+        assert 0 < result["pause_ms"]["median"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["start", "--engines", "docker"],
                                        ["start", "--runs", "0"], ["../demo"],
                                        ["start", "--json", "/no/such/folder/file"],
                                        ["overhead", "--mb", "0"],
+                                       ["checkpoint", "--mb", "64,x"],
+                                       ["checkpoint", "--runs", "0"],
                                        ["migrate", "--only", "idle"],
                                        ["migrate", "--only", "web:64"],
                                        ["migrate", "--only", "idle:0"],

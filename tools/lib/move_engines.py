@@ -6,6 +6,7 @@ Each starts a container called bench on node1, moves it to node2, and removes it
     if not engine.why_not():
         engine.setup({"base": folder})      # once
         address = engine.start("base", ["/bin/fill", "64"])
+        engine.save(folder)                 # a checkpoint; it goes on
         result = engine.move()              # downtime_ms, total_ms, bytes_wire, phases_ms,
                                             # godwit: memory_bytes of source and target
         engine.stop()
@@ -74,6 +75,11 @@ class Godwit:
         return {**{key: report[key] for key in ("downtime_ms", "total_ms", "bytes_wire")},
                 "phases_ms": report.get("phases_ms", {}), "memory_bytes": memory.peak,
                 "report": report}
+
+    def save(self, folder):
+        """Into a folder that is not there yet; the container goes on."""
+        self.bed.run("node1", "godwit", "checkpoint", "--quiet", "--leave-running", "bench", folder,
+                     timeout=PATIENCE)
 
     def stop(self):
         for node in ("node1", "node2"):
@@ -155,6 +161,9 @@ class Runc:
             raise Failed(str(failed), failed.details + receiver.communicate()[1]) from failed
         receiver.communicate(timeout=60)
         return result
+
+    def save(self, folder):
+        self.bed.run("node1", *self.words("save"), folder, timeout=PATIENCE)
 
     def stop(self):
         for node in ("node1", "node2"):

@@ -1,6 +1,7 @@
 """How a container of runc is moved today: checkpoint, tar over a socket, restore.
 
 usage: move_runc.py start|send|receive|stop SETTINGS
+       move_runc.py save SETTINGS FOLDER    a checkpoint on disk; the container goes on
 
 It runs in a node of the test bed, whose name chooses its part of SETTINGS, a JSON file.
 start runs the container in a network namespace that was made for it; receive, on the
@@ -146,12 +147,20 @@ def explain(log):
     return "\n".join(line for line in lines if "Error" in line)
 
 
-def checkpoint():
-    IMAGES.mkdir()
+def checkpoint(images=IMAGES, *more):
+    images.mkdir()
     WORK.mkdir()
-    done = runc("checkpoint", *OPTIONS, "bench", stderr=subprocess.PIPE, check=False)
+    done = runc("checkpoint", "--tcp-established", "--image-path", images, "--work-path", WORK, *more,
+                "bench", stderr=subprocess.PIPE, check=False)
     if done.returncode:
         raise RuntimeError(f"runc checkpoint: {done.stderr.decode()}\n{explain('dump.log')}")
+
+
+def save(_, __, folder):
+    """Until all of it is on disk."""
+    checkpoint(pathlib.Path(folder), "--leave-running")
+    run("rm", "-rf", WORK)
+    run("sync", "--file-system", folder)
 
 
 def bytes_acknowledged(link):
@@ -214,13 +223,13 @@ def stop(_, __):
 
 
 def main():
-    verb, file = sys.argv[1:]
+    verb, file, *more = sys.argv[1:]
     settings = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
     os.environ["PATH"] = f"{settings['bin']}:{os.environ['PATH']}"
     os.environ["HOME"] = settings["home"]
-    part = {"start": start, "send": send, "receive": receive, "stop": stop}[verb]
+    part = {"start": start, "send": send, "receive": receive, "save": save, "stop": stop}[verb]
     try:
-        part(settings, settings["nodes"][socket.gethostname()])
+        part(settings, settings["nodes"][socket.gethostname()], *more)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         print(f"{verb}: {error}", file=sys.stderr)
         sys.exit(1)
