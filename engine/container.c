@@ -253,35 +253,9 @@ int container_clean(const struct container *c, bool keep_folder, struct error *e
 	return 0;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 int container_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err)
 {
-	int fd = openat(node->containers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CLEANUP(dir_closep) DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	char **names = NULL;
-	size_t n = 0;
-	struct dirent *e;
-
-	if (!d)
-		return error_set(err, errno, "list containers of %s: %s", node->path, strerror(errno));
-	while ((e = readdir(d))) {
-		char **more;
-
-		if (e->d_name[0] == '.')
-			continue;
-		more = reallocarray(names, n + 1, sizeof(*names));
-		if (!more)
-			break;
-		names = more;
-		names[n++] = strdup(e->d_name);
-	}
-	if (n)
-		qsort(names, n, sizeof(*names), compare_names);
-	*ret = names;
-	*ret_n = n;
+	if (fd_list_at(node->containers_fd, ".", ret, ret_n, err) < 0)
+		return error_wrap(err, "list containers of %s", node->path);
 	return 0;
 }

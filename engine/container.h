@@ -34,7 +34,7 @@ enum container_status {
 	CONTAINER_RUNNING,
 	CONTAINER_PAUSED,	/* running, frozen by pause */
 	CONTAINER_MIGRATING,	/* running, frozen by a checkpoint or migration */
-	CONTAINER_IN_DOUBT,	/* frozen: a migration is decided but not confirmed */
+	CONTAINER_IN_DOUBT,	/* frozen, or dead: a migration is decided but not confirmed */
 	CONTAINER_INCOMING,	/* being received; not ours until committed */
 	CONTAINER_EXITED,
 	CONTAINER_STATUS_MAX_,
@@ -46,7 +46,7 @@ struct container_state {
 	uint64_t pid_start;		/* field 22 of /proc/PID/stat: tells reuse */
 	pid_t monitor_pid;
 	uint64_t monitor_start;
-	bool monitor_alive;		/* found out, not stored */
+	bool alive, monitor_alive;	/* found out, not stored: its first process is there, its monitor */
 	char boot_id[40];
 	int exit_code;			/* 0-255, 128+n: signal n; -1: unknown */
 	uint64_t started_us, finished_us;	/* real time; 0: not yet */
@@ -114,6 +114,9 @@ int container_list(const struct node *node, char ***ret, size_t *ret_n, struct e
 /* Start time of a process in clock ticks since boot; 0 when there is none, or
  * only what is left of it until its parent looks (a zombie). */
 uint64_t container_pid_start(pid_t pid);
+
+/* Which start of the machine this is: another one killed every process. */
+void container_boot_id(char ret[40]);
 
 /* Fills boot_id, and pid and monitor with their start times. */
 void container_state_stamp(struct container_state *s, pid_t pid, pid_t monitor);

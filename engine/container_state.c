@@ -61,7 +61,7 @@ uint64_t container_pid_start(pid_t pid)
 	return start;
 }
 
-static void read_boot_id(char ret[40])
+void container_boot_id(char ret[40])
 {
 	CLEANUP(freep) char *text = NULL;
 	struct error ignored;
@@ -73,7 +73,7 @@ static void read_boot_id(char ret[40])
 
 void container_state_stamp(struct container_state *s, pid_t pid, pid_t monitor)
 {
-	read_boot_id(s->boot_id);
+	container_boot_id(s->boot_id);
 	s->pid = pid;
 	s->pid_start = container_pid_start(pid);
 	s->monitor_pid = monitor;
@@ -145,23 +145,23 @@ static bool is_frozen(const struct container *c)
 static void check_against_kernel(const struct container *c, struct container_state *s)
 {
 	char boot_id[40];
-	bool same_boot, alive;
+	bool same_boot;
 
-	read_boot_id(boot_id);
+	container_boot_id(boot_id);
 	same_boot = !strcmp(boot_id, s->boot_id);
 	s->monitor_alive = same_boot && s->monitor_pid &&
 			   container_pid_start(s->monitor_pid) == s->monitor_start;
+	s->alive = same_boot && s->pid && container_pid_start(s->pid) == s->pid_start;
 	if (!container_status_is_live(s->status))
 		return;
-	alive = same_boot && s->pid && container_pid_start(s->pid) == s->pid_start;
-	if (!alive && !s->monitor_alive) {
+	if (faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0) {
+		s->status = CONTAINER_IN_DOUBT;
+	} else if (!s->alive && !s->monitor_alive) {
 		s->status = CONTAINER_EXITED;
 		s->exit_code = -1;
 		(void)snprintf(s->reason, sizeof(s->reason), "%s", same_boot ?
 			       "its monitor was killed, so the exit status is not known" :
 			       "the machine was restarted");
-	} else if (faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0) {
-		s->status = CONTAINER_IN_DOUBT;
 	} else if (s->status == CONTAINER_RUNNING ||
 		   (s->status == CONTAINER_MIGRATING && !s->monitor_alive)) {
 		/* Without its monitor nobody ends a freeze but an operator. */

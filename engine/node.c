@@ -177,7 +177,7 @@ int node_open(const char *path, struct node **ret, struct error *err)
 	if (fd_open_dir_at(AT_FDCWD, n->path, false, 0, &n->state_fd, err) < 0 ||
 	    fd_open_dir_at(n->state_fd, "containers", true, 0700, &n->containers_fd, err) < 0)
 		return error_wrap(err, "state directory %s", n->path);
-	for (const char *const *d = (const char *const[]){ "images", "tokens", "cache", NULL }; *d; d++) {
+	for (const char *const *d = (const char *const[]){ "images", "tokens", "releases", "cache", NULL }; *d; d++) {
 		if (fd_open_dir_at(n->state_fd, *d, true, 0700, &fd, err) < 0)
 			return error_wrap(err, "state directory %s", n->path);
 		fd_close(&fd);
@@ -195,6 +195,29 @@ void node_free(struct node *node)
 	fd_closep(&node->containers_fd);
 	fd_closep(&node->state_fd);
 	free(node);
+}
+
+int node_sync(const struct node *node, struct error *err)
+{
+	static const char *const parts[] = { ".", "containers", "images", "tokens" };
+	dev_t done[4] = { 0 };
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		CLEANUP(fd_closep) int fd = -EBADF;
+		bool again = false;
+		struct stat st;
+
+		if (fd_open_dir_at(node->state_fd, parts[i], false, 0, &fd, err) < 0)
+			return -err->code;
+		if (fstat(fd, &st) < 0)
+			return error_set(err, errno, "sync %s/%s: %s", node->path, parts[i], strerror(errno));
+		for (size_t j = 0; j < i; j++)
+			again |= done[j] == st.st_dev;
+		done[i] = st.st_dev;
+		if (!again && syncfs(fd) < 0)
+			return error_set(err, errno, "sync %s/%s: %s", node->path, parts[i], strerror(errno));
+	}
+	return 0;
 }
 
 int node_lock(const struct node *node, int *ret_fd, struct error *err)

@@ -7,6 +7,7 @@
  *   STATE/images/           image.h
  *   STATE/containers/NAME/  container.h
  *   STATE/tokens/           what became of migrations that arrived (migrate/token.h)
+ *   STATE/releases/         migrations that are settled, and whose target may not know it (migrate/release.h)
  *   STATE/cache/            compiled filters; may be deleted at any time
  *   STATE/lock              held while names and addresses are given out
  *
@@ -47,6 +48,9 @@ struct node {
 int node_open(const char *path, struct node **ret, struct error *err);
 void node_free(struct node *node);
 DEFINE_CLEANUP(struct node *, node_free)
+
+/* Waits until all that was written into the directory is on disk, also where parts of it are mounted. */
+int node_sync(const struct node *node, struct error *err);
 
 /* Blocks until no other process gives out names and addresses on this node.
  * The lock ends with the returned fd (and its copies in children). */

@@ -2,6 +2,7 @@
 
 #include "criu-glue/criu.h"
 #include "migrate/fault_list.h"
+#include "migrate/protocol.h"
 #include "migrate/stage.h"
 #include "proto/wire.h"
 
@@ -47,6 +48,37 @@ static void tell_stages(const struct teller *t)
 	}
 }
 
+/* The roles of those whose row it is; NULL: it is not done by protocol_step. */
+static const char *roles_of(enum protocol_action action)
+{
+	static const char *const roles[] = {
+		[ACTOR_COMMAND] = "command,settle", [ACTOR_RESTORER] = "restore", [ACTOR_WORKER] = "receive",
+		[ACTOR_ANSWERER] = "receive", [ACTOR_SWEEPER] = "receive,serve,settle", [ACTOR_LEASE] = NULL,
+	};
+
+	if (action == ACTION_FREEZE || action == ACTION_RESERVE || action == ACTION_RESTORE ||
+	    action == ACTION_TELL_RESTORED)
+		return NULL;
+	for (size_t i = 0; i < protocol_n_rules; i++)
+		for (size_t j = 0; j < PROTOCOL_ROW_ACTIONS; j++)
+			if (protocol_rules[i].actions[j] == action && roles[protocol_rules[i].by])
+				return roles[protocol_rules[i].by];
+	return NULL;
+}
+
+static void tell_actions(const struct teller *t)
+{
+	for (int a = ACTION_NONE + 1; a < PROTOCOL_ACTION_MAX_; a++) {
+		const char *name = protocol_action_name((enum protocol_action)a);
+		const char *roles = roles_of((enum protocol_action)a);
+
+		if (!roles)
+			continue;
+		tell_of(t, "act", name, roles, true);
+		tell_of(t, "acted", name, roles, false);
+	}
+}
+
 static void tell_messages(const struct teller *t)
 {
 	for (unsigned type = 1; type < WIRE_TYPE_END; type++) {
@@ -71,6 +103,7 @@ void fault_list(void (*tell)(void *ctx, const struct fault_name *point), void *c
 	const struct teller t = { tell, ctx };
 
 	tell_stages(&t);
+	tell_actions(&t);
 	tell_messages(&t);
 	for (int stage = 0; criu_stage_name((enum criu_stage)stage); stage++)
 		tell_of(&t, "criu", criu_stage_name((enum criu_stage)stage), "command,restore", false);

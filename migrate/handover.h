@@ -12,11 +12,17 @@
 
 struct handover {
 	char token[TOKEN_SIZE];
+	char name[SPEC_NAME_MAX + 1];	/* of the container */
 	char peer[256];			/* as given to migrate: HOST[:PORT] */
 	char node[129];			/* how that node called itself, */
 	char node_id[NODE_ID_SIZE];	/* and who it is: only its answer counts */
 	uint64_t decided_us;		/* real time */
+	bool was_paused;		/* before: then it is not thawed */
 };
+
+/* The same record in any folder, durable. */
+int handover_save(int dir, const char *file, const struct handover *h, struct error *err);
+int handover_load(int dir, const char *file, struct handover *ret, struct error *err);
 
 int handover_write(const struct container *c, const struct handover *h, struct error *err);
 

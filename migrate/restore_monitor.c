@@ -15,6 +15,7 @@
 #include "engine/rootfs.h"
 #include "engine/tree.h"
 #include "migrate/dump.h"
+#include "migrate/protocol.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
 #include "migrate/workdir.h"
@@ -33,6 +34,8 @@ struct restore {
 	int prepared;			/* a list of shared memory, or -EBADF */
 	int terminal;			/* the new master of its terminal */
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
+	pid_t pid;
+	uint64_t committed_us;
 };
 
 static void restore_closep(struct restore *r)
@@ -345,35 +348,92 @@ static void let_hear(struct restore *r)
 	gate_release(r->gate);
 }
 
-/* After the decision there is no way back: whatever fails then, the container
- * stays, and an operator sees it paused or without network. */
-static int resume(struct restore *r, pid_t pid, struct error *err)
-{
-	struct monitor_setup *s = r->setup;
-	uint64_t t0 = clock_us(), value[4] = { 0 };
-	struct error ignored;
+/* ---- the restorer's rows of protocol.h ---- */
 
+/* After this there is no way back: whatever fails then, the container stays, and
+ * an operator sees it paused or without network. */
+static int decide_resumed(void *ctx, struct error *err)
+{
+	struct restore *r = ctx;
+
+	r->committed_us = clock_us();
 	if (decide(r, TOKEN_RESUMED, err) < 0)
 		return -err->code;
 	fault_pass("restore-decided");
-	s->irrevocable = true;
+	r->setup->irrevocable = true;
+	return 0;
+}
+
+static int thaw_copy(void *ctx, struct error *err)
+{
+	struct restore *r = ctx;
+	struct error ignored;
+
+	(void)err;
 	let_speak(r);
 	fault_pass("restore-unmuted");
 	if (!r->manifest->was_paused)
-		(void)cgroup_thaw(s->cgroup, &ignored);
+		(void)cgroup_thaw(r->setup->cgroup, &ignored);
 	fault_pass("restore-thawed");
-	(void)record(r, CONTAINER_RUNNING, pid, &ignored);
+	return 0;
+}
+
+static int record_running(void *ctx, struct error *err)
+{
+	const struct restore *r = ctx;
+	struct error ignored;
+
+	(void)err;
+	(void)record(r, CONTAINER_RUNNING, r->pid, &ignored);
 	fault_pass("restore-recorded");
-	value[0] = clock_us() - t0;
-	value[1] = clock_real_us();
-	(void)monitor_send(s->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
+	return 0;
+}
+
+static int tell_resumed(void *ctx, struct error *err)
+{
+	const struct restore *r = ctx;
+	const uint64_t value[4] = { clock_us() - r->committed_us, clock_real_us() };
+	struct error ignored;
+
+	(void)err;
+	(void)monitor_send(r->setup->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
 	fault_pass("restore-resumed");
+	return 0;
+}
+
+static int decide_refused(void *ctx, struct error *err)
+{
+	fault_pass("restore-refuse");
+	return decide(ctx, TOKEN_REFUSED, err);
+}
+
+/* KILL_COPY and REMOVE_FOLDER follow when restore_monitor_start has failed (monitor.c). */
+static const protocol_do does[PROTOCOL_ACTION_MAX_] = {
+	[ACTION_DECIDE_RESUMED] = decide_resumed, [ACTION_THAW_COPY] = thaw_copy,
+	[ACTION_RECORD_RUNNING] = record_running, [ACTION_TELL_RESUMED] = tell_resumed,
+	[ACTION_DECIDE_REFUSED] = decide_refused,
+};
+
+static int resume(struct restore *r, struct error *err)
+{
+	enum protocol_state state = TARGET_INCOMING;
+
+	if (protocol_step(&state, EVENT_COMMIT, does, r, err) < 0)
+		return -err->code;
 	let_hear(r);
 	fault_pass("restore-opened");
 	return 0;
 }
 
-static int run(struct restore *r, pid_t *ret_pid, struct error *err)
+static void refuse(struct restore *r)
+{
+	enum protocol_state state = TARGET_INCOMING;
+	struct error ignored;
+
+	(void)protocol_step(&state, EVENT_HUNG_UP, does, r, &ignored);
+}
+
+static int run(struct restore *r, struct error *err)
 {
 	int control = r->setup->control, fds[4];
 	uint64_t t0, value[4] = { 0 };
@@ -387,11 +447,11 @@ static int run(struct restore *r, pid_t *ret_pid, struct error *err)
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
 	r->prepared = fds[3];
 	t0 = clock_us();
-	if (restore_tasks(r, ret_pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
-	    record(r, CONTAINER_INCOMING, *ret_pid, err) < 0 || fault_point("restore-done", err) < 0)
+	if (restore_tasks(r, &r->pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
+	    record(r, CONTAINER_INCOMING, r->pid, err) < 0 || fault_point("restore-done", err) < 0)
 		return -err->code;
 	value[0] = clock_us() - t0;
-	value[1] = (uint64_t)*ret_pid;
+	value[1] = (uint64_t)r->pid;
 	if (monitor_send(control, RESTORE_DONE, value, NULL, 0, -EBADF, err) < 0 ||
 	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0 || fault_point("restore-commit", err) < 0)
 		return -err->code;
@@ -415,11 +475,13 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
 						     .announced_by = -EBADF, .prepared = -EBADF,
 						     .guard = MONITOR_GUARD_NONE };
-	struct error ignored, reason;
+	int code;
 
 	fault_role("restore");
 	*ret_terminal = -EBADF;
-	if (run(&r, ret_pid, err) == 0 && resume(&r, *ret_pid, err) == 0) {
+	code = run(&r, err) == 0 ? resume(&r, err) : -err->code;
+	*ret_pid = r.pid;
+	if (code == 0) {
 		drop_mounts(&r);
 		hand_over_guard(&r);
 		*ret_terminal = TAKE_FD(r.terminal);
@@ -427,9 +489,6 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 		return 0;
 	}
 	drop_mounts(&r);
-	fault_pass("restore-refuse");
-	reason = *err;
-	(void)decide(&r, TOKEN_REFUSED, &ignored);
-	*err = reason;
-	return -err->code;
+	refuse(&r);
+	return code;
 }

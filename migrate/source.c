@@ -224,8 +224,8 @@ int source_run(struct source *s, const struct migrate_stage table[STAGE_MAX_], s
 int source_migrate(struct container *c, const struct source_options *options,
 		   struct source_report *report, struct error *err)
 {
-	CLEANUP(source_closep) struct source s = { .container = c, .options = options, .report = report,
-						   SOURCE_EMPTY };
+	CLEANUP(source_closep) struct source s = { .node = c->node, .container = c, .options = options,
+						   .report = report, SOURCE_EMPTY };
 
 	return source_run(&s, migrate_stages, err);
 }

@@ -17,6 +17,7 @@
 #include "migrate/manifest.h"
 #include "migrate/memory.h"
 #include "migrate/policy.h"
+#include "migrate/protocol.h"
 #include "migrate/reasons.h"
 #include "migrate/stage.h"
 
@@ -39,6 +40,7 @@ struct source_report {
 	char peer[WIRE_NAME_MAX + 1];	/* the target's node name */
 	char token[TOKEN_SIZE];
 	enum migrate_state state;
+	bool runs_there;		/* the target has said so; in doubt is only whether it is on disk */
 	uint64_t phase_us[STAGE_MAX_];
 	uint64_t total_us;
 	uint64_t downtime_us;		/* freeze complete to RESUMED received */
@@ -72,6 +74,7 @@ struct source_options {
 };
 
 struct source {
+	const struct node *node;
 	struct container *container;
 	struct container_state state;
 	const struct source_options *options;
@@ -79,6 +82,9 @@ struct source {
 	struct criu criu;
 	struct channel *channel;
 	struct channel_peer peer;
+	enum protocol_state protocol;	/* from FROZEN on */
+	bool asks;			/* the channel is for questions, as the first one broke */
+	bool synced;			/* the target has said so in an answer */
 	struct handover handover;
 	struct lease_hold lease;
 	struct gate *gate;		/* armed; NULL: frames are lost while it is frozen */
@@ -112,14 +118,6 @@ void source_closep(struct source *s);
  * whether it runs there. */
 int source_migrate(struct container *c, const struct source_options *options,
 		   struct source_report *report, struct error *err);
-
-/* For a container that is in doubt: asks the peer of its record once more,
- * and finishes or takes back accordingly. *ret_gone tells which. -EINPROGRESS
- * when the target has not decided, another negative when it can't be asked. */
-int source_settle(struct container *c, bool *ret_gone, struct error *err);
-
-/* By hand, without asking: destroys the original, or runs it again. */
-int source_settle_by_hand(struct container *c, bool gone, struct error *err);
 
 /* Whether it could move: 0, or 1 with every reason in report->reasons. Nothing
  * is begun. Negative when the target can't be asked; there may be reasons
@@ -157,9 +155,9 @@ void source_count_bytes(struct source *s);
 int source_transfer(struct source *s, struct error *err);
 int source_await_restore(struct source *s, struct error *err);
 int source_commit(struct source *s, struct error *err);
+int source_sync(struct source *s, struct error *err);
 int source_release(struct source *s, struct error *err);
 void source_thaw(struct source *s);
 
 /* Lets the container go on. What it was when it stood still can still be sent. */
 int source_go_on(struct source *s, struct error *err);
-void source_take_back(struct source *s);

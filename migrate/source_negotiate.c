@@ -6,6 +6,7 @@
 
 #include "engine/base/fd.h"
 #include "engine/image.h"
+#include "migrate/incoming.h"
 #include "migrate/machine.h"
 #include "migrate/movable.h"
 #include "migrate/needs.h"
@@ -156,7 +157,9 @@ int source_negotiate(struct source *s, struct error *err)
 	if (token_make(s->report->token, err) < 0 || look_here(s, err) < 0)
 		return -err->code;
 	s->only_asking = why->n > 0;
-	if (!s->only_asking && (lease_open(s->container, &s->lease, err) < 0 || lease_wait_settled(&s->lease, err) < 0))
+	if (!s->only_asking && (incoming_finish(s->container, err) < 0 ||
+				lease_open(s->container, &s->lease, err) < 0 ||
+				lease_wait_settled(&s->lease, err) < 0))
 		return -err->code;
 	if (is_live(s) && ask_target(s, err) < 0)
 		return -err->code;

@@ -18,7 +18,8 @@ const struct migrate_stage migrate_stages[STAGE_MAX_] = {
 	[STAGE_TRANSFER]  = { "transfer", MIGRATE_FROZEN, source_transfer, target_transfer, NULL, NULL },
 	[STAGE_RESTORE]   = { "restore", MIGRATE_FROZEN, source_await_restore, target_restore, NULL, NULL },
 	[STAGE_COMMIT]    = { "commit", MIGRATE_HANDOVER, source_commit, target_commit,
-			      source_take_back, NULL },
+			      NULL, NULL },
+	[STAGE_SYNC]      = { "sync", MIGRATE_HANDOVER, source_sync, target_sync, NULL, NULL },
 	[STAGE_RELEASE]   = { "release", MIGRATE_HANDOVER, source_release, target_release, NULL, NULL },
 };
 
@@ -66,6 +67,8 @@ int stage_run_source(const struct migrate_stage table[STAGE_MAX_], struct source
 		uint64_t t0 = clock_us();
 		int r;
 
+		if (!stage->source)
+			continue;
 		if (*state != stage->state)
 			migrate_state_set(state, stage->state);
 		if (begin)
@@ -77,9 +80,9 @@ int stage_run_source(const struct migrate_stage table[STAGE_MAX_], struct source
 		if (r == 0)
 			continue;
 		(void)error_wrap(err, "%s", stage->name);
-		/* Past the decision only the target's refusal takes it back, and past
-		 * the target's yes nothing. */
-		if (row > STAGE_COMMIT || (row == STAGE_COMMIT && r != -ECANCELED)) {
+		/* Past the decision only the target can take it back (protocol.h), and
+		 * past its last word nothing. */
+		if (row > STAGE_SYNC || (row >= STAGE_COMMIT && r != -ECANCELED)) {
 			migrate_state_set(state, MIGRATE_IN_DOUBT);
 			return r;
 		}

@@ -4,7 +4,8 @@
  * The table is in stage.c. Each side runs its own column from top to bottom;
  * the messages between them (proto/wire.h) keep the rows in step. When a step
  * fails before the decision is written, the undos of the rows entered so far
- * run from the bottom up; an undo may find its step half done or not begun.
+ * run from the bottom up; an undo may find its step half done or not begun. Where
+ * a side has nothing to do in a row it goes on with the next.
  */
 #pragma once
 
@@ -24,6 +25,7 @@ enum stage_id {
 	STAGE_TRANSFER,
 	STAGE_RESTORE,
 	STAGE_COMMIT,
+	STAGE_SYNC,
 	STAGE_RELEASE,
 	STAGE_MAX_,
 };

@@ -48,10 +48,13 @@ static int reserve(struct target *t, struct admission *a, struct error *err)
 	a->spec = NULL;
 	t->reserved = a->needed;
 	container_state_stamp(&st, 0, getpid());
-	if (fd_replace_file_at(t->container->dir_fd, INCOMING_TOKEN, token, strlen(token), 0600, FD_REPLACE, err) < 0 ||
-	    reservation_write(t->container, &t->reserved, err) < 0)
+	/* The mark is on disk before anything can be mistaken for a container of this node. */
+	if (fd_replace_file_at(t->container->dir_fd, INCOMING_MARK, token, strlen(token), 0600, FD_REPLACE_DURABLE,
+			       err) < 0 ||
+	    reservation_write(t->container, &t->reserved, err) < 0 ||
+	    container_state_write(t->container, &st, err) < 0)
 		return -err->code;
-	return container_state_write(t->container, &st, err);
+	return fsync(t->node->containers_fd) < 0 ? error_set(err, errno, "fsync: %s", strerror(errno)) : 0;
 }
 
 static int answer_offer(struct target *t, const struct admission *a, struct error *err)
@@ -93,21 +96,21 @@ int target_negotiate(struct target *t, struct error *err)
 	return answer_offer(t, &a, err);
 }
 
+/* Its monitor has removed all and is gone; or is dead, and left that to us. */
 void target_forget(struct target *t)
 {
-	const char *token = t->offer.offer.token;
-	enum token_outcome outcome;
+	struct incoming in = { .node = t->node, .token = t->offer.offer.token, .container = t->container };
 	struct container_state st;
 	struct error ignored;
-	int r = t->container ? container_state(t->container, &st, &ignored) : 0;
+	int r;
 
 	if (!t->container)
 		return;
-	if (r == 0 && st.status == CONTAINER_INCOMING)
-		(void)incoming_settle(t->container, &ignored);
-	else if (r == -ENOENT && token_look_up(t->node, token, &outcome, &ignored) == 0 &&
-		 outcome == TOKEN_REFUSED)	/* its monitor removed all and is gone */
-		(void)token_forget(t->node, token, &ignored);
+	r = container_state(t->container, &st, &ignored);
+	if (r == -ENOENT)
+		in.container = NULL;
+	if (r == -ENOENT || (r == 0 && st.status == CONTAINER_INCOMING))
+		(void)incoming_event(&in, EVENT_SWEEP, &ignored);
 }
 
 /* ---- prepare ---- */
@@ -231,7 +234,7 @@ int target_transfer(struct target *t, struct error *err)
 	return memory_verify(t->store, t->shared, &t->hashes, err);
 }
 
-/* ---- restore, commit, release ---- */
+/* ---- restore ---- */
 
 static void show_life(void *ctx)
 {
@@ -256,119 +259,6 @@ int target_restore(struct target *t, struct error *err)
 	return channel_send(t->channel, &m, err);
 }
 
-static int by_injector(void *ctx, const struct gate_frame *frame, struct error *err)
-{
-	return ctx ? injector_send(ctx, frame, err) : -ENODEV;
-}
-
-/* Once its gate is open, frames go through it like all others: it may have moved on. */
-static void deliver_held(struct target *t)
-{
-	struct injector **way = t->opened ? &t->by_gate : &t->past_gate;
-	char ifname[IFNAMSIZ];
-	struct error ignored;
-
-	container_host_ifname(t->container, ifname);
-	if (!*way && t->held.len)
-		(void)injector_open(-EBADF, ifname, !t->opened, way, &ignored);
-	held_deliver(&t->held, by_injector, *way);
-}
-
-static void open_gate(struct target *t)
-{
-	if (!t->opened)
-		restore_open(t->control);
-	t->opened = true;
-}
-
-/* The message of this type, and frames before it. */
-static int receive_held(struct target *t, enum wire_type type, struct message *ret, struct error *err)
-{
-	for (;;) {
-		struct message m = { 0 };
-
-		if (channel_receive(t->channel, 0, &m, err) < 0)
-			return -err->code;
-		if (m.type == type) {
-			*ret = m;
-			return 0;
-		}
-		message_free(&m);
-		if (held_receive(t->channel, &t->held, err) < 0)
-			return -err->code;
-		if (t->committed) {
-			deliver_held(t);
-			open_gate(t);
-		}
-	}
-}
-
-int target_commit(struct target *t, struct error *err)
-{
-	struct message m = { 0 };
-	int r;
-
-	if (receive_held(t, WIRE_COMMIT, &m, err) < 0)
-		return -err->code;
-	r = strcmp(m.commit.token, t->offer.offer.token) != 0 ?
-		error_set(err, EPROTO, "COMMIT of another migration") : 0;
-	message_free(&m);
-	if (r < 0)
-		return r;
-	/* Its sockets hear them while it stands still and may not answer. */
-	deliver_held(t);
-	if (restore_commit(t->control, &t->times, err) < 0)
-		return -err->code;
-	t->committed = true;
-	target_say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer.name);
-	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
-		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
-		.resumed_at_real_us = t->times.resumed_real_us } };
-	/* It runs here, whether the source hears of it now or asks later, and may
-	 * move on at once. */
-	container_unlock(t->container);
-	(void)channel_send(t->channel, &m, err);
-	return 0;
-}
-
-/* The record may go when what it says is on disk elsewhere: in state.json,
- * which the monitor writes before it says STARTED. One that was killed before
- * leaves it to us. */
-static int forget_token(struct target *t, struct error *err)
-{
-	struct container_state st;
-	struct monitor_message started;
-	struct error why;
-	int r;
-
-	(void)monitor_receive(t->control, &started, &why);
-	r = container_state(t->container, &st, &why);
-	if (r == 0 && st.status == CONTAINER_INCOMING)
-		r = incoming_adopt(t->container, &why);
-	if (r < 0 && r != -ENOENT) {	/* not there: removed since it arrived */
-		*err = why;
-		return r;
-	}
-	if (fault_point("release-sync", err) < 0)
-		return error_wrap(err, "sync");
-	if (syncfs(t->node->state_fd) < 0)
-		return error_set(err, errno, "sync: %s", strerror(errno));
-	return token_forget(t->node, t->offer.offer.token, err);
-}
-
-int target_release(struct target *t, struct error *err)
-{
-	struct message m = { 0 };
-
-	if (receive_held(t, WIRE_RELEASE, &m, err) < 0) {
-		open_gate(t);
-		return 0;		/* the token is kept until the source asks */
-	}
-	message_free(&m);
-	open_gate(t);
-	return forget_token(t, err);
-}
-
 /* ---- the whole ---- */
 
 void target_closep(struct target *t)
@@ -388,29 +278,6 @@ void target_closep(struct target *t)
 	container_free(t->container);
 	message_free(&t->offer);
 	channel_free(t->channel);
-}
-
-/* Nothing but a decision is an answer: what was not resumed until now never
- * will be, because the record is made once. */
-static int answer_query(struct target *t, const char *token, struct error *err)
-{
-	struct message m = { .type = WIRE_ANSWER, .answer.token = token }, release = { 0 };
-	enum token_outcome outcome;
-	struct error ignored;
-
-	fault_pass("answer-begin");
-	if (token_decide(t->node, token, TOKEN_REFUSED, &outcome, err) < 0)
-		return -err->code;
-	m.answer.outcome = outcome == TOKEN_RESUMED ? MESSAGE_OUTCOME_RESUMED : MESSAGE_OUTCOME_REFUSED;
-	if (channel_send(t->channel, &m, err) < 0)
-		return -err->code;
-	/* A refusal stays: COMMIT may still be on its way to the monitor. */
-	if (channel_receive(t->channel, WIRE_RELEASE, &release, &ignored) == 0 &&
-	    outcome == TOKEN_RESUMED)
-		(void)token_forget(t->node, token, &ignored);
-	message_free(&release);
-	fault_pass("answer-end");
-	return 0;
 }
 
 static int take_offer(struct target *t, const struct migrate_stage table[STAGE_MAX_], struct error *err)
@@ -443,8 +310,8 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 		return table[STAGE_NEGOTIATE].target(t, err);
 	if (t->offer.type == WIRE_OFFER)
 		return take_offer(t, table, err);
-	if (t->offer.type == WIRE_QUERY)
-		return answer_query(t, t->offer.query.token, err);
+	if (t->offer.type == WIRE_QUERY || t->offer.type == WIRE_RELEASE)
+		return target_answer(t, err);
 	if (t->offer.type == WIRE_JOIN)
 		return join(t, &t->offer.join, err);
 	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t->offer.type));

@@ -72,6 +72,10 @@ int target_precopy(struct target *t, struct error *err);
 int target_transfer(struct target *t, struct error *err);
 int target_restore(struct target *t, struct error *err);
 int target_commit(struct target *t, struct error *err);
+int target_sync(struct target *t, struct error *err);
 int target_release(struct target *t, struct error *err);
+
+/* QUERY or RELEASE instead of an OFFER: in t->offer. */
+int target_answer(struct target *t, struct error *err);
 void target_forget(struct target *t);
 void target_tear_down(struct target *t);

@@ -38,6 +38,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum wire_type type)
 		[WIRE_QUERY] = &godwit__control__query__descriptor,
 		[WIRE_ANSWER] = &godwit__control__answer__descriptor,
 		[WIRE_PROGRESS] = &godwit__control__progress__descriptor,
+		[WIRE_SYNCED] = &godwit__control__synced__descriptor,
+		[WIRE_FORGOTTEN] = &godwit__control__forgotten__descriptor,
 	};
 
 	return descriptors[type];

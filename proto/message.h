@@ -140,11 +140,10 @@ struct message_query {
 };
 
 enum message_outcome {
-	MESSAGE_OUTCOME_UNKNOWN = 1,	/* never heard of, or forgotten */
-	MESSAGE_OUTCOME_PREPARING = 2,
-	MESSAGE_OUTCOME_READY = 3,	/* restored, waits for COMMIT */
-	MESSAGE_OUTCOME_RESUMED = 4,	/* runs there: destroy the original */
-	MESSAGE_OUTCOME_REFUSED = 5,	/* never will: thaw the original */
+	MESSAGE_OUTCOME_REFUSED = 1,	/* never will run there: thaw the original */
+	MESSAGE_OUTCOME_RESUMED = 2,	/* runs there, and is not on disk yet */
+	MESSAGE_OUTCOME_SYNCED = 3,	/* is on disk there: destroy the original */
+	MESSAGE_OUTCOME_LOST = 4,	/* ran, and was lost with the machine's power: thaw */
 };
 
 struct message_answer {
@@ -153,6 +152,14 @@ struct message_answer {
 };
 
 struct message_release {
+	const char *token;
+};
+
+struct message_synced {
+	const char *token;
+};
+
+struct message_forgotten {
 	const char *token;
 };
 
@@ -192,6 +199,8 @@ struct message {
 		struct message_query query;
 		struct message_answer answer;
 		struct message_release release;
+		struct message_synced synced;
+		struct message_forgotten forgotten;
 		struct message_progress progress;
 		struct message_join join;
 		struct message_joined joined;

@@ -96,6 +96,8 @@ static const struct message_field restored[] = {
 static const struct message_field commit[] = { TEXT(message_commit, token, TOKEN) };
 static const struct message_field query[] = { TEXT(message_query, token, TOKEN) };
 static const struct message_field release[] = { TEXT(message_release, token, TOKEN) };
+static const struct message_field synced[] = { TEXT(message_synced, token, TOKEN) };
+static const struct message_field forgotten[] = { TEXT(message_forgotten, token, TOKEN) };
 
 static const struct message_field resumed[] = {
 	TEXT(message_resumed, token, TOKEN),
@@ -111,7 +113,7 @@ static const struct message_field aborted[] = {
 
 static const struct message_field answer[] = {
 	TEXT(message_answer, token, TOKEN),
-	ENUM(message_answer, outcome, MESSAGE_OUTCOME_REFUSED),
+	ENUM(message_answer, outcome, MESSAGE_OUTCOME_LOST),
 };
 
 static const struct message_field progress[] = {
@@ -182,6 +184,8 @@ const struct message_shape *message_shape(unsigned type)
 		[WIRE_JOIN] = SHAPE(message_join, join, NULL),
 		[WIRE_JOINED] = SHAPE(message_joined, joined, NULL),
 		[WIRE_RECEIVED] = SHAPE(message_received, received, NULL),
+		[WIRE_SYNCED] = SHAPE(message_synced, synced, NULL),
+		[WIRE_FORGOTTEN] = SHAPE(message_forgotten, forgotten, NULL),
 	};
 
 	return type < WIRE_TYPE_END && (shapes[type].fields || type == WIRE_RESTORE) ?

@@ -30,7 +30,7 @@ enum sequence_state {
 	SEQUENCE_START,			/* nobody has spoken */
 	SEQUENCE_SOURCE_GREETED,
 	SEQUENCE_TARGET_GREETED,
-	SEQUENCE_OPEN,			/* both have: OFFER or QUERY */
+	SEQUENCE_OPEN,			/* both have: OFFER, QUERY or RELEASE */
 	SEQUENCE_ASKED,			/* QUERY waits for ANSWER */
 	SEQUENCE_ANSWERED,		/* again, or RELEASE */
 	SEQUENCE_ASKING,		/* the verdict will end it */
@@ -57,6 +57,9 @@ enum sequence_state {
 	SEQUENCE_COMMITTED,		/* no ABORT from here on */
 	SEQUENCE_RESUMED,
 	SEQUENCE_IN_STRAGGLERS,
+	SEQUENCE_SYNCED,
+	SEQUENCE_IN_LAST_STRAGGLERS,
+	SEQUENCE_RELEASED,
 	SEQUENCE_DONE,			/* nothing may follow */
 };
 

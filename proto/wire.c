@@ -25,6 +25,8 @@ const char *wire_type_name(unsigned type)
 		[WIRE_JOIN] = "JOIN",
 		[WIRE_JOINED] = "JOINED",
 		[WIRE_RECEIVED] = "RECEIVED",
+		[WIRE_SYNCED] = "SYNCED",
+		[WIRE_FORGOTTEN] = "FORGOTTEN",
 	};
 
 	return type < WIRE_TYPE_END ? names[type] : NULL;

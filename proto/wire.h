@@ -28,7 +28,10 @@
  *	COMMIT                      ->			the point of no return
  *	                            <-  RESUMED		it runs, here
  *	TREE HELD...                ->			those that came later; the first at once
+ *	                            <-  SYNCED		its files are on disk, here
+ *	[ TREE HELD                 -> ]...
  *	RELEASE                     ->			the original is gone
+ *	                            <-  FORGOTTEN	and so is what was kept for a QUERY
  *
  * where TREE is TREE_BEGIN, any number of DATA, TREE_END. An OFFER that is only
  * asking ends with the VERDICT.
@@ -46,14 +49,15 @@
  * and then the source sends all frames after those, and goes on where it was.
  * After FROZEN a lost connection ends the migration.
  *
- * After a connection broke between COMMIT and RESUMED, on a new one, as often
- * as it takes:
+ * After a connection broke between COMMIT and FORGOTTEN, on a new one, as often
+ * as it takes (migrate/protocol.h tells what it means):
  *
  *	HELLO                       ->
  *	                            <-  HELLO
- *	QUERY                       ->
- *	                            <-  ANSWER
- *	[ RELEASE                   -> ]		after the answer RESUMED
+ *	[ QUERY                     ->
+ *	                            <-  ANSWER ]...
+ *	[ RELEASE                   ->
+ *	                            <-  FORGOTTEN ]
  *
  * ABORT may come from either side at any time before COMMIT and ends the
  * conversation; so does a VERDICT that refuses. From OFFER to RESUMED each side
@@ -94,8 +98,10 @@ enum wire_type {
 	WIRE_JOIN = 18,
 	WIRE_JOINED = 19,
 	WIRE_RECEIVED = 20,
+	WIRE_SYNCED = 21,
+	WIRE_FORGOTTEN = 22,
 };
-#define WIRE_TYPE_END 21u			/* one above the highest */
+#define WIRE_TYPE_END 23u			/* one above the highest */
 
 enum wire_side { WIRE_SOURCE, WIRE_TARGET };
 

@@ -58,7 +58,10 @@ static void explain_failure(const struct container *c, const struct source_repor
 	struct error ignored;
 
 	progress_print_reasons(&r->reasons, stderr);
-	if (r->state == MIGRATE_IN_DOUBT)
+	if (r->state == MIGRATE_IN_DOUBT && r->runs_there)
+		fprintf(stderr, "container '%s' runs on %s; the original is kept here, frozen, until that says that "
+			"it is on disk there. 'godwit resolve %s' asks again.\n", c->name, r->peer, c->name);
+	else if (r->state == MIGRATE_IN_DOUBT)
 		fprintf(stderr, "container '%s' is frozen here and in doubt: %s may run it. 'godwit resolve %s' asks "
 			"again.\n", c->name, r->peer[0] ? r->peer : "the target", c->name);
 	else if (container_state(c, &st, &ignored) == 0 && container_status_is_live(st.status))

@@ -1,4 +1,5 @@
 #include "engine/base/cleanup.h"
+#include "migrate/incoming.h"
 #include "tools/commands.h"
 #include "tools/launch.h"
 
@@ -9,13 +10,13 @@ static int make_ready(struct container *c, struct error *err)
 
 	if (container_state(c, &st, err) < 0)
 		return -err->code;
+	if (st.status == CONTAINER_IN_DOUBT)
+		return error_set(err, EBUSY, "container '%s': a migration was decided and not confirmed, so it may "
+				 "run elsewhere; 'godwit resolve %s' asks", c->name, c->name);
 	if (st.status != CONTAINER_EXITED && st.status != CONTAINER_CREATED)
 		return error_set(err, EBUSY, "container '%s' is %s already", c->name,
 				 container_status_name(st.status));
-	if (faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0)
-		return error_set(err, EBUSY, "container '%s': a migration was decided and not confirmed, so it may "
-				 "run elsewhere; 'godwit resolve %s' asks", c->name, c->name);
-	if (container_clean(c, true, err) < 0)
+	if (incoming_finish(c, err) < 0 || container_clean(c, true, err) < 0)
 		return -err->code;
 	st.started_us = 0;
 	st.pid = st.monitor_pid = 0;

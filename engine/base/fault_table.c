@@ -82,7 +82,7 @@ const struct fault_name fault_table[] = {
 const struct fault_file fault_files[] = {
 	{ "config.json", "receive", false },
 	{ "state.json", "receive,restore,monitor,serve", false },
-	{ "token", "receive", false },
+	{ "token", "receive", true },
 	{ "reservation", "receive", false },
 	{ "manifest.json", "command", false },
 	{ "handover.json", "command", true },

@@ -43,6 +43,10 @@ int fd_replace_file_at(int dirfd, const char *path, const void *data, size_t len
 int fd_open_dir_at(int dirfd, const char *path, bool create, mode_t mode, int *ret_fd,
 		   struct error *err);
 
+/* Names in a directory, sorted, without those that begin with a dot; to be freed with fd_list_free. */
+int fd_list_at(int dirfd, const char *path, char ***ret, size_t *ret_n, struct error *err);
+void fd_list_free(char **names, size_t n);
+
 /* Removes a file or a whole tree; never follows a symlink and never crosses
  * into another file system. What is not there is no error. */
 int fd_remove_tree_at(int dirfd, const char *path, struct error *err);

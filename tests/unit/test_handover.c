@@ -10,6 +10,7 @@
 
 static const struct handover decision = {
 	.token = "0123456789abcdef0123456789abcdef", .peer = "[fe80::1]:4967", .node = "seal",
+	.name = "web", .was_paused = true,
 	.node_id = "5ea15ea15ea15ea15ea15ea15ea15ea1",
 	.decided_us = 1795286726294378,
 };
@@ -28,6 +29,8 @@ static void decision_is_kept_until_it_is_taken_back(void **state)
 	assert_string_equal(back.peer, decision.peer);
 	assert_string_equal(back.node, decision.node);
 	assert_string_equal(back.node_id, decision.node_id);
+	assert_string_equal(back.name, decision.name);
+	assert_true(back.was_paused);
 	assert_true(back.decided_us == decision.decided_us);
 	OK(handover_remove(c, &err));
 	OK(handover_remove(c, &err));
@@ -40,8 +43,9 @@ static void damaged_decision_is_no_decision(void **state)
 		"", "{}", "[]", "{\"token\":\"x\",\"peer\":\"y\"}",
 		"{\"token\":7,\"peer\":\"y\",\"node\":\"z\",\"node_id\":\"i\",\"decided_us\":1}",
 		"{\"token\":\"x\",\"peer\":\"y\",\"node\":\"z\",\"decided_us\":1}",
-		"{\"token\":\"0123456789abcdef0123456789abcdef0\",\"peer\":\"y\",\"node\":\"z\","
-			"\"node_id\":\"i\",\"decided_us\":1}",
+		"{\"token\":\"x\",\"name\":\"n\",\"peer\":\"y\",\"node\":\"z\",\"node_id\":\"i\",\"decided_us\":1}",
+		"{\"token\":\"0123456789abcdef0123456789abcdef0\",\"name\":\"n\",\"peer\":\"y\",\"node\":\"z\","
+			"\"node_id\":\"i\",\"was_paused\":false,\"decided_us\":1}",
 	};
 	const struct home *h = *state;
 	CLEANUP(container_freep) struct container *c = home_container(h, "web", "", CONTAINER_EXITED);

@@ -55,7 +55,7 @@ static struct message sample_tree_begin(void)
 
 static struct message sample_answer(void)
 {
-	return (struct message){ .type = WIRE_ANSWER, .answer = { TOKEN, MESSAGE_OUTCOME_READY } };
+	return (struct message){ .type = WIRE_ANSWER, .answer = { TOKEN, MESSAGE_OUTCOME_LOST } };
 }
 
 static struct message sample_restored(void)
@@ -82,6 +82,8 @@ static size_t all_samples(struct message ret[WIRE_TYPE_END])
 		{ .type = WIRE_JOIN, .join = { TOKEN, "web", WIRE_CONNECTIONS_MAX - 1 } },
 		{ .type = WIRE_JOINED, .joined = { 70 } },
 		{ .type = WIRE_RECEIVED, .received = { 80 } },
+		{ .type = WIRE_SYNCED, .synced = { TOKEN } },
+		{ .type = WIRE_FORGOTTEN, .forgotten = { TOKEN } },
 	};
 
 	memcpy(ret, all, sizeof(all));
@@ -149,7 +151,7 @@ static void fields_keep_their_values(void **state)
 	assert_int_equal(tree.tree_begin.kind, MESSAGE_TREE_TMPFS);
 	assert_true(tree.tree_begin.compressed);
 	assert_int_equal(restored.restored.pid, 4242);
-	assert_int_equal(answer.answer.outcome, MESSAGE_OUTCOME_READY);
+	assert_int_equal(answer.answer.outcome, MESSAGE_OUTCOME_LOST);
 }
 
 static void a_frame_is_ready_to_send(void **state)

@@ -26,9 +26,11 @@ static const struct line migration[] = {
 	SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, OFFER), VERDICT(true, true),
 	TREE(IMAGE), SAY(TARGET, PREPARED), SAY(SOURCE, FROZEN), TREE(UPPER), TREE(TMPFS),
 	TREE(TMPFS), TREE(CHECKPOINT), TREE(META), SAY(SOURCE, RESTORE), SAY(TARGET, RESTORED),
-	SAY(SOURCE, COMMIT), SAY(TARGET, RESUMED), SAY(SOURCE, RELEASE),
+	SAY(SOURCE, COMMIT), SAY(TARGET, RESUMED), TREE(HELD), TREE(HELD), SAY(TARGET, SYNCED),
+	TREE(HELD), SAY(SOURCE, RELEASE), SAY(TARGET, FORGOTTEN),
 };
 #define N_LINES (sizeof(migration) / sizeof(migration[0]))
+#define AFTER_COMMIT 16
 
 static int step(struct sequence *sequence, const struct line *line, struct error *err)
 {
@@ -57,7 +59,7 @@ static void the_diagram_is_legal(void **state)
 		SAY(TARGET, PREPARED), SAY(SOURCE, FROZEN), BEGIN(UPPER), SAY(SOURCE, TREE_END),
 		BEGIN(CHECKPOINT), SAY(SOURCE, TREE_END), BEGIN(META), SAY(SOURCE, TREE_END),
 		SAY(SOURCE, RESTORE), SAY(TARGET, RESTORED), SAY(SOURCE, COMMIT),
-		SAY(TARGET, RESUMED), SAY(SOURCE, RELEASE),
+		SAY(TARGET, RESUMED), SAY(TARGET, SYNCED), SAY(SOURCE, RELEASE), SAY(TARGET, FORGOTTEN),
 	};
 	static const struct line refusal[] = {
 		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, OFFER), VERDICT(false, false),
@@ -68,7 +70,10 @@ static void the_diagram_is_legal(void **state)
 	};
 	static const struct line query[] = {
 		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, QUERY), SAY(TARGET, ANSWER),
-		SAY(SOURCE, QUERY), SAY(TARGET, ANSWER), SAY(SOURCE, RELEASE),
+		SAY(SOURCE, QUERY), SAY(TARGET, ANSWER), SAY(SOURCE, RELEASE), SAY(TARGET, FORGOTTEN),
+	};
+	static const struct line late_release[] = {
+		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, RELEASE), SAY(TARGET, FORGOTTEN),
 	};
 	static const struct line join[] = {
 		SAY(SOURCE, HELLO), SAY(TARGET, HELLO), SAY(SOURCE, JOIN), SAY(TARGET, JOINED),
@@ -79,6 +84,7 @@ static void the_diagram_is_legal(void **state)
 		after(refusal, sizeof(refusal) / sizeof(*refusal)),
 		after(question, sizeof(question) / sizeof(*question)),
 		after(query, sizeof(query) / sizeof(*query)),
+		after(late_release, sizeof(late_release) / sizeof(*late_release)),
 	};
 
 	(void)state;
@@ -116,6 +122,8 @@ static const struct { const char *name; struct message message; } vocabulary[] =
 	{ "ANSWER", { .type = WIRE_ANSWER } },
 	{ "JOIN", { .type = WIRE_JOIN } },
 	{ "JOINED", { .type = WIRE_JOINED } },
+	{ "SYNCED", { .type = WIRE_SYNCED } },
+	{ "FORGOTTEN", { .type = WIRE_FORGOTTEN } },
 };
 
 /* What each side may say in each state (ABORT, PROGRESS and RECEIVED aside). */
@@ -123,7 +131,7 @@ static const char *const legal[][2] = {
 	[SEQUENCE_START] = { " HELLO", " HELLO" },
 	[SEQUENCE_SOURCE_GREETED] = { "", " HELLO" },
 	[SEQUENCE_TARGET_GREETED] = { " HELLO", "" },
-	[SEQUENCE_OPEN] = { " OFFER question QUERY JOIN", "" },
+	[SEQUENCE_OPEN] = { " OFFER question RELEASE QUERY JOIN", "" },
 	[SEQUENCE_ASKED] = { "", " ANSWER" },
 	[SEQUENCE_ANSWERED] = { " RELEASE QUERY", "" },
 	[SEQUENCE_ASKING] = { "", " no yes yes+image" },
@@ -148,8 +156,11 @@ static const char *const legal[][2] = {
 	[SEQUENCE_RESTORED] = { " held COMMIT", "" },
 	[SEQUENCE_IN_HELD] = { " DATA TREE_END", "" },
 	[SEQUENCE_COMMITTED] = { "", " RESUMED" },
-	[SEQUENCE_RESUMED] = { " held RELEASE", "" },
+	[SEQUENCE_RESUMED] = { " held", " SYNCED" },
 	[SEQUENCE_IN_STRAGGLERS] = { " DATA TREE_END", "" },
+	[SEQUENCE_SYNCED] = { " held RELEASE", "" },
+	[SEQUENCE_IN_LAST_STRAGGLERS] = { " DATA TREE_END", "" },
+	[SEQUENCE_RELEASED] = { "", " FORGOTTEN" },
 	[SEQUENCE_DONE] = { "", "" },
 };
 
@@ -206,7 +217,7 @@ static void progress_from_offer_to_resumed(void **state)
 		for (size_t i = 0; i < 2; i++) {
 			struct sequence sequence = after(migration, at);
 			enum sequence_state before = sequence.state;
-			int expected = at >= 3 && at <= N_LINES - 2;
+			int expected = at >= 3 && at <= N_LINES - AFTER_COMMIT;
 
 			assert_int_equal(step(&sequence, &progress[i], &err), expected ? 0 : -EPROTO);
 			assert_int_equal(sequence.state, before);
@@ -240,7 +251,7 @@ static void errors_say_what_is_expected(void **state)
 	(void)state;
 	assert_int_equal(sequence_check(&sequence, WIRE_SOURCE, WIRE_COMMIT, &err), -EPROTO);
 	assert_string_equal(err.msg, "COMMIT out of order: the source may only say "
-			    "QUERY or OFFER or JOIN now");
+			    "QUERY or RELEASE or OFFER or JOIN now");
 	assert_int_equal(sequence_check(&sequence, WIRE_TARGET, WIRE_HELLO, &err), -EPROTO);
 	assert_string_equal(err.msg, "HELLO out of order: the target may only say ABORT now");
 	assert_int_equal(sequence_check(&sequence, WIRE_TARGET, (enum wire_type)77, &err),

@@ -57,6 +57,7 @@ ROW(4);
 ROW(5);
 ROW(6);
 ROW(7);
+ROW(8);
 
 #define USE(n, name, state) { name, state, source_##n, target_##n, undo_source_##n, undo_target_##n }
 
@@ -68,7 +69,8 @@ static const struct migrate_stage table[STAGE_MAX_] = {
 	[STAGE_TRANSFER] = USE(4, "transfer", MIGRATE_FROZEN),
 	[STAGE_RESTORE] = USE(5, "restore", MIGRATE_FROZEN),
 	[STAGE_COMMIT] = USE(6, "commit", MIGRATE_HANDOVER),
-	[STAGE_RELEASE] = USE(7, "release", MIGRATE_HANDOVER),
+	[STAGE_SYNC] = USE(7, "sync", MIGRATE_HANDOVER),
+	[STAGE_RELEASE] = USE(8, "release", MIGRATE_HANDOVER),
 };
 
 static int run_source(int at, int code, enum migrate_state *ret, struct error *err)
@@ -91,11 +93,11 @@ static void all_rows_in_order(void **state)
 
 	(void)state;
 	assert_int_equal(run_source(-1, 0, &end, &err), 0);
-	assert_string_equal(trace, " 0 1 2 3 4 5 6 7");
+	assert_string_equal(trace, " 0 1 2 3 4 5 6 7 8");
 	assert_int_equal(end, MIGRATE_DONE);
 	trace[0] = '\0';
 	assert_int_equal(stage_run_target(table, &t, &err), 0);
-	assert_string_equal(trace, " 0 1 2 3 4 5 6 7");
+	assert_string_equal(trace, " 0 1 2 3 4 5 6 7 8");
 }
 
 static void failure_before_the_decision_undoes_bottom_up(void **state)
@@ -116,7 +118,7 @@ static void failure_before_the_decision_undoes_bottom_up(void **state)
 	}
 }
 
-static void after_the_decision_only_a_refusal_undoes(void **state)
+static void after_the_decision_only_the_target_undoes(void **state)
 {
 	enum migrate_state end;
 	struct error err;
@@ -128,9 +130,15 @@ static void after_the_decision_only_a_refusal_undoes(void **state)
 	assert_int_equal(run_source(STAGE_COMMIT, ECANCELED, &end, &err), -ECANCELED);
 	assert_string_equal(trace, " 0 1 2 3 4 5 6 -6 -5 -4 -3 -2 -1 -0");
 	assert_int_equal(end, MIGRATE_ROLLED_BACK);
+	assert_int_equal(run_source(STAGE_SYNC, ECONNRESET, &end, &err), -ECONNRESET);
+	assert_string_equal(trace, " 0 1 2 3 4 5 6 7");
+	assert_int_equal(end, MIGRATE_IN_DOUBT);
+	assert_int_equal(run_source(STAGE_SYNC, ECANCELED, &end, &err), -ECANCELED);
+	assert_string_equal(trace, " 0 1 2 3 4 5 6 7 -7 -6 -5 -4 -3 -2 -1 -0");
+	assert_int_equal(end, MIGRATE_ROLLED_BACK);
 }
 
-/* Then it runs there: thawing the original would make two. */
+/* Then it is on disk there: thawing the original would make two. */
 static void nothing_undoes_a_release(void **state)
 {
 	enum migrate_state end;
@@ -139,7 +147,7 @@ static void nothing_undoes_a_release(void **state)
 	(void)state;
 	for (const int *code = (const int[]){ ECANCELED, EIO, 0 }; *code; code++) {
 		assert_int_equal(run_source(STAGE_RELEASE, *code, &end, &err), -*code);
-		assert_string_equal(trace, " 0 1 2 3 4 5 6 7");
+		assert_string_equal(trace, " 0 1 2 3 4 5 6 7 8");
 		assert_int_equal(end, MIGRATE_IN_DOUBT);
 	}
 }
@@ -158,7 +166,7 @@ static void target_keeps_what_it_has_resumed(void **state)
 	trace[0] = '\0';
 	fail_at = STAGE_RELEASE;
 	assert_int_equal(stage_run_target(table, &t, &err), -EIO);
-	assert_string_equal(trace, " 0 1 2 3 4 5 6 7");
+	assert_string_equal(trace, " 0 1 2 3 4 5 6 7 8");
 }
 
 static void the_real_table_is_complete(void **state)
@@ -181,7 +189,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_rows_in_order),
 		cmocka_unit_test(failure_before_the_decision_undoes_bottom_up),
-		cmocka_unit_test(after_the_decision_only_a_refusal_undoes),
+		cmocka_unit_test(after_the_decision_only_the_target_undoes),
 		cmocka_unit_test(nothing_undoes_a_release),
 		cmocka_unit_test(target_keeps_what_it_has_resumed),
 		cmocka_unit_test(the_real_table_is_complete),

@@ -16,6 +16,7 @@
 #include "migrate/channel_state.h"
 #include "migrate/incoming.h"
 #include "migrate/target.h"
+#include "migrate/token.h"
 #include "tests/unit/node_fixture.h"
 
 #define TOKEN "0123456789abcdef0123456789abcdef"
@@ -155,16 +156,83 @@ static void restore_without_a_token_is_removed(void **state)
 	bury(cg, pid);
 }
 
+/* The record of a boot that is over. */
+static void write_lost(const struct home *h)
+{
+	home_put(h, "record", "resumed 00000000-0000-0000-0000-000000000000\n");
+	assert_int_equal(renameat(h->node->state_fd, "record", h->node->state_fd, "tokens/" TOKEN), 0);
+}
+
+static void what_ran_before_a_crash_is_lost_and_removed(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, 0);
+	struct error err;
+
+	write_lost(h);
+	FAILS(incoming_finish(c, &err), ESTALE, "goes on where it came from");
+	container_free(c);
+	OK(incoming_sweep(h->node, 0, &err));
+	assert_false(is_there(h));
+	assert_int_equal(outcome_of(h), TOKEN_LOST);
+	bury(cg, pid);
+}
+
+static void refusal_is_kept_as_long_as_anybody_could_resume(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, getpid());
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_REFUSED, &now, &err));
+	container_unlock(c);
+	OK(incoming_sweep(h->node, 0, &err));
+	assert_int_equal(outcome_of(h), TOKEN_REFUSED);
+	OK(container_clean(c, false, &err));
+	container_free(c);
+	OK(incoming_sweep(h->node, 0, &err));
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	bury(cg, pid);
+}
+
+static bool has_mark(const struct container *c)
+{
+	return faccessat(c->dir_fd, INCOMING_MARK, F_OK, 0) == 0;
+}
+
+/* Before it may be started, moved on or removed. */
+static void what_runs_is_put_on_disk_before_more_is_done_with_it(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, 0);
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	FAILS(incoming_finish(c, &err), EBUSY, "its monitor has not recorded yet that it runs");
+	assert_true(has_mark(c));
+	container_unlock(c);
+	OK(incoming_sweep(h->node, 0, &err));
+	OK(incoming_finish(c, &err));
+	assert_false(has_mark(c));
+	assert_int_equal(outcome_of(h), TOKEN_SYNCED);
+	OK(incoming_finish(c, &err));
+	container_free(c);
+	bury(cg, pid);
+}
+
 /* ---- questions ---- */
 
-static enum message_outcome ask(const struct home *h, bool release)
+static pid_t connect_to(const struct home *h, struct channel **ret)
 {
-	const struct message query = { .type = WIRE_QUERY, .query.token = TOKEN };
-	const struct message done = { .type = WIRE_RELEASE, .release.token = TOKEN };
-	CLEANUP(channel_freep) struct channel *ch = NULL;
 	struct channel_peer peer;
-	enum message_outcome said;
-	struct message m;
 	struct error err;
 	int s[2];
 	pid_t pid;
@@ -176,15 +244,39 @@ static enum message_outcome ask(const struct home *h, bool release)
 		_exit(target_serve(h->node, s[1], NULL, NULL, &err) != 0);
 	}
 	(void)close(s[1]);
-	OK(channel_new(s[0], WIRE_SOURCE, &ch, &err));
-	OK(channel_greet(ch, "seal", TOKEN, &peer, &err));
+	OK(channel_new(s[0], WIRE_SOURCE, ret, &err));
+	OK(channel_greet(*ret, "seal", TOKEN, &peer, &err));
+	return pid;
+}
+
+static void release(struct channel *ch)
+{
+	const struct message m = { .type = WIRE_RELEASE, .release.token = TOKEN };
+	struct message said;
+	struct error err;
+
+	OK(channel_send(ch, &m, &err));
+	OK(channel_receive(ch, WIRE_FORGOTTEN, &said, &err));
+	assert_string_equal(said.forgotten.token, TOKEN);
+	message_free(&said);
+}
+
+static enum message_outcome ask(const struct home *h, bool and_release)
+{
+	const struct message query = { .type = WIRE_QUERY, .query.token = TOKEN };
+	struct channel *ch = NULL;
+	pid_t pid = connect_to(h, &ch);
+	enum message_outcome said;
+	struct message m;
+	struct error err;
+
 	OK(channel_send(ch, &query, &err));
 	OK(channel_receive(ch, WIRE_ANSWER, &m, &err));
 	said = m.answer.outcome;
 	message_free(&m);
-	if (release)
-		OK(channel_send(ch, &done, &err));
-	channel_free(TAKE_PTR(ch));
+	if (and_release)
+		release(ch);
+	channel_free(ch);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	return said;
 }
@@ -203,17 +295,76 @@ static void question_decides_what_was_open(void **state)
 	assert_int_equal(outcome_of(h), TOKEN_REFUSED);
 }
 
-static void what_was_resumed_is_told_until_released(void **state)
+/* Whoever was to put it on disk may be dead. */
+static void what_runs_is_put_on_disk_by_whoever_is_asked(void **state)
 {
 	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, 0);
+	struct container_state st;
 	enum token_outcome now;
 	struct error err;
 
 	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
-	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_RESUMED);
-	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
-	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_RESUMED);
+	container_unlock(c);
+	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_SYNCED);
+	OK(container_state(c, &st, &err));
+	assert_int_equal(st.status, CONTAINER_RUNNING);
+	assert_false(has_mark(c));
+	assert_int_equal(outcome_of(h), TOKEN_SYNCED);
+	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_SYNCED);
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	assert_true(is_there(h));
+	container_free(c);
+	bury(cg, pid);
+}
+
+static void what_its_monitor_is_just_resuming_is_told_as_such(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, getpid());
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	container_unlock(c);
+	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_RESUMED);
+	assert_true(has_mark(c));
+	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
+	container_free(c);
+	bury(cg, pid);
+}
+
+static void what_was_lost_is_told_until_released(void **state)
+{
+	const struct home *h = *state;
+
+	write_lost(h);
+	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_LOST);
+	assert_int_equal(outcome_of(h), TOKEN_LOST);
+	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_LOST);
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+}
+
+static void release_may_come_alone_and_twice(void **state)
+{
+	const struct home *h = *state;
+	struct channel *ch = NULL;
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	for (int i = 0; i < 2; i++) {
+		pid_t pid = connect_to(h, &ch);
+
+		release(ch);
+		channel_free(ch);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	}
 }
 
 int main(void)
@@ -225,8 +376,14 @@ int main(void)
 		TEST(living_receiver_is_left_alone),
 		TEST(damaged_record_keeps_the_copy),
 		TEST(restore_without_a_token_is_removed),
+		TEST(what_ran_before_a_crash_is_lost_and_removed),
+		TEST(refusal_is_kept_as_long_as_anybody_could_resume),
+		TEST(what_runs_is_put_on_disk_before_more_is_done_with_it),
 		TEST(question_decides_what_was_open),
-		TEST(what_was_resumed_is_told_until_released),
+		TEST(what_runs_is_put_on_disk_by_whoever_is_asked),
+		TEST(what_its_monitor_is_just_resuming_is_told_as_such),
+		TEST(what_was_lost_is_told_until_released),
+		TEST(release_may_come_alone_and_twice),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,57 @@ static void first_decision_holds(void **state)
 	assert_int_equal(now, TOKEN_UNKNOWN);
 }
 
+static void put_record(const struct home *h, const char *token, const char *text)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "tokens/%s", token);
+	home_put(h, "record", text);
+	assert_int_equal(renameat(h->node->state_fd, "record", h->node->state_fd, path), 0);
+}
+
+static void only_what_was_resumed_is_synced(void **state)
+{
+	const struct home *h = *state;
+	enum token_outcome now;
+	char token[TOKEN_SIZE];
+	struct error err;
+
+	OK(token_make(token, &err));
+	FAILS(token_write_synced(h->node, token, &err), ENOENT, "does not say that it was resumed");
+	OK(token_decide(h->node, token, TOKEN_RESUMED, &now, &err));
+	OK(token_write_synced(h->node, token, &err));
+	OK(token_write_synced(h->node, token, &err));
+	OK(token_decide(h->node, token, TOKEN_REFUSED, &now, &err));
+	assert_int_equal(now, TOKEN_SYNCED);
+	OK(token_forget(h->node, token, &err));
+	FAILS(token_write_synced(h->node, token, &err), ENOENT, "does not say");
+	OK(token_decide(h->node, token, TOKEN_REFUSED, &now, &err));
+	FAILS(token_write_synced(h->node, token, &err), ENOENT, "does not say");
+	OK(token_look_up(h->node, token, &now, &err));
+	assert_int_equal(now, TOKEN_REFUSED);
+}
+
+static void another_boot_loses_what_was_resumed_and_nothing_else(void **state)
+{
+	static const struct { const char *text; enum token_outcome is; } records[] = {
+		{ "resumed 00000000-0000-0000-0000-000000000000\n", TOKEN_LOST },
+		{ "synced 00000000-0000-0000-0000-000000000000\n", TOKEN_SYNCED },
+		{ "refused 00000000-0000-0000-0000-000000000000\n", TOKEN_REFUSED },
+	};
+	const struct home *h = *state;
+	enum token_outcome now;
+	char token[TOKEN_SIZE];
+	struct error err;
+
+	for (size_t i = 0; i < sizeof(records) / sizeof(*records); i++) {
+		OK(token_make(token, &err));
+		put_record(h, token, records[i].text);
+		OK(token_look_up(h->node, token, &now, &err));
+		assert_int_equal(now, records[i].is);
+	}
+}
+
 /* Waits until all are there, decides, exits with what it was told. */
 static _Noreturn void race(const struct home *h, const char *token, int go, int i)
 {
@@ -96,16 +147,16 @@ static void all_racers_are_told_the_same(void **state)
 static void damaged_record_is_no_answer(void **state)
 {
 	const struct home *h = *state;
-	static const char *const damage[] = { "", "resumed", "refused\nx", "yes\n" };
+	static const char *const damage[] = {
+		"", "resumed", "resumed\n", "refused a-boot\nx", "yes a-boot\n", "refused a b\n",
+	};
 	enum token_outcome now = TOKEN_UNKNOWN;
-	char token[TOKEN_SIZE], path[64];
+	char token[TOKEN_SIZE];
 	struct error err;
 
 	for (size_t i = 0; i < sizeof(damage) / sizeof(*damage); i++) {
 		OK(token_make(token, &err));
-		(void)snprintf(path, sizeof(path), "tokens/%s", token);
-		home_put(h, "record", damage[i]);
-		assert_int_equal(renameat(h->node->state_fd, "record", h->node->state_fd, path), 0);
+		put_record(h, token, damage[i]);
 		FAILS(token_look_up(h->node, token, &now, &err), EINVAL, "damaged");
 		FAILS(token_decide(h->node, token, TOKEN_REFUSED, &now, &err), EINVAL, "damaged");
 		assert_int_equal(now, TOKEN_UNKNOWN);
@@ -154,6 +205,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(made_tokens_are_hex_and_differ),
 		cmocka_unit_test_setup_teardown(first_decision_holds, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(only_what_was_resumed_is_synced, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(another_boot_loses_what_was_resumed_and_nothing_else, home_setup,
+						home_teardown),
 		cmocka_unit_test_setup_teardown(all_racers_are_told_the_same, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(damaged_record_is_no_answer, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(bad_names_never_reach_the_disk, home_setup, home_teardown),
