@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import time
 
 import pytest
 
@@ -94,6 +95,35 @@ def test_restored_twice_it_is_twice_the_same(bed, one, web, tmp_path):
         fresh.ask()
         assert fresh.nonce == nonce
         fresh.close()
+
+
+def test_a_paused_one_stays_paused(bed, one, web, tmp_path):
+    address = inspect(one, "web")["network"]["address"].split("/")[0]
+    one.godwit("pause", "web")
+    one.godwit("checkpoint", "-q", "--leave-running", "web", tmp_path / "c")
+    assert status(one, "web") == "paused"
+    one.godwit("rm", "-f", "web")
+    one.godwit("restore", tmp_path / "c")
+    assert status(one, "web") == "paused"
+    one.godwit("unpause", "web")
+    fresh = Client(bed["node3"], address)
+    fresh.ask()
+    assert fresh.nonce == web.nonce
+    fresh.close()
+
+
+def test_its_log_has_no_gap_and_nothing_twice(one, tmp_path):
+    """Though it writes on while its log is being saved."""
+    count = "i=0; while :; do i=$((i+1)); echo $i; done"
+    one.godwit("run", "-d", "--name", "log", "work", "/bin/sh", "-c", count)
+    time.sleep(0.2)
+    one.godwit("checkpoint", "-q", "--leave-running", "log", tmp_path / "c")
+    one.godwit("rm", "-f", "log")
+    one.godwit("restore", tmp_path / "c")
+    time.sleep(0.2)
+    one.godwit("pause", "log")
+    lines = log_of(one, "log").split()
+    assert lines == [str(i) for i in range(1, len(lines) + 1)]
 
 
 def test_under_another_name_the_address_is_still_taken(bed, one, web, tmp_path):
