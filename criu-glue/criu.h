@@ -45,6 +45,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 
 /* A CRIU binary that works on this kernel. */
@@ -133,21 +134,27 @@ struct criu_dump_plan {
 	size_t n_external;
 };
 
-struct criu_restore_plan {
+/* What CRIU is started with, before there is anything to restore. */
+struct criu_restorer_plan {
 	/* NULL, or the v2 directory that the root task is cloned into, so that CRIU
 	 * itself need not be in it (and need not leave it to let it be frozen). */
 	const char *cgroup;
+	const int *files;		/* borrowed, until the restore; -EBADF: none */
+	size_t n_files;
+	int netns_fd;			/* borrowed, until the restore; -EBADF: CRIU makes it */
+	bool lazy;			/* somebody serves lazy-pages.socket: lazy.h */
+	int prepared_fd;		/* borrowed; -EBADF, or the list in prepared.h, filled until the restore */
+};
+
+struct criu_restore_plan {
 	int images_fd;			/* borrowed */
 	const char *root;		/* a mount point: the prepared root */
-	int netns_fd;			/* borrowed; -EBADF: CRIU makes it */
 	const char *netns_key;
 	const struct criu_mount *mounts;	/* path = where it is outside */
 	size_t n_mounts;
-	const struct criu_inherit *files;
+	const struct criu_inherit *files;	/* each among those of the start */
 	size_t n_files;
 	bool ext_unix_sk;		/* as at the dump */
-	bool lazy;			/* somebody serves lazy-pages.socket: lazy.h */
-	int prepared_fd;		/* borrowed; -EBADF, or shared memory that is there: prepared.h */
 };
 
 /* Both always: tcp_established, file_locks, ext_unix_sk off, evasive devices
@@ -159,7 +166,17 @@ struct criu_restore_plan {
 int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 	      const struct criu_hooks *hooks, struct error *err);
 
-/* The restored root task becomes a child of the caller (rst_sibling), who
+struct criu_restorer;
+
+/* Starts CRIU and lets it find out what this kernel can do: 10 ms, or 50 the first
+ * time after a boot, which are over when the restore begins. hooks.prepare_child
+ * and hooks.started run here. It waits, and dies with this process. */
+int criu_restorer_start(const struct criu *criu, const struct criu_restorer_plan *plan,
+			const struct criu_hooks *hooks, struct criu_restorer **ret, struct error *err);
+void criu_restorer_free(struct criu_restorer *r);
+DEFINE_CLEANUP(struct criu_restorer *, criu_restorer_free)
+
+/* Once. The restored root task becomes a child of the caller (rst_sibling), who
  * reaps it. */
-int criu_restore(const struct criu *criu, const struct criu_restore_plan *plan,
+int criu_restore(struct criu_restorer *r, const struct criu_restore_plan *plan,
 		 const struct criu_hooks *hooks, pid_t *ret_pid, struct error *err);

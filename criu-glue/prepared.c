@@ -13,13 +13,21 @@ struct prepared {
 
 int prepared_new(struct prepared **ret, struct error *err)
 {
+	CLEANUP(fd_closep) int fd = memfd_create("godwit-prepared", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, SHIM_PREPARED_BYTES) < 0)
+		return error_set(err, errno, "list of shared memory: %s", strerror(errno));
+	return prepared_adopt(TAKE_FD(fd), ret, err);
+}
+
+int prepared_adopt(int fd_consume, struct prepared **ret, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = fd_consume;
 	CLEANUP(prepared_freep) struct prepared *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return error_set(err, ENOMEM, "out of memory");
-	p->fd = memfd_create("godwit-prepared", MFD_CLOEXEC);
-	if (p->fd < 0 || ftruncate(p->fd, SHIM_PREPARED_BYTES) < 0)
-		return error_set(err, errno, "list of shared memory: %s", strerror(errno));
+	p->fd = TAKE_FD(fd);
 	p->list = mmap(NULL, SHIM_PREPARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, p->fd, 0);
 	if (p->list == MAP_FAILED) {
 		p->list = NULL;

@@ -7,13 +7,15 @@
  * prepared file instead, so nothing is copied. A System V segment can't be given
  * that way; its content is copied from the prepared file.
  *
- * The list is memory of its own, which is filled before CRIU starts; the process
- * that filled it keeps the descriptors until the restore is over.
+ * The list is memory of its own, which CRIU is started with; it may be filled until
+ * the restore begins, also by another process, which keeps the descriptors until
+ * the restore is over.
  *
  *	CLEANUP(prepared_freep) struct prepared *p = NULL;
  *	r = prepared_new(&p, err);
- *	r = prepared_add(p, &memory, err);
  *	plan.prepared_fd = prepared_fd(p);
+ *	r = criu_restorer_start(...);
+ *	r = prepared_add(p, &memory, err);
  */
 #pragma once
 
@@ -40,5 +42,7 @@ DEFINE_CLEANUP(struct prepared *, prepared_free)
 /* -E2BIG when there are too many. */
 int prepared_add(struct prepared *p, const struct prepared_memory *m, struct error *err);
 
-/* Borrowed: the list. It may be handed to another process. */
+/* Borrowed: the list. It may be handed to another process, who takes it by
+ * prepared_adopt. */
 int prepared_fd(const struct prepared *p);
+int prepared_adopt(int fd_consume, struct prepared **ret, struct error *err);

@@ -180,6 +180,23 @@ static int serve_notice(struct worker *w, const Response *response, int fd_consu
 	return send_verdict(w->socket, true, err);
 }
 
+int rpc_probe(struct worker *w, struct error *err)
+{
+	CLEANUP(response_freep) Response *response = NULL;
+	CLEANUP(fd_closep) int fd = -EBADF;
+	Godwit__Criu__Features none = GODWIT__CRIU__FEATURES__INIT;
+	Request message = GODWIT__CRIU__REQUEST__INIT;
+
+	message.type = GODWIT__CRIU__REQUEST_TYPE__REQUEST_FEATURES;
+	message.features = &none;
+	SET(&message, keep_open, true);
+	if (send_message(w->socket, &message, err) < 0 || receive(w, -1, &response, &fd, err) < 0)
+		return -err->code;
+	if (response->type != GODWIT__CRIU__REQUEST_TYPE__REQUEST_FEATURES || !response->success)
+		return error_set(err, EOPNOTSUPP, "CRIU can't find out what this kernel can do; try 'criu check'");
+	return 0;
+}
+
 int rpc_call(struct worker *w, const struct rpc_request *request, rpc_notify_fn notify, void *ctx,
 	     struct rpc_result *ret, struct error *err)
 {

@@ -54,6 +54,10 @@ struct rpc_result {
 	char message[256];		/* CRIU's own, or "" */
 };
 
+/* Lets a worker that has just been started find out what the kernel can do, and
+ * keep that where the next request finds it. */
+int rpc_probe(struct worker *w, struct error *err);
+
 /* Sends the request and serves until the answer. Returns 0, or 1 when CRIU
  * answered that it failed; negative when the conversation broke or notify
  * refused a stage (then err is notify's). *ret is filled as far as known in

@@ -116,4 +116,5 @@ int monitor_connect(const struct container *c, int *ret_fd, struct error *err);
 int monitor_send(int sock, uint32_t op, const uint64_t value[4], const void *data, size_t len,
 		 int fd, struct error *err);
 int monitor_receive(int sock, struct monitor_message *ret, struct error *err);
+int monitor_receive_fd(int sock, struct monitor_message *ret, int *ret_fd, struct error *err);
 int monitor_call(int sock, uint32_t op, int fd, struct monitor_message *ret, struct error *err);

@@ -37,7 +37,12 @@ int monitor_send(int sock, uint32_t op, const uint64_t value[4], const void *dat
 
 int monitor_receive(int sock, struct monitor_message *ret, struct error *err)
 {
-	ssize_t n = fd_recv_msg(sock, ret, sizeof(*ret), NULL, 0, err);
+	return monitor_receive_fd(sock, ret, NULL, err);
+}
+
+int monitor_receive_fd(int sock, struct monitor_message *ret, int *ret_fd, struct error *err)
+{
+	ssize_t n = fd_recv_msg(sock, ret, sizeof(*ret), ret_fd, ret_fd != NULL, err);
 
 	if (n < 0)
 		return (int)n;

@@ -36,6 +36,7 @@ struct reviving {
 	struct container *container;
 	int workdir, control;
 	struct store *store;
+	struct prepared *prepared;
 	struct shared_store *shared;
 };
 
@@ -45,6 +46,7 @@ static void reviving_closep(struct reviving *r)
 	container_free(r->container);
 	store_free(r->store);
 	shared_store_free(r->shared);
+	prepared_free(r->prepared);
 	fd_close(&r->dir);
 	fd_close(&r->workdir);
 	fd_close(&r->control);
@@ -228,8 +230,8 @@ static int revive(struct reviving *r, struct filler *filler, struct error *err)
 	struct restore_times times;
 
 	if (bring_files(r, err) < 0 || open_memory(r, err) < 0 || bring_shared(r, err) < 0 ||
-	    restore_begin(r->container, &plan, &r->control, err) < 0 ||
-	    restore_go(r->control, r->workdir, r->store, r->shared, filler, NULL, NULL, &times, err) < 0)
+	    restore_begin(r->container, &plan, &r->control, &r->prepared, err) < 0 ||
+	    restore_go(r->control, r->prepared, r->workdir, r->store, r->shared, filler, NULL, NULL, &times, err) < 0)
 		return -err->code;
 	if (restore_commit(r->control, &times, err) < 0)
 		return -err->code;

@@ -8,12 +8,11 @@
 #include "migrate/restore_monitor.h"
 #include "migrate/workdir.h"
 
-static int call_monitor(int control, uint32_t op, int fd, uint32_t expected,
-			struct monitor_message *ret, struct error *err)
+/* ret_fd may be NULL: none is to come. */
+static int hear_monitor(int control, uint32_t expected, struct monitor_message *ret, int *ret_fd,
+			struct error *err)
 {
-	if (op && monitor_send(control, op, NULL, NULL, 0, fd, err) < 0)
-		return -err->code;
-	if (monitor_receive(control, ret, err) < 0)
+	if (monitor_receive_fd(control, ret, ret_fd, err) < 0)
 		return -err->code;
 	if (ret->op == MONITOR_STARTED && ret->value[0])
 		return error_set(err, (int)ret->value[0], "%.*s", (int)ret->len, ret->data);
@@ -23,15 +22,17 @@ static int call_monitor(int control, uint32_t op, int fd, uint32_t expected,
 }
 
 int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
-		  struct error *err)
+		  struct prepared **ret_prepared, struct error *err)
 {
 	const struct monitor_plan monitor = { .start = restore_monitor_start,
 					      .ctx = (void *)(uintptr_t)plan };
 	CLEANUP(fd_closep) int control = -EBADF;
 	struct monitor_message reply;
+	int list = -EBADF;
 
 	if (monitor_spawn(c, &monitor, &control, err) < 0 ||
-	    call_monitor(control, 0, -EBADF, RESTORE_PREPARED, &reply, err) < 0)
+	    hear_monitor(control, RESTORE_PREPARED, &reply, &list, err) < 0 ||
+	    prepared_adopt(list, ret_prepared, err) < 0)
 		return -err->code;
 	*ret_control = TAKE_FD(control);
 	return 0;
@@ -56,24 +57,22 @@ static int start_filler(int workdir_fd, const struct store *store, struct filler
 	return filler_start(images, store, ret, err);
 }
 
-int restore_go(int control, int workdir_fd, const struct store *store, const struct shared_store *shared,
-	       struct filler *ret_filler, void (*on_wait)(void *ctx), void *ctx, struct restore_times *times,
-	       struct error *err)
+int restore_go(int control, struct prepared *prepared, int workdir_fd, const struct store *store,
+	       const struct shared_store *shared, struct filler *ret_filler, void (*on_wait)(void *ctx),
+	       void *ctx, struct restore_times *times, struct error *err)
 {
 	struct monitor_message reply = { .op = RESTORE_GO };
-	CLEANUP(prepared_freep) struct prepared *prepared = NULL;
-	int fds[4];
+	int fds[3];
 
-	if (start_filler(workdir_fd, store, ret_filler, err) < 0 || shared_store_prepare(shared, &prepared, err) < 0)
+	if (start_filler(workdir_fd, store, ret_filler, err) < 0 || shared_store_prepare(shared, prepared, err) < 0)
 		return -err->code;
 	fds[0] = workdir_fd;
 	fds[1] = ret_filler->report_fd;
 	fds[2] = ret_filler->uffds_fd;
-	fds[3] = prepared ? prepared_fd(prepared) : -EBADF;
-	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds, prepared ? 4 : 3, err) < 0)
+	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds, 3, err) < 0)
 		return -err->code;
 	wait_patiently(control, on_wait, ctx);
-	if (call_monitor(control, 0, -EBADF, RESTORE_DONE, &reply, err) < 0)
+	if (hear_monitor(control, RESTORE_DONE, &reply, NULL, err) < 0)
 		return -err->code;
 	times->restore_us = reply.value[0];
 	times->pid = (pid_t)reply.value[1];
@@ -84,7 +83,8 @@ int restore_commit(int control, struct restore_times *times, struct error *err)
 {
 	struct monitor_message reply;
 
-	if (call_monitor(control, RESTORE_COMMIT, -EBADF, RESTORE_RESUMED, &reply, err) < 0)
+	if (monitor_send(control, RESTORE_COMMIT, NULL, NULL, 0, -EBADF, err) < 0 ||
+	    hear_monitor(control, RESTORE_RESUMED, &reply, NULL, err) < 0)
 		return -err->code;
 	times->resume_us = reply.value[0];
 	times->resumed_real_us = reply.value[1];

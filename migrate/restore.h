@@ -7,10 +7,10 @@
  *
  *	asker                           monitor
  *	                            <-  PREPARED	namespaces, interface (closed),
- *							cgroup, CRIU found
- *	GO with the workdir, the
- *	filler's ends, and a list
- *	of shared memory, if any    ->
+ *							cgroup, CRIU warm; with its
+ *							list of shared memory
+ *	GO with the workdir and the
+ *	filler's ends               ->
  *	                            <-  DONE		restored, complete, frozen
  *	COMMIT                      ->
  *	                            <-  RESUMED		it runs and may speak
@@ -48,15 +48,15 @@ struct restore_times {
 
 /* Forks the monitor of c (locked, status incoming) and waits for PREPARED. */
 int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
-		  struct error *err);
+		  struct prepared **ret_prepared, struct error *err);
 
 /* workdir_fd (borrowed) has CRIU's images, which are made lazy here, and the
  * sealed store the memory: a filler, *ret_filler, is started for it. The store may
  * be freed afterwards; shared (NULL: there is none) is needed until this returns.
  * While it takes long, on_wait is called now and then (may be NULL). */
-int restore_go(int control, int workdir_fd, const struct store *store, const struct shared_store *shared,
-	       struct filler *ret_filler, void (*on_wait)(void *ctx), void *ctx, struct restore_times *times,
-	       struct error *err);
+int restore_go(int control, struct prepared *prepared, int workdir_fd, const struct store *store,
+	       const struct shared_store *shared, struct filler *ret_filler, void (*on_wait)(void *ctx),
+	       void *ctx, struct restore_times *times, struct error *err);
 
 /* -ECANCELED when the token was refused before. */
 int restore_commit(int control, struct restore_times *times, struct error *err);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "criu-glue/criu.h"
+#include "criu-glue/prepared.h"
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
@@ -25,13 +26,13 @@
 struct restore {
 	struct monitor_setup *setup;
 	const struct restore_plan *plan;
-	struct criu criu;
+	struct criu_restorer *restorer;
 	struct manifest *manifest;
 	int workdir, images;
 	int cgroupns;
 	struct gate *gate;		/* NULL: closed or open is all that can be done */
 	int announced_by;		/* a socket to be closed when there is time */
-	int prepared;			/* a list of shared memory, or -EBADF */
+	struct prepared *prepared;	/* shared memory: an empty list that the asker fills */
 	int terminal;			/* the new master of its terminal */
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 	pid_t pid;
@@ -40,13 +41,14 @@ struct restore {
 
 static void restore_closep(struct restore *r)
 {
+	criu_restorer_free(r->restorer);
 	gate_free(r->gate);
 	fd_close(&r->announced_by);
 	manifest_free(r->manifest);
 	fd_close(&r->workdir);
 	fd_close(&r->images);
 	fd_close(&r->cgroupns);
-	fd_close(&r->prepared);
+	prepared_free(r->prepared);
 	fd_close(&r->terminal);
 	fd_close(&r->guard.fd);
 	fd_close(&r->guard.hold_fd);
@@ -60,26 +62,6 @@ static void arm_gate(struct restore *r)
 
 	if (s->endpoint.bridge[0])
 		(void)gate_arm(s->endpoint.host_ifname, s->netns_fd, GATE_CLOSED, &r->gate, &ignored);
-}
-
-/* What can be done before anything of the container has arrived. A mount
- * namespace of our own, so that whatever is mounted goes with us. CRIU's cache
- * of what the kernel can do is kept on /run, if that is a tmpfs. */
-static int prepare(struct restore *r, struct error *err)
-{
-	const struct monitor_setup *s = r->setup;
-
-	if (criu_find(&r->criu, err) < 0)
-		return -err->code;
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
-	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0)
-		return -err->code;
-	if (network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err) < 0 ||
-	    nat_attach(&s->endpoint, err) < 0)
-		return -err->code;
-	arm_gate(r);
-	return 0;
 }
 
 static int receive_op(int control, uint32_t op, int *ret_fds, size_t n_fds, struct error *err)
@@ -169,6 +151,30 @@ static int prepare_criu(void *ctx)
 	return setns(r->cgroupns, CLONE_NEWCGROUP) < 0 ? -errno : 0;
 }
 
+/* What can be done before anything of the container has arrived. A mount
+ * namespace of our own, so that whatever is mounted goes with us. CRIU keeps what
+ * it knows of the kernel on /run, if that is a tmpfs. */
+static int prepare(struct restore *r, struct error *err)
+{
+	const struct monitor_setup *s = r->setup;
+	struct criu_restorer_plan plan = { .cgroup = cgroup_path(s->cgroup), .files = s->stdio, .n_files = 3,
+					   .netns_fd = s->netns_fd, .lazy = true };
+	const struct criu_hooks hooks = { .prepare_child = prepare_criu, .ctx = r };
+	struct criu criu;
+
+	if (criu_find(&criu, err) < 0)
+		return -err->code;
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
+	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0 ||
+	    network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err) < 0 ||
+	    nat_attach(&s->endpoint, err) < 0 || prepared_new(&r->prepared, err) < 0)
+		return -err->code;
+	arm_gate(r);
+	plan.prepared_fd = prepared_fd(r->prepared);
+	return criu_restorer_start(&criu, &plan, &hooks, &r->restorer, err);
+}
+
 /* The tasks are complete and held by CRIU: freeze them, so that they stand
  * still when CRIU lets go. From now on they may use the container's devices
  * only (CRIU itself, which opens others, is not in this cgroup). */
@@ -244,24 +250,21 @@ static size_t name_pipes(const struct restore *r, struct criu_inherit *files, ch
 static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	const struct container *c = r->setup->container;
-	const struct criu_hooks hooks = { .notify = on_stage, .terminal = on_terminal,
-					  .prepare_child = prepare_criu, .ctx = r };
+	const struct criu_hooks hooks = { .notify = on_stage, .terminal = on_terminal, .ctx = r };
 	CLEANUP(freep) struct criu_mount *mounts = NULL;
 	CLEANUP(freep) char *paths = NULL;
 	struct criu_inherit files[3];
 	char keys[3][32], root[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
 	struct criu_restore_plan plan = {
-		.cgroup = cgroup_path(r->setup->cgroup), .images_fd = r->images, .root = root,
-		.netns_fd = r->setup->netns_fd, .netns_key = DUMP_NETNS_KEY,
+		.images_fd = r->images, .root = root, .netns_key = DUMP_NETNS_KEY,
 		.files = files, .n_files = name_pipes(r, files, keys),
-		.lazy = true, .prepared_fd = r->prepared,
 	};
 
 	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);
 	if (name_mounts(r, &mounts, &paths, &plan.n_mounts, err) < 0)
 		return -err->code;
 	plan.mounts = mounts;
-	if (criu_restore(&r->criu, &plan, &hooks, ret_pid, err) < 0) {
+	if (criu_restore(r->restorer, &plan, &hooks, ret_pid, err) < 0) {
 		workdir_keep_log(r->images, CRIU_RESTORE_LOG, c, err);
 		return -err->code;
 	}
@@ -435,17 +438,16 @@ static void refuse(struct restore *r)
 
 static int run(struct restore *r, struct error *err)
 {
-	int control = r->setup->control, fds[4];
+	int control = r->setup->control, fds[3];
 	uint64_t t0, value[4] = { 0 };
 
 	if (fault_point("restore-begin", err) < 0 || record(r, CONTAINER_INCOMING, 0, err) < 0 ||
 	    prepare(r, err) < 0 || fault_point("restore-prepared", err) < 0 ||
-	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_GO, fds, 4, err) < 0 || fault_point("restore-go", err) < 0)
+	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, prepared_fd(r->prepared), err) < 0 ||
+	    receive_op(control, RESTORE_GO, fds, 3, err) < 0 || fault_point("restore-go", err) < 0)
 		return -err->code;
 	r->workdir = fds[0];
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
-	r->prepared = fds[3];
 	t0 = clock_us();
 	if (restore_tasks(r, &r->pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
 	    record(r, CONTAINER_INCOMING, r->pid, err) < 0 || fault_point("restore-done", err) < 0)
@@ -473,7 +475,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
-						     .announced_by = -EBADF, .prepared = -EBADF,
+						     .announced_by = -EBADF,
 						     .guard = MONITOR_GUARD_NONE };
 	int code;
 

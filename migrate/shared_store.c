@@ -265,24 +265,16 @@ uint32_t shared_store_number(const struct shared_store *s, uint64_t inode)
 	return 0;
 }
 
-int shared_store_prepare(const struct shared_store *s, struct prepared **ret, struct error *err)
+int shared_store_prepare(const struct shared_store *s, struct prepared *list, struct error *err)
 {
-	CLEANUP(prepared_freep) struct prepared *p = NULL;
-
-	*ret = NULL;
-	if (!s || s->n == 0)
-		return 0;
-	if (prepared_new(&p, err) < 0)
-		return -err->code;
-	for (size_t i = 0; i < s->n; i++) {
+	for (size_t i = 0; s && i < s->n; i++) {
 		const struct stored_object *o = s->objects[i];
 		const struct prepared_memory m = { .id = o->about.inode, .size = o->size, .fd = o->fd,
 						   .sysv = o->about.kind == PAGES_SYSV,
 						   .huge_shift = o->about.huge_shift };
 
-		if (o->size && prepared_add(p, &m, err) < 0)
+		if (o->size && prepared_add(list, &m, err) < 0)
 			return -err->code;
 	}
-	*ret = TAKE_PTR(p);
 	return 0;
 }

@@ -13,7 +13,7 @@
  *   r = shared_store_object(s, number, size, &about, err);	first, and when it grows
  *   r = shared_store_put(s, number, offset, data, n, err);
  *   ... everything has come ...
- *   r = shared_store_prepare(s, &prepared, err);
+ *   r = shared_store_prepare(s, prepared, err);
  *
  * One thread at a time.
  */
@@ -70,5 +70,6 @@ int shared_store_save(const struct shared_store *s, void **ret, size_t *ret_len,
 int shared_store_load(const void *data, size_t len, const struct store *pages, struct shared_store **ret,
 		      struct error *err);
 
-/* The list for CRIU's restore, which the store must outlive; NULL: there is nothing. */
-int shared_store_prepare(const struct shared_store *s, struct prepared **ret, struct error *err);
+/* Adds all of it to the list for CRIU's restore, which the store must outlive; s may be
+ * NULL. */
+int shared_store_prepare(const struct shared_store *s, struct prepared *list, struct error *err);

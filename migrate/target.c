@@ -138,7 +138,7 @@ int target_prepare(struct target *t, struct error *err)
 	    target_make_store(t, err) < 0 || shared_store_new(&t->shared, err) < 0)
 		return -err->code;
 	t->plan.token = t->offer.offer.token;
-	if (restore_begin(t->container, &t->plan, &t->control, err) < 0 ||
+	if (restore_begin(t->container, &t->plan, &t->control, &t->prepared, err) < 0 ||
 	    channel_send(t->channel, &m, err) < 0)
 		return -err->code;
 	return target_rejoin_begin(t, err);
@@ -252,7 +252,8 @@ int target_restore(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (restore_go(t->control, t->workdir, t->store, t->shared, &t->filler, show_life, t, &t->times, err) < 0)
+	if (restore_go(t->control, t->prepared, t->workdir, t->store, t->shared, &t->filler, show_life, t,
+		       &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
 		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid } };
@@ -271,6 +272,7 @@ void target_closep(struct target *t)
 	fd_close(&t->filler.pidfd);
 	store_free(t->store);
 	shared_store_free(t->shared);
+	prepared_free(t->prepared);
 	free(t->hashes.list);
 	held_frames_free(&t->held);
 	injector_free(t->past_gate);

@@ -29,6 +29,7 @@ struct target {
 	struct restore_plan plan;
 	struct restore_times times;
 	struct store *store;		/* its memory */
+	struct prepared *prepared;	/* for CRIU: what of that is there */
 	struct shared_store *shared;
 	struct held_frames held;	/* came for it while it moved */
 	struct injector *past_gate, *by_gate;	/* into its interface */

@@ -10,8 +10,8 @@
  *  openat   puts the prepared file in the place of the one that memfd_create made,
  *           or copies it to what shmat attached.
  * CRIU's tasks close descriptors that they don't know, and have a /proc of their
- * own; so each prepared file is mapped when CRIU starts, its tasks inherit the
- * mapping, and /proc/self/map_files makes a descriptor of it again. CRIU takes the
+ * own; so each prepared file is mapped when CRIU begins to read images, its tasks
+ * inherit the mapping, and /proc/self/map_files makes a descriptor of it again. CRIU takes the
  * mapping away with all others when a task gets its own memory.
  */
 #include <errno.h>
@@ -34,7 +34,7 @@
 #define PAGE 4096ul
 
 /* Set once by the constructor. */
-static const struct shim_carried *carried;	/* filled by our caller while CRIU waits */
+static const struct shim_carried *carried;	/* both filled by our caller while CRIU waits */
 static const struct shim_prepared *prepared;
 static char *prepared_at[SHIM_OBJECTS_MAX];
 
@@ -230,11 +230,40 @@ static bool is_wanted(const struct shim_memory *m, unsigned long id)
 	return m->sysv || !huge == !m->huge_shift;
 }
 
+/* Opened for reading only: a mapping that could write would forbid seals. */
+static void map_prepared(size_t i)
+{
+	const struct shim_memory *m = &prepared->list[i];
+	char path[48];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", m->pid, m->fd);
+	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	prepared_at[i] = fd < 0 ? MAP_FAILED :
+		mmap(NULL, mapped_bytes(m), PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (prepared_at[i] == MAP_FAILED)
+		abort();
+	(void)close(fd);
+}
+
+/* CRIU opens this image first, before it makes any task. */
+static bool begins(const char *path)
+{
+	static bool begun;
+	bool now = prepared && !begun && !strcmp(path, "inventory.img");
+
+	begun |= now;
+	return now;
+}
+
 bool shim_opens(const char *path)
 {
 	unsigned long id;
 	bool fine = true;
 
+	if (begins(path))
+		for (size_t i = 0; i < prepared->n; i++)
+			map_prepared(i);
 	if (!prepared || sscanf(path, "pagemap-shmem-%lu.img", &id) != 1 || (made_memfd < 0 && !attached))
 		return true;
 	for (size_t i = 0; i < prepared->n; i++)
@@ -266,26 +295,8 @@ static void *map_list(const char *variable, size_t size)
 	return list;
 }
 
-/* Opened for reading only: a mapping that could write would forbid seals. */
-static void map_prepared(size_t i)
-{
-	const struct shim_memory *m = &prepared->list[i];
-	char path[48];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", m->pid, m->fd);
-	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	prepared_at[i] = fd < 0 ? MAP_FAILED :
-		mmap(NULL, mapped_bytes(m), PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (prepared_at[i] == MAP_FAILED)
-		abort();
-	(void)close(fd);
-}
-
 __attribute__((constructor)) static void memory_start(void)
 {
 	carried = map_list(SHIM_CARRIED, SHIM_CARRIED_BYTES);
 	prepared = map_list(SHIM_PREPARED, SHIM_PREPARED_BYTES);
-	for (size_t i = 0; prepared && i < prepared->n; i++)
-		map_prepared(i);
 }

@@ -112,11 +112,14 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 	struct criu_inherit files[2];
 	struct box *b = m->b;
 	struct criu_restore_plan plan = {
-		.images_fd = images, .root = b->root, .netns_fd = b->netns,
+		.images_fd = images, .root = b->root,
 		.netns_key = "extnet", .mounts = mounts, .n_mounts = n_box_mounts(),
 		.files = files, .n_files = b->terminal ? 0 : b->one_pipe ? 1 : 2,
-		.lazy = m->lazy, .prepared_fd = -EBADF,
 	};
+	int fds[2];
+	struct criu_restorer_plan start = { .netns_fd = b->netns, .lazy = m->lazy, .files = fds,
+					    .n_files = 2, .prepared_fd = -EBADF };
+	struct criu_restorer *restorer = NULL;
 	int r;
 
 	b->generation++;
@@ -129,7 +132,12 @@ static int restore(struct move *m, int images, char *const keys[2], struct error
 		(void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", box_ext(b), box_mounts[i].key);
 		mounts[i] = (struct criu_mount){ box_mounts[i].key, paths[i] };
 	}
-	r = criu_restore(m->criu_binary, &plan, &hooks, &b->init, err);
+	fds[0] = b->out[1];
+	fds[1] = b->err[1];
+	r = criu_restorer_start(m->criu_binary, &start, &hooks, &restorer, err);
+	if (r == 0)
+		r = criu_restore(restorer, &plan, &hooks, &b->init, err);
+	criu_restorer_free(restorer);
 	fd_close(&b->out[1]);
 	fd_close(&b->err[1]);
 	MUST(umount2(b->root, MNT_DETACH));
