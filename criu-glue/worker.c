@@ -107,6 +107,9 @@ static int child_prepare(const struct worker_plan *plan, const struct channels *
 
 	if (plan->dies_with_caller && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
 		return error_set(err, ESRCH, "the parent is gone");
+	/* Ctrl-C is for the caller; CRIU, killed by it, would leave its code in the tasks. */
+	if (!plan->dies_with_caller)
+		(void)setsid();
 	if (reset_signals(err) < 0)
 		return -err->code;
 	r = plan->prepare ? plan->prepare(plan->ctx) : 0;

@@ -5,7 +5,7 @@
  * in memory that keeps what it says before its log is open, WORKER_SOCKET is
  * its end of the RPC socket, and from WORKER_FD_BASE on come the descriptors
  * of the plan, in their order. Everything else is closed, so nothing of the
- * caller leaks into CRIU. It reads no configuration file, has SIGCHLD and
+ * caller leaks into CRIU. One that dumps is in a session of its own. It reads no configuration file, has SIGCHLD and
  * SIGPIPE at their defaults and no signal blocked. A library of ours is
  * preloaded into it (shim/shim.c).
  */

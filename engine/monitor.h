@@ -27,6 +27,9 @@
  *             (struct monitor_guard); FREEZE before is refused with -EAGAIN.
  *             Whoever moves the container asks first; when it goes away, a gate
  *             that it has armed is taken off
+ *   CANCEL    who asked SETTLED gets SIGTERM; the reply comes when that one has let
+ *             go and the container runs. -ESRCH: nobody has asked; -EALREADY: too
+ *             late, a decision is on disk. It may move all the same: DISCARD
  *   RESIZE    value[0] = rows, value[1] = columns of the terminal
  */
 #pragma once
@@ -56,6 +59,7 @@ enum monitor_op {
 	MONITOR_DISCARD,
 	MONITOR_SETTLED,
 	MONITOR_RESIZE,
+	MONITOR_CANCEL,
 	MONITOR_OP_MAX_,
 };
 

@@ -37,6 +37,11 @@ static void answer(int fd, uint32_t op, int code, const uint64_t value[4], const
 	(void)fd_send_msg(fd, &r, offsetof(struct monitor_message, data) + r.len, NULL, 0, &ignored);
 }
 
+void monitor_answer(int fd, uint32_t op, int code, const char *text)
+{
+	answer(fd, op, code, NULL, text);
+}
+
 static void answer_result(int fd, uint32_t op, int r, const struct error *err)
 {
 	answer(fd, op, r, NULL, r < 0 ? err->msg : NULL);
@@ -294,6 +299,9 @@ static void serve_request(struct monitor *m, struct client *c, const struct moni
 	case MONITOR_RESIZE:
 		op_resize(m, c, q);
 		break;
+	case MONITOR_CANCEL:
+		monitor_cancel(m, c);
+		break;
 	default:
 		answer(c->fd, q->op, -EOPNOTSUPP, NULL, "the monitor does not know this request");
 	}
@@ -441,6 +449,7 @@ void monitor_loop(struct monitor *m)
 			accept_client(m);
 		if (p[P_SIGNAL].revents)
 			reap(m);
+		monitor_cancel_settle(m);
 	}
 }
 
@@ -472,9 +481,9 @@ void monitor_tell_exit(struct monitor *m)
 			if (c->pending_len && poll(&p, 1, 5000) <= 0)
 				break;
 		}
-		if (m->discarded && (c->waiting || c->attached))
+		if (m->discarded && (c->waiting || c->attached || c->cancelling))
 			answer_result(c->fd, MONITOR_DISCARD, m->end_code, &m->end_error);
-		else if (c->waiting || c->attached)
+		else if (c->waiting || c->attached || c->cancelling)
 			answer(c->fd, MONITOR_WAIT, m->state.exit_code, NULL, NULL);
 		stop_hearing(c->fd);
 	}

@@ -16,6 +16,7 @@ struct client {
 	bool mover;			/* may have armed a gate */
 	bool settling;			/* gets SETTLED when the guard is through */
 	bool feeds;			/* sends STDIN */
+	bool cancelling;		/* gets CANCEL when the mover has let go */
 	char *pending;			/* OUTPUT that its socket did not take yet */
 	size_t pending_len;
 };
@@ -66,5 +67,12 @@ void monitor_input_flush(struct monitor *m);
 
 /* The descriptor to poll for POLLOUT; -EBADF: nothing waits. */
 int monitor_input_waits_for(struct monitor *m);
+
+/* text may be NULL. */
+void monitor_answer(int fd, uint32_t op, int code, const char *text);
+
+/* A request to cancel; and its answer, as soon as there is one. */
+void monitor_cancel(struct monitor *m, struct client *c);
+void monitor_cancel_settle(struct monitor *m);
 
 int monitor_add_client(struct monitor *m, int fd_consumed);

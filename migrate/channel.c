@@ -150,11 +150,13 @@ void channel_abort(struct channel *ch, const struct error *why, const char *stat
 		.code = "failed", .message = why->msg, .state = state } };
 	struct error ignored;
 
-	if (ch && !ch->peer_aborted) {
-		ch->cancelled = NULL;
-		channel_not_recoverable(ch);
+	if (!ch || ch->peer_aborted)
+		return;
+	ch->cancelled = NULL;
+	ch->patience_us = CHANNEL_ABORT_US;
+	channel_not_recoverable(ch);
+	if (!ch->torn)
 		(void)channel_send(ch, &m, &ignored);
-	}
 }
 
 struct channel_stats channel_stats(const struct channel *ch)

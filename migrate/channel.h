@@ -125,6 +125,9 @@ void channel_set_rate(struct channel *ch, uint64_t bytes_per_second);
 /* Best effort: tells the peer why, before hanging up. */
 void channel_abort(struct channel *ch, const struct error *why, const char *state);
 
+/* Nothing more is said; waits until the peer has hung up, too, at most so long. */
+void channel_await_end(struct channel *ch, uint64_t patience_us);
+
 struct channel_stats channel_stats(const struct channel *ch);
 
 /* Called now and then while data flows, with the stats so far. */

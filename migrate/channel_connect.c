@@ -3,35 +3,48 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "engine/base/clock.h"
 #include "migrate/channel_state.h"
 #include "migrate/host.h"
 
 #define CONNECT_US 10000000u
+/* A signal that comes before poll does not end it. */
+#define LOOK_AGAIN_US 200000u
 
-static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us)
+static int connect_within(int fd, const struct addrinfo *a, uint64_t timeout_us,
+			  const volatile sig_atomic_t *cancelled)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	uint64_t end = clock_us() + timeout_us;
 	socklen_t len = sizeof(int);
-	int code = 0;
+	int code = 0, n = 0;
 
 	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
 		return 0;
 	if (errno != EINPROGRESS)
 		return -errno;
-	if (poll(&p, 1, (int)(timeout_us / 1000)) <= 0)
-		return errno == EINTR ? -ECANCELED : -ETIMEDOUT;
+	while (n <= 0 && clock_us() < end) {
+		if (cancelled && *cancelled)
+			return -ECANCELED;
+		n = poll(&p, 1, LOOK_AGAIN_US / 1000);
+	}
+	if (n <= 0)
+		return -ETIMEDOUT;
 	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len);
 	return -code;
 }
 
-static int connect_any(const struct addrinfo *list, uint64_t timeout_us, int *ret_fd)
+static int connect_any(const struct addrinfo *list, uint64_t timeout_us, const volatile sig_atomic_t *cancelled,
+		       int *ret_fd)
 {
 	int r = -EHOSTUNREACH;
 
 	for (const struct addrinfo *a = list; a; a = a->ai_next) {
 		CLEANUP(fd_closep) int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-		r = fd < 0 ? -errno : connect_within(fd, a, timeout_us);
+		r = fd < 0 ? -errno : connect_within(fd, a, timeout_us, cancelled);
+		if (r == -ECANCELED)
+			return r;
 		if (r < 0)
 			continue;
 		*ret_fd = TAKE_FD(fd);
@@ -58,8 +71,10 @@ int channel_connect_within(const char *address, uint64_t timeout_us, const volat
 	if (r)
 		return error_set(err, EHOSTUNREACH, "host '%s': %s; give a name that resolves, or an address",
 				 host, gai_strerror(r));
-	r = connect_any(list, timeout_us, &fd);
+	r = connect_any(list, timeout_us, cancelled, &fd);
 	freeaddrinfo(list);
+	if (r == -ECANCELED)
+		return error_set(err, ECANCELED, "cancelled");
 	if (r < 0)
 		return error_set(err, -r, "connect to %s port %s: %s; is 'godwit serve' running there?", host, port,
 				 strerror(-r));

@@ -39,8 +39,8 @@ int channel_wait(struct channel *ch, short events, struct error *err)
 	for (int n = 0; n == 0; now = clock_us()) {
 		uint64_t left = end > now ? end - now : 0;
 
-		if (ch->cancelled && *ch->cancelled)
-			return error_set(err, ECANCELED, "cancelled");
+		if (channel_check_cancelled(ch, err) < 0)
+			return -err->code;
 		if (left == 0)
 			return error_set(err, ETIMEDOUT, "the peer has not answered for %.3g s",
 					 (double)ch->patience_us / 1e6);
@@ -85,30 +85,46 @@ static int send_spoilt(struct channel *ch, const void *head, size_t head_len, co
 	return channel_write(ch, copy, head_len + len, NULL, 0, err);
 }
 
+/* Cancelled in the middle of a frame: only a whole one lets ABORT follow, but that
+ * may not take long. */
+static void finish_frame(struct channel *ch)
+{
+	ch->cancelled = NULL;
+	ch->patience_us = CHANNEL_ABORT_US;
+}
+
 int channel_write(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
 		  struct error *err)
 {
 	struct iovec iov[2] = { { .iov_base = (void *)(uintptr_t)head, .iov_len = head_len },
 				{ .iov_base = (void *)(uintptr_t)data, .iov_len = len } };
 	size_t left = head_len + len;
+	bool given_up = false;
 
 	if (fault_corrupts())
 		return send_spoilt(ch, head, head_len, data, len, err);
 	ch->stats.wire_bytes += left;
+	ch->torn = false;
 	while (left) {
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
 		ssize_t n = sendmsg(ch->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return error_set(err, errno, "send: %s", strerror(errno));
-		if (n < 0 && channel_wait(ch, POLLOUT, err) < 0)
-			return -err->code;
+		if (n < 0 && channel_wait(ch, POLLOUT, err) < 0) {
+			if (err->code != ECANCELED || !ch->torn)
+				return -err->code;
+			given_up = true;
+			finish_frame(ch);
+		}
 		if (n > 0) {
 			skip(iov, (size_t)n);
 			left -= (size_t)n;
+			ch->torn = true;
 		}
 	}
-	return 0;
+	ch->torn = false;
+	return given_up ? error_set(err, ECANCELED, "cancelled") : 0;
 }
 
 int channel_read(struct channel *ch, bool wait, const struct frame **ret, struct error *err)
@@ -139,4 +155,20 @@ int channel_read(struct channel *ch, bool wait, const struct frame **ret, struct
 	}
 	*ret = frame_reader_frame(ch->reader);
 	return 0;
+}
+
+void channel_await_end(struct channel *ch, uint64_t patience_us)
+{
+	uint64_t now = clock_us(), end = now + patience_us;
+	char junk[4096];
+
+	(void)shutdown(ch->fd, SHUT_WR);
+	for (; now < end; now = clock_us()) {
+		struct pollfd p = { .fd = ch->fd, .events = POLLIN };
+
+		if (poll(&p, 1, (int)((end - now + 999) / 1000)) <= 0)
+			continue;
+		if (recv(ch->fd, junk, sizeof(junk), MSG_DONTWAIT) <= 0)
+			return;
+	}
 }

@@ -44,7 +44,16 @@ struct channel {
 	struct kept_frames *kept;	/* the source's, or NULL */
 	uint64_t frames_in;		/* the source's, that have come here */
 	uint64_t confirmed_in, unconfirmed_bytes;
+	bool torn;			/* a frame was sent in part: nothing can follow it */
 };
+
+#define CHANNEL_ABORT_US 2000000	/* for the last that is said, after a cancel */
+
+/* When somebody has said so: -ECANCELED. */
+static inline int channel_check_cancelled(const struct channel *ch, struct error *err)
+{
+	return ch->cancelled && *ch->cancelled ? error_set(err, ECANCELED, "cancelled") : 0;
+}
 
 /* Around a connected socket, which it consumes. */
 int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, struct error *err);

@@ -44,8 +44,8 @@ int channel_keep_to_rate(struct channel *ch, size_t len, struct error *err)
 	while (now < ch->paid_until_us) {
 		uint64_t left = ch->paid_until_us - now;
 
-		if (ch->cancelled && *ch->cancelled)
-			return error_set(err, ECANCELED, "cancelled");
+		if (channel_check_cancelled(ch, err) < 0)
+			return -err->code;
 		(void)usleep((useconds_t)(left < RATE_NAP_US ? left : RATE_NAP_US));
 		now = clock_us();
 	}
@@ -73,6 +73,8 @@ static int send_block(struct channel *ch, struct error *err)
 	uint64_t t0, t1, t2;
 	struct block b;
 
+	if (channel_check_cancelled(ch, err) < 0)
+		return -err->code;
 	checksum_update(ch->sum, ch->raw, ch->raw_len);
 	t0 = clock_us();
 	if (block_encode(ch->encoder, compression_level(&ch->compression), ch->raw, ch->raw_len, ch->room,

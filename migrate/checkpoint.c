@@ -44,8 +44,8 @@ static int appear(struct source *s, struct error *err)
 	const struct message m = { .type = WIRE_COMMIT, .commit.token = s->report->token };
 	struct error ignored;
 
-	if (s->options->cancelled && *s->options->cancelled)
-		return error_set(err, ECANCELED, "cancelled");
+	if (source_check_cancelled(s, err) < 0)
+		return -err->code;
 	if (checkpoint_dir_appear(&saving_of(s)->dir, err) < 0) {
 		err->code = ECANCELED;
 		return -ECANCELED;

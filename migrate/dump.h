@@ -22,6 +22,7 @@ struct dump_hooks {
 	 * it made for unlinked ones (link_remap.*). m lists the tmpfs mounts. */
 	int (*files)(void *ctx, const struct manifest *m, struct error *err);
 	void *ctx;
+	const volatile sig_atomic_t *cancelled;	/* looked at while CRIU waits; may be NULL */
 	const struct carried *carried;	/* NULL, or memory that CRIU leaves out */
 };
 

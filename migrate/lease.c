@@ -1,3 +1,4 @@
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -5,6 +6,8 @@
 #include "engine/base/clock.h"
 #include "engine/monitor.h"
 #include "migrate/lease.h"
+
+#define LOOK_AGAIN_US 200000
 
 int lease_open(const struct container *c, struct lease_hold *ret, struct error *err)
 {
@@ -30,11 +33,20 @@ int lease_thaw_without_monitor(const struct container *c, bool was_paused, struc
 	return c->spec->endpoint.address[0] ? network_gate_set(ifname, NETWORK_GATE_OPEN, err) : 0;
 }
 
-int lease_wait_settled(struct lease_hold *l, struct error *err)
+int lease_wait_settled(struct lease_hold *l, const volatile sig_atomic_t *cancelled, struct error *err)
 {
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
 	struct monitor_message reply;
 
-	return monitor_call(l->fd, MONITOR_SETTLED, -EBADF, &reply, err);
+	if (monitor_send(l->fd, MONITOR_SETTLED, NULL, NULL, 0, -EBADF, err) < 0)
+		return -err->code;
+	/* A signal that comes before poll does not end it. */
+	while (poll(&p, 1, LOOK_AGAIN_US / 1000) <= 0)
+		if (cancelled && *cancelled)
+			return error_set(err, ECANCELED, "cancelled");
+	if (monitor_receive(l->fd, &reply, err) < 0)
+		return -err->code;
+	return reply.code < 0 ? error_set(err, -reply.code, "%.*s", (int)reply.len, reply.data) : 0;
 }
 
 int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err)

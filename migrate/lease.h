@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <signal.h>
+
 #include "engine/base/cleanup.h"
 #include "engine/container.h"
 
@@ -23,8 +25,9 @@ struct lease_hold {
 /* Connects; nothing is frozen yet. */
 int lease_open(const struct container *c, struct lease_hold *ret, struct error *err);
 
-/* Waits until nothing fills the container's memory in any more after a move. */
-int lease_wait_settled(struct lease_hold *l, struct error *err);
+/* Waits until nothing fills the container's memory in any more after a move.
+ * A signal handler that sets *cancelled (may be NULL) ends it with -ECANCELED. */
+int lease_wait_settled(struct lease_hold *l, const volatile sig_atomic_t *cancelled, struct error *err);
 
 /* The lease lasts at least until this process has ended (CRIU's). */
 int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err);

@@ -12,6 +12,13 @@
 #include "migrate/trees.h"
 #include "migrate/workdir.h"
 
+#define PEER_ENDS_US 5000000
+
+int source_check_cancelled(const struct source *s, struct error *err)
+{
+	return s->options->cancelled && *s->options->cancelled ? error_set(err, ECANCELED, "cancelled") : 0;
+}
+
 /* ---- prepare ---- */
 
 static void on_progress(void *ctx, const struct channel_stats *stats)
@@ -96,7 +103,7 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 int source_dump(struct source *s, struct error *err)
 {
 	struct dump_hooks hooks = { .frozen = on_frozen, .seized = on_seized, .files = send_files, .ctx = s,
-				    .carried = s->carried };
+				    .cancelled = s->options->cancelled, .carried = s->carried };
 
 	if (workdir_create(&s->workdir, err) < 0 ||
 	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||
@@ -106,7 +113,8 @@ int source_dump(struct source *s, struct error *err)
 	hooks.own_gate = s->gate != NULL;
 	if (dump_container(s->container, &s->state, &s->criu, &s->lease, s->images, &hooks,
 			   &s->manifest, err) < 0) {
-		workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
+		if (err->code != ECANCELED)
+			workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
 		return -err->code;
 	}
 	return manifest_write(s->meta, s->manifest, err);
@@ -216,6 +224,9 @@ int source_run(struct source *s, const struct migrate_stage table[STAGE_MAX_], s
 	r = stage_run_source(table, s, &report->state, report->phase_us, on_stage, err);
 	if (r < 0)
 		channel_abort(s->channel, err, state_in_words(report->state));
+	/* When this is over, it is over on both sides. */
+	if (report->state == MIGRATE_ROLLED_BACK && s->channel)
+		channel_await_end(s->channel, PEER_ENDS_US);
 	report->total_us = clock_us() - t0;
 	source_count_bytes(s);
 	return r;

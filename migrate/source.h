@@ -125,6 +125,9 @@ int source_migrate(struct container *c, const struct source_options *options,
 int source_check(struct container *c, const struct source_options *options, struct source_report *report,
 		 struct error *err);
 
+/* -ECANCELED when somebody has said so. */
+int source_check_cancelled(const struct source *s, struct error *err);
+
 int source_negotiate(struct source *s, struct error *err);
 int source_prepare(struct source *s, struct error *err);
 int source_precopy(struct source *s, struct error *err);

@@ -93,8 +93,8 @@ static int decide(struct source *s, struct error *err)
 	struct handover *h = &s->handover;
 	struct error ignored;
 
-	if (s->options->cancelled && *s->options->cancelled)
-		return error_set(err, ECANCELED, "cancelled");
+	if (source_check_cancelled(s, err) < 0)
+		return -err->code;
 	memcpy(h->token, s->report->token, sizeof(h->token));
 	(void)snprintf(h->name, sizeof(h->name), "%s", s->container->name);
 	(void)snprintf(h->peer, sizeof(h->peer), "%s", s->options->host);

@@ -83,7 +83,7 @@ static int run_rounds(struct source *s, struct error *err)
 	struct policy_round round;
 
 	for (;;) {
-		if (memory_round(s->memory, &round, err) < 0)
+		if (source_check_cancelled(s, err) < 0 || memory_round(s->memory, &round, err) < 0)
 			return -err->code;
 		s->report->verdict = policy_judge(&s->decision, &round);
 		tell_round(s, &round);

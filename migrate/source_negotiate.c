@@ -159,7 +159,7 @@ int source_negotiate(struct source *s, struct error *err)
 	s->only_asking = why->n > 0;
 	if (!s->only_asking && (incoming_finish(s->container, err) < 0 ||
 				lease_open(s->container, &s->lease, err) < 0 ||
-				lease_wait_settled(&s->lease, err) < 0))
+				lease_wait_settled(&s->lease, s->options->cancelled, err) < 0))
 		return -err->code;
 	if (is_live(s) && ask_target(s, err) < 0)
 		return -err->code;

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
+#include "migrate/cancel.h"
 #include "migrate/compression.h"
 #include "migrate/source.h"
 #include "tools/check.h"
@@ -10,12 +11,15 @@
 
 /* Exit code: the container is frozen here and may run there. */
 #define EXIT_IN_DOUBT 3
+/* Exit code: it was to be given up, and is there already or will be. */
+#define EXIT_TOO_LATE 4
+#define CANCEL_US 60000000
 
 struct migrate_options {
 	struct rounds_options rounds;
 	const char *compress;
 	uint64_t settle_us, retry_us;
-	bool json, quiet, verify, check;
+	bool json, quiet, verify, check, cancel;
 };
 
 static const struct migrate_options defaults = { .settle_us = 30000000, .retry_us = 10000000,
@@ -46,6 +50,8 @@ static const struct option_row rows[] = {
 	       "how long to ask a target that fell silent after the decision [30s]"),
 	OPTION(0, "check", FLAG, NULL, struct migrate_options, check,
 	       "only tell whether it could move, and every reason why not"),
+	OPTION(0, "cancel", FLAG, NULL, struct migrate_options, cancel,
+	       "give up the migration of NAME that another process has begun"),
 	OPTION(0, "json", FLAG, NULL, struct migrate_options, json, "print the report as JSON"),
 	OPTION('q', "quiet", FLAG, NULL, struct migrate_options, quiet, "no progress"),
 	OPTION_END,
@@ -69,17 +75,36 @@ static void explain_failure(const struct container *c, const struct source_repor
 }
 
 static int report(const struct container *c, const struct source_report *r,
-		  const struct migrate_options *o, const struct error *err)
+		  const struct migrate_options *o, const volatile sig_atomic_t *cancelled, const struct error *err)
 {
 	if (o->json)
 		progress_print_json(c, r, err);
 	else if (!err)
 		progress_print_report(c, r);
+	if (!err && *cancelled)
+		fprintf(stderr, "godwit: migrate '%s': too late to give up, it runs on %s\n", c->name, r->peer);
 	if (!err)
-		return EXIT_OK;
+		return *cancelled ? EXIT_TOO_LATE : EXIT_OK;
 	(void)command_fail(err, EXIT_FAILED);
 	explain_failure(c, r);
 	return r->state == MIGRATE_IN_DOUBT ? EXIT_IN_DOUBT : EXIT_FAILED;
+}
+
+static int cancel(const struct node *node, const char *name)
+{
+	CLEANUP(container_freep) struct container *c = NULL;
+	struct error err;
+	int r = container_open(node, name, &c, &err);
+
+	if (r == 0)
+		r = cancel_operation(c, CANCEL_US, &err);
+	if (r == 0)
+		printf("given up; container '%s' goes on here\n", name);
+	if (r > 0)
+		fprintf(stderr, "godwit: migrate --cancel '%s': too late, it is decided that it moves\n", name);
+	if (r < 0)
+		(void)error_wrap(&err, "migrate --cancel '%s'", name);
+	return r < 0 ? command_fail(&err, EXIT_FAILED) : r > 0 ? EXIT_TOO_LATE : EXIT_OK;
 }
 
 static int migrate_run(const struct invocation *inv)
@@ -95,6 +120,11 @@ static int migrate_run(const struct invocation *inv)
 	struct error err;
 	int result;
 
+	if (inv->argc != (o->cancel ? 1 : 2))
+		return command_usage_error(inv->command, o->cancel ? "migrate --cancel needs NAME" :
+					   "migrate needs NAME HOST[:PORT]");
+	if (o->cancel)
+		return cancel(inv->node, inv->argv[0]);
 	if (compression_parse(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
 	if (rounds_parse(&o->rounds, &options.policy, &options.tracker, &err) < 0)
@@ -109,7 +139,7 @@ static int migrate_run(const struct invocation *inv)
 	progress_end(&progress);
 	if (result < 0)
 		(void)error_wrap(&err, "migrate '%s' to %s", c->name, options.host);
-	result = report(c, &r, o, result < 0 ? &err : NULL);
+	result = report(c, &r, o, options.cancelled, result < 0 ? &err : NULL);
 	source_report_free(&r);
 	return result;
 }
@@ -121,7 +151,8 @@ const struct command command_migrate = {
 		 "pause. On HOST 'godwit serve' must be running. Until the decision a failure, Ctrl-C\n"
 		 "or the death of this command leave the container running here.\n\n"
 		 "Exit codes: 0 it runs on HOST; 1 it does not, and runs here; 3 in doubt: decided,\n"
-		 "but HOST fell silent; the container is frozen here until 'godwit resolve'.\n",
+		 "but HOST fell silent; the container is frozen here until 'godwit resolve'; 4 it was\n"
+		 "to be given up (Ctrl-C, SIGTERM, --cancel) when it was decided already.\n",
 	.options = rows, .options_size = sizeof(struct migrate_options), .defaults = &defaults,
-	.min_args = 2, .max_args = 2, .run = migrate_run,
+	.min_args = 1, .max_args = 2, .run = migrate_run,
 };
