@@ -176,7 +176,12 @@ static int check_room(struct admission *a, const struct node *node, const struct
 
 	a->needed = (struct reservation){ .memory_bytes = 2 * o->memory_bytes, .tasks = o->tasks + TASKS_RESERVE,
 					  .disk_bytes = o->disk_bytes + (a->image_wanted ? o->image_bytes : 0) };
-	if (reservation_sum(node, NULL, &others, err) < 0 || check_memory(a, others.memory_bytes, err) < 0 ||
+	if (reservation_sum(node, NULL, &others, err) < 0)
+		return -err->code;
+	if (others.containers >= ADMISSION_AT_ONCE_MAX)
+		reasons_add(&a->reasons, REASON_NODE_BUSY, "%llu containers are on their way here already",
+			    (unsigned long long)others.containers);
+	if (check_memory(a, others.memory_bytes, err) < 0 ||
 	    check_disk(a, node, others.disk_bytes, err) < 0)
 		return -err->code;
 	return check_tasks(a, others.tasks, err);

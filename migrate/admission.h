@@ -11,6 +11,9 @@
 #include "migrate/reasons.h"
 #include "migrate/reservation.h"
 
+/* So many may be on their way at once. */
+#define ADMISSION_AT_ONCE_MAX 32
+
 struct admission {
 	struct reasons reasons;
 	struct spec *spec;		/* of the offer; NULL when it is invalid */

@@ -36,6 +36,7 @@ static const struct {
 	[REASON_MEMORY_SHORT] = { "memory-short", "free memory on that node, or choose another" },
 	[REASON_DISK_SHORT] = { "disk-short", "free space on that node, or choose another" },
 	[REASON_TASKS_SHORT] = { "tasks-short", "raise kernel.pid_max and kernel.threads-max on that node" },
+	[REASON_NODE_BUSY] = { "node-busy", "try again when others have arrived" },
 	[REASON_TOKEN_USED] = { "token-used", "start the migration again" },
 };
 

@@ -28,6 +28,7 @@ static void add(const struct node *node, const char *name, struct reservation *s
 	    fd_read_file_at(c->dir_fd, FILE_NAME, 256, &text, NULL, &ignored) < 0 ||
 	    sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64, &r.memory_bytes, &r.disk_bytes, &r.tasks) != 3)
 		return;
+	sum->containers++;
 	sum->memory_bytes += r.memory_bytes;
 	sum->disk_bytes += r.disk_bytes;
 	sum->tasks += r.tasks;

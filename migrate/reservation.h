@@ -13,6 +13,7 @@
 
 struct reservation {
 	uint64_t memory_bytes, disk_bytes, tasks;
+	uint64_t containers;		/* of a sum: how many count */
 };
 
 /* Makes it, or says what is left of it. */

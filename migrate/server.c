@@ -3,11 +3,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "migrate/host.h"
 #include "migrate/incoming.h"
@@ -18,7 +20,11 @@ struct server {
 	const struct node *node;
 	struct server_options options;
 	int listen_fd, signal_fd;
-	pid_t children[SERVER_CONNECTIONS_MAX];	/* 0: a free place */
+	struct place {
+		pid_t pid;		/* 0: free */
+		uint64_t since_us;
+	} places[SERVER_CONNECTIONS_MAX];
+	bool *spoken;			/* a flag each, set by the child: shared memory */
 };
 
 static int listen_on(const struct addrinfo *a, struct error *err)
@@ -85,6 +91,12 @@ int server_open(const struct node *node, const struct server_options *options,
 		return error_set(err, ENOMEM, "out of memory");
 	fault_role("serve");
 	*s = (struct server){ .node = node, .options = *options, .listen_fd = -EBADF, .signal_fd = -EBADF };
+	s->spoken = mmap(NULL, SERVER_CONNECTIONS_MAX * sizeof(*s->spoken), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s->spoken == MAP_FAILED) {
+		s->spoken = NULL;
+		return error_set(err, ENOMEM, "out of memory");
+	}
 	s->listen_fd = open_listener(options->listen, err);
 	if (s->listen_fd < 0)
 		return -err->code;
@@ -108,10 +120,12 @@ void server_free(struct server *s)
 		return;
 	fd_close(&s->listen_fd);
 	fd_close(&s->signal_fd);
+	if (s->spoken)
+		(void)munmap(s->spoken, SERVER_CONNECTIONS_MAX * sizeof(*s->spoken));
 	free(s);
 }
 
-static _Noreturn void child_main(struct server *s, int fd)
+static _Noreturn void child_main(struct server *s, int fd, bool *spoken)
 {
 	struct error err;
 	sigset_t none;
@@ -121,40 +135,67 @@ static _Noreturn void child_main(struct server *s, int fd)
 	fd_close(&s->signal_fd);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	if (target_serve(s->node, fd, s->options.log, s->options.ctx, &err) < 0)
+	if (target_serve(s->node, fd, spoken, s->options.log, s->options.ctx, &err) < 0)
 		say(s, err.msg);
 	_exit(0);
 }
 
-static pid_t *find_child(struct server *s, pid_t pid)
+static struct place *find_place(struct server *s, pid_t pid)
 {
 	for (size_t i = 0; i < SERVER_CONNECTIONS_MAX; i++)
-		if (s->children[i] == pid)
-			return &s->children[i];
+		if (s->places[i].pid == pid)
+			return &s->places[i];
 	return NULL;
+}
+
+/* Who has been silent for longest makes room. */
+static struct place *take_place(struct server *s)
+{
+	struct place *oldest = NULL;
+
+	for (size_t i = 0; i < SERVER_CONNECTIONS_MAX; i++) {
+		struct place *p = &s->places[i];
+
+		if (p->pid && !s->spoken[i] && (!oldest || p->since_us < oldest->since_us))
+			oldest = p;
+	}
+	if (!oldest)
+		return NULL;
+	say(s, "too many connections; one that has said nothing is closed");
+	(void)kill(oldest->pid, SIGKILL);
+	while (waitpid(oldest->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	oldest->pid = 0;
+	return oldest;
 }
 
 static void accept_one(struct server *s)
 {
 	int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	pid_t pid, *place;
+	struct place *place;
+	bool *spoken;
+	pid_t pid;
 
 	if (fd < 0)
 		return;
 	fault_pass("serve-accept");
-	place = find_child(s, 0);
+	place = find_place(s, 0);
+	if (!place)
+		place = take_place(s);
 	if (!place) {
 		say(s, "too many connections; one was turned away");
 		fd_close(&fd);
 		return;
 	}
+	spoken = &s->spoken[place - s->places];
+	*spoken = false;
 	pid = fork();
 	if (pid == 0)
-		child_main(s, fd);
+		child_main(s, fd, spoken);
 	if (pid < 0)
 		say(s, "fork failed; a connection was turned away");
 	else
-		*place = pid;
+		*place = (struct place){ .pid = pid, .since_us = clock_us() };
 	fd_close(&fd);
 }
 
@@ -169,10 +210,10 @@ static bool take_signals(struct server *s)
 		if (si.ssi_signo != SIGCHLD)
 			go_on = false;
 	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-		pid_t *place = find_child(s, pid);
+		struct place *place = find_place(s, pid);
 
 		if (place)
-			*place = 0;
+			place->pid = 0;
 	}
 	return go_on;
 }

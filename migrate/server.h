@@ -8,6 +8,9 @@
 
 #include "engine/node.h"
 
+/* When there are so many, the oldest whose peer has not offered anything is closed
+ * for the next one. Of those who have, ADMISSION_AT_ONCE_MAX at most are accepted,
+ * so there is always room for who asks. */
 #define SERVER_CONNECTIONS_MAX 64
 
 struct server;

@@ -306,8 +306,13 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 	if (channel_accept(fd_consumed, &t->channel, err) < 0 ||
 	    channel_greet(t->channel, t->node->config.name, t->node->id, &t->peer, err) < 0)
 		return -err->code;
+	if (t->first_us)
+		channel_set_patience(t->channel, t->first_us);
 	if (channel_receive(t->channel, 0, &t->offer, err) < 0)
 		return -err->code;
+	channel_set_patience(t->channel, CHANNEL_PATIENCE_US);
+	if (t->spoken)			/* who asks what became of something can ask again */
+		*t->spoken = t->offer.type == WIRE_OFFER;
 	if (t->offer.type == WIRE_OFFER && t->offer.offer.only_asking)
 		return table[STAGE_NEGOTIATE].target(t, err);
 	if (t->offer.type == WIRE_OFFER)
@@ -319,12 +324,13 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t->offer.type));
 }
 
-int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
-		 void *ctx, struct error *err)
+int target_serve(const struct node *node, int fd_consumed, bool *spoken,
+		 void (*log)(void *ctx, const char *line), void *ctx, struct error *err)
 {
 	CLEANUP(target_closep) struct target t = { .node = node, .take_tree = take_tree, TARGET_EMPTY,
-						   .log = log, .ctx = ctx };
+						   .log = log, .ctx = ctx, .spoken = spoken };
 
+	t.first_us = fault_value("first-word-s", CHANNEL_GREET_US / 1000000) * 1000000;
 	fault_pass("receive-begin");
 	if (target_run(&t, fd_consumed, migrate_stages, err) == 0)
 		return 0;

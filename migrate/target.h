@@ -41,14 +41,18 @@ struct target {
 	int successor;			/* who waits for us to give up, until we end */
 	bool committed;
 	bool opened;			/* its gate */
+	uint64_t first_us;		/* how long it may take to say what it wants; 0: any time */
+	bool *spoken;			/* set when it has offered something; may be NULL */
 	void (*log)(void *ctx, const char *line);
 	void *ctx;
 };
 
 /* Speaks with the peer behind fd (consumed) until one side hangs up. log gets
- * a line when something begins, succeeds or fails. */
-int target_serve(const struct node *node, int fd_consumed, void (*log)(void *ctx, const char *line),
-		 void *ctx, struct error *err);
+ * a line when something begins, succeeds or fails. A peer that has not said what
+ * it wants after CHANNEL_GREET_US is left; *spoken (may be NULL) becomes true when
+ * it has offered something: until then this process may be killed for another. */
+int target_serve(const struct node *node, int fd_consumed, bool *spoken,
+		 void (*log)(void *ctx, const char *line), void *ctx, struct error *err);
 
 /* The conversation of a target that has node, take_tree, log and the empty values
  * of TARGET_EMPTY, by its table, from the greeting on; fd is consumed. */

@@ -5,6 +5,7 @@ const struct fault_name fault_table[] = {
 	/* values, which are no points */
 	{ "memory-hash", "command", false },		/* added to the hash that --verify tells */
 	{ "shared-hash", "command", false },		/* the same, of shared memory */
+	{ "first-word-s", "receive", false },	/* how long a peer may take to say what it wants */
 	{ "peer-dead-s", "command,receive", false },	/* when a silent connection is given up */
 
 	/* engine: folders of containers */

@@ -338,11 +338,12 @@ def test_the_daemon_is_sent(web, bed, what):
 
 def test_idle_connections_do_not_keep_others_out(web, bed):
     two = bed["node2"]
-    idle = [in_node(two, lambda: socket.create_connection(("10.88.0.2", PEER_PORT), 5)) for _ in range(20)]
+    idle = [in_node(two, lambda: socket.create_connection(("10.88.0.2", PEER_PORT), 5)) for _ in range(80)]
     migrate(bed["node1"], "web", two)
     migrate(two, "web", bed["node1"])
     for connection in idle:
         connection.close()
+    assert "one that has said nothing is closed" in pathlib.Path(two.log).read_text()
 
 
 # --- cancelled ------------------------------------------------------------------

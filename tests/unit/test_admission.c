@@ -171,6 +171,32 @@ static void names_and_addresses_that_are_taken(void **state)
 	offer_free(f);
 }
 
+/* Those whose receiver lives: this process. */
+static void too_many_on_their_way(void **state)
+{
+	const struct home *h = *state;
+	struct offer *f = offer_new(h, "");
+	const struct reservation little = { .memory_bytes = 1 };
+	struct container *c[ADMISSION_AT_ONCE_MAX];
+	struct error err;
+	char name[16];
+
+	for (int i = 0; i < ADMISSION_AT_ONCE_MAX; i++) {
+		struct container_state st = { .status = CONTAINER_INCOMING, .exit_code = -1 };
+
+		assert_string_equal(codes(h, f, NULL), "");
+		(void)snprintf(name, sizeof(name), "other%d", i);
+		c[i] = home_container(h, name, "", CONTAINER_INCOMING);
+		container_state_stamp(&st, 0, getpid());
+		OK(container_state_write(c[i], &st, &err));
+		OK(reservation_write(c[i], &little, &err));
+	}
+	assert_string_equal(codes(h, f, NULL), " node-busy");
+	for (int i = 0; i < ADMISSION_AT_ONCE_MAX; i++)
+		container_free(c[i]);
+	offer_free(f);
+}
+
 static void volume_that_is_not_here(void **state)
 {
 	const struct home *h = *state;
@@ -217,6 +243,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(each_reason, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(room_for_the_image, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(names_and_addresses_that_are_taken, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(too_many_on_their_way, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(volume_that_is_not_here, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(all_reasons_at_once, home_setup, home_teardown),
 	};

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "engine/base/fault.h"
 #include "migrate/channel_state.h"
 #include "migrate/incoming.h"
 #include "migrate/target.h"
@@ -241,7 +242,7 @@ static pid_t connect_to(const struct home *h, struct channel **ret)
 	pid = fork();
 	if (pid == 0) {
 		(void)close(s[0]);
-		_exit(target_serve(h->node, s[1], NULL, NULL, &err) != 0);
+		_exit(target_serve(h->node, s[1], NULL, NULL, NULL, &err) != 0);
 	}
 	(void)close(s[1]);
 	OK(channel_new(s[0], WIRE_SOURCE, ret, &err));
@@ -367,6 +368,35 @@ static void release_may_come_alone_and_twice(void **state)
 	}
 }
 
+/* It greets, and wants nothing. */
+static void who_says_nothing_is_left(void **state)
+{
+	const struct home *h = *state;
+	CLEANUP(channel_freep) struct channel *ch = NULL;
+	struct channel_peer peer;
+	struct message m;
+	struct error err;
+	int s[2], status;
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+	pid = fork();
+	if (pid == 0) {
+		bool spoken = false;
+
+		(void)close(s[0]);
+		(void)fault_init("first-word-s:value=1", &err);
+		_exit(target_serve(h->node, s[1], &spoken, NULL, NULL, &err) != -ETIMEDOUT || spoken);
+	}
+	(void)close(s[1]);
+	OK(channel_new(s[0], WIRE_SOURCE, &ch, &err));
+	OK(channel_greet(ch, "seal", TOKEN, &peer, &err));
+	channel_set_patience(ch, 10000000);
+	assert_int_equal(channel_receive(ch, 0, &m, &err), -ECONNRESET);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, home_setup, home_teardown)
@@ -384,6 +414,7 @@ int main(void)
 		TEST(what_its_monitor_is_just_resuming_is_told_as_such),
 		TEST(what_was_lost_is_told_until_released),
 		TEST(release_may_come_alone_and_twice),
+		TEST(who_says_nothing_is_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
