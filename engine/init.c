@@ -65,7 +65,7 @@ static int child_prepare(const struct monitor_setup *s, bool first, int *ret_sla
 {
 	const struct container *c = s->container;
 
-	if (enter_namespaces(s, err) < 0 || rootfs_mount(c, ROOTFS_FOR_START, err) < 0 ||
+	if (enter_namespaces(s, err) < 0 || rootfs_mount(c, ROOTFS_FOR_START, NULL, err) < 0 ||
 	    (first && rootfs_write_etc(c, err) < 0) || rootfs_pivot(c, err) < 0)
 		return -err->code;
 	if (setsid() < 0)

@@ -29,10 +29,14 @@ static const struct fs_mount fs_mounts[] = {
 	{ "/dev", "tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, EXTERNAL },
 	{ "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
 	  MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NATIVE },
-	{ "/dev/shm", "tmpfs", "mode=1777,size=65536k", SAFE, EXTERNAL },
+	{ "/dev/shm", "tmpfs", "mode=1777", SAFE, EXTERNAL },	/* and a size */
 	{ "/dev/mqueue", "mqueue", NULL, SAFE, NATIVE },
 	{ "/sys", "sysfs", NULL, SAFE | MOUNT_ATTR_RDONLY, EXTERNAL },
 };
+
+const char *const rootfs_tmpfs[ROOTFS_TMPFS_MAX + 1] = { "/dev/shm" };
+
+#define SHM_BYTES (64ull << 20)
 
 #define CGROUP_VIEW_PARENT "/sys/fs"
 #define CGROUP_VIEW CGROUP_VIEW_PARENT "/cgroup"
@@ -155,12 +159,65 @@ static int make_fs(const char *type, const char *options, unsigned attrs, int *r
 	return 0;
 }
 
-static int mount_fs(int root_fd, const struct fs_mount *m, struct error *err)
+static uint64_t shm_bytes(const struct spec *s)
 {
-	int fd = -EBADF;
+	return s->shm_bytes ? s->shm_bytes : SHM_BYTES;
+}
 
-	if (make_mount_point(root_fd, m->path, true, err) < 0 ||
-	    make_fs(m->type, m->options, m->attrs, &fd, err) < 0)
+static int make_shm(const struct fs_mount *m, uint64_t bytes, int *ret_fd, struct error *err)
+{
+	char options[64];
+
+	(void)snprintf(options, sizeof(options), "%s,size=%llu", m->options, (unsigned long long)bytes);
+	return make_fs(m->type, options, m->attrs, ret_fd, err);
+}
+
+static const struct fs_mount *find_tmpfs(const char *path)
+{
+	for (size_t i = 0; i < COUNT(fs_mounts); i++)
+		if (!strcmp(fs_mounts[i].path, path))
+			return &fs_mounts[i];
+	abort();			/* rootfs_tmpfs has a path that isn't mounted */
+}
+
+int rootfs_make_tmpfs(const struct spec *s, const char *path, int *ret_fd, struct error *err)
+{
+	return make_shm(find_tmpfs(path), 2 * shm_bytes(s), ret_fd, err);
+}
+
+int rootfs_limit_tmpfs(const struct spec *s, const char *path, int mount_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int fs = fspick(mount_fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+	char size[32];
+
+	(void)snprintf(size, sizeof(size), "%llu", (unsigned long long)shm_bytes(s));
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+		return error_set(err, errno == EINVAL ? EBUSY : errno, "limit %s to %s bytes: %s", path, size,
+				 errno == EINVAL ? "it holds more" : strerror(errno));
+	return 0;
+}
+
+/* The mount that is there for a path already, duplicated, or -EBADF. */
+static int prepared_for(const char *path, const int *tmpfs)
+{
+	for (size_t i = 0; tmpfs && rootfs_tmpfs[i]; i++)
+		if (!strcmp(rootfs_tmpfs[i], path) && tmpfs[i] >= 0)
+			return fcntl(tmpfs[i], F_DUPFD_CLOEXEC, 0);
+	return -EBADF;
+}
+
+static int mount_fs(int root_fd, const struct fs_mount *m, const struct spec *s, const int *tmpfs,
+		    struct error *err)
+{
+	int fd = prepared_for(m->path, tmpfs), r = 0;
+
+	if (make_mount_point(root_fd, m->path, true, err) < 0)
+		r = -err->code;
+	else if (fd < 0)
+		r = !strcmp(m->path, "/dev/shm") ? make_shm(m, shm_bytes(s), &fd, err) :
+						   make_fs(m->type, m->options, m->attrs, &fd, err);
+	if (r < 0)
 		return error_wrap(err, "mount %s", m->path);
 	return place(fd, root_fd, m->path, err);
 }
@@ -211,7 +268,8 @@ static int mount_cgroup_view(int root_fd, struct error *err)
 	return cgroup_mount_view(path, err);
 }
 
-static int mount_table(int root_fd, enum rootfs_for what, struct error *err)
+static int mount_table(int root_fd, const struct spec *s, enum rootfs_for what, const int *tmpfs,
+		       struct error *err)
 {
 	for (size_t i = 0; i < COUNT(fs_mounts); i++) {
 		const struct fs_mount *m = &fs_mounts[i];
@@ -222,7 +280,7 @@ static int mount_table(int root_fd, enum rootfs_for what, struct error *err)
 				return -err->code;
 			continue;
 		}
-		if (mount_fs(root_fd, m, err) < 0 || (is_dev && fill_dev(root_fd, err) < 0))
+		if (mount_fs(root_fd, m, s, tmpfs, err) < 0 || (is_dev && fill_dev(root_fd, err) < 0))
 			return -err->code;
 	}
 	return mount_cgroup_view(root_fd, err);
@@ -315,12 +373,13 @@ static int open_merged(const struct container *c, int *ret_fd, struct error *err
 	return fd_open_dir_at(AT_FDCWD, path, false, 0, ret_fd, err);
 }
 
-int rootfs_mount(const struct container *c, enum rootfs_for what, struct error *err)
+int rootfs_mount(const struct container *c, enum rootfs_for what, const int tmpfs[ROOTFS_TMPFS_MAX],
+		 struct error *err)
 {
 	CLEANUP(fd_closep) int root = -EBADF;
 
 	if (mount_overlay(c, err) < 0 || open_merged(c, &root, err) < 0 ||
-	    mount_table(root, what, err) < 0)
+	    mount_table(root, c->spec, what, tmpfs, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < c->spec->n_volumes; i++)
 		if (mount_volume(root, &c->spec->volumes[i], err) < 0)

@@ -27,10 +27,23 @@ enum rootfs_for {
 				   namespace and in the monitor's mount namespace */
 };
 
+/* The tmpfs mounts whose files are the container's: their mount points,
+ * NULL-terminated. */
+#define ROOTFS_TMPFS_MAX 4
+extern const char *const rootfs_tmpfs[ROOTFS_TMPFS_MAX + 1];
+
+/* One of them, mounted nowhere yet, to be filled before the container is there. It
+ * takes twice of what it may hold in the end, since what goes may go later than
+ * what comes; rootfs_limit_tmpfs (-EBUSY when it holds more) sets that right. */
+int rootfs_make_tmpfs(const struct spec *s, const char *path, int *ret_fd, struct error *err);
+int rootfs_limit_tmpfs(const struct spec *s, const char *path, int mount_fd, struct error *err);
+
 /* Mounts overlay at containers/NAME/merged, then the table below it. Changes
  * the working directory to the state directory. Call it in a private mount
- * namespace: nothing is undone on failure but by that namespace's end. */
-int rootfs_mount(const struct container *c, enum rootfs_for what, struct error *err);
+ * namespace: nothing is undone on failure but by that namespace's end. tmpfs (NULL:
+ * none) has a mount, or -EBADF, for each of rootfs_tmpfs; they are borrowed. */
+int rootfs_mount(const struct container *c, enum rootfs_for what, const int tmpfs[ROOTFS_TMPFS_MAX],
+		 struct error *err);
 
 /* First start only: /etc/hosts, /etc/hostname and /etc/resolv.conf, written
  * into the container's own layer, so that they move with it. */

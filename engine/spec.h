@@ -3,8 +3,8 @@
  *
  * Kept as STATE/containers/NAME/config.json, sent with a migration, stored in
  * a checkpoint. The file follows the OCI runtime specification 1.1 (config.md,
- * config-linux.md) as far as it goes: process, root, hostname, mounts (volumes
- * only), linux.resources, linux.maskedPaths and readonlyPaths are implied
+ * config-linux.md) as far as it goes: process, root, hostname, mounts (volumes,
+ * and /dev/shm for its size), linux.resources, linux.maskedPaths and readonlyPaths are implied
  * defaults; what OCI has no word for is under annotations "org.godwit.*".
  * A file may come from a peer: parsing bounds and checks everything.
  */
@@ -46,6 +46,7 @@ struct spec {
 	uint64_t capabilities;		/* bounding set; capability.h */
 	struct spec_volume *volumes;
 	size_t n_volumes;
+	uint64_t shm_bytes;		/* what /dev/shm may hold; 0: 64 MiB */
 	struct cgroup_limits limits;
 	struct network_endpoint endpoint;	/* bridge and host_ifname are the node's */
 	uint64_t created_us;		/* real time */

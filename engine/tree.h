@@ -58,6 +58,23 @@ int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 int tree_unpack(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
 		bool any_format, struct tree_stats *ret, struct error *err);
 
+/* Files whose content goes another way: packed they are one hole, and unpacked, what
+ * is there already takes their place. Both may be NULL. */
+struct tree_contents {
+	/* True for the file at path, open at fd, that is to be packed without its content. */
+	bool (*away)(void *ctx, const char *path, int fd);
+	/* Puts the file that shall be at path (as it was packed) at name in parent_fd: 1,
+	 * or 0, it must be made. */
+	int (*bring)(void *ctx, const char *path, int parent_fd, const char *name, struct error *err);
+	void *ctx;
+};
+
+/* As tree_pack and tree_unpack of a peer's stream. */
+int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_write_fn write, void *ctx,
+		       struct tree_stats *ret, struct error *err);
+int tree_unpack_contents(int dirfd, const struct tree_contents *contents, tree_read_fn read, void *ctx,
+			 const struct tree_limits *limits, struct tree_stats *ret, struct error *err);
+
 /* Copies a tree (pack into unpack, in one process), for image import. */
 int tree_copy(int from_dirfd, int to_dirfd, struct tree_stats *ret, struct error *err);
 

@@ -35,6 +35,8 @@ struct tree_entry {
 	const char *path;		/* relative, "." is the top */
 	const char *hardlink;		/* an earlier path of the same inode, or NULL */
 	const char *target;		/* of a symlink */
+	dev_t dev;			/* of a walk: which file it is */
+	ino_t ino;
 	mode_t mode;			/* type and permissions */
 	uid_t uid;
 	gid_t gid;

@@ -18,6 +18,7 @@ struct packer {
 	struct libarchive lib;
 	struct archive *archive;
 	struct archive_entry *entry;
+	const struct tree_contents *contents;	/* NULL: all of them */
 	tree_write_fn write;
 	void *ctx;
 	struct error write_err;		/* code 0: the stream is sound */
@@ -170,7 +171,8 @@ static int pack_entry(void *ctx, const struct tree_entry *e, int fd, struct erro
 	struct packer *p = ctx;
 	struct pieces pieces = { 0 };
 	CLEANUP(freep) struct piece *list = NULL;
-	int r = fd >= 0 ? find_pieces(fd, e->size, &pieces, err) : 0;
+	bool away = fd >= 0 && p->contents && p->contents->away && p->contents->away(p->contents->ctx, e->path, fd);
+	int r = fd >= 0 && !away ? find_pieces(fd, e->size, &pieces, err) : 0;
 
 	list = pieces.list;
 	if (r < 0)
@@ -226,6 +228,12 @@ DEFINE_CLEANUP(struct packer *, packer_free)
 int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 	      struct error *err)
 {
+	return tree_pack_contents(dirfd, NULL, write, ctx, ret, err);
+}
+
+int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_write_fn write, void *ctx,
+		       struct tree_stats *ret, struct error *err)
+{
 	CLEANUP(packer_freep) struct packer *p = calloc(1, sizeof(*p));
 	CLEANUP(libarchive_utf8_leave) struct libarchive_utf8 utf8 = libarchive_utf8_enter();
 	struct tree_stats stats;
@@ -233,6 +241,7 @@ int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 	(void)utf8;
 	if (!p)
 		return error_set(err, ENOMEM, "out of memory");
+	p->contents = contents;
 	p->write = write;
 	p->ctx = ctx;
 	if (libarchive_load(&p->lib, err) < 0 || pack_open(p, err) < 0 ||

@@ -210,17 +210,32 @@ static void unpacker_clear(struct unpacker *u)
 	tree_writer_free(u->writer);
 }
 
-int tree_unpack(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
-		bool any_format, struct tree_stats *ret, struct error *err)
+static int unpack(int dirfd, struct unpacker *u, const struct tree_contents *contents,
+		  const struct tree_limits *limits, struct tree_stats *ret, struct error *err)
 {
-	CLEANUP(unpacker_clear) struct unpacker u = {
-		.read = read, .ctx = ctx, .strict = !any_format,
-	};
 	CLEANUP(libarchive_utf8_leave) struct libarchive_utf8 utf8 = libarchive_utf8_enter();
 
 	(void)utf8;
-	if (libarchive_load(&u.lib, err) < 0 || tree_writer_new(dirfd, limits, &u.writer, err) < 0 ||
-	    unpack_open(&u, err) < 0 || unpack_all(&u, err) < 0)
+	if (libarchive_load(&u->lib, err) < 0 || tree_writer_new(dirfd, limits, &u->writer, err) < 0)
 		return -err->code;
-	return tree_writer_finish(u.writer, ret, err);
+	tree_writer_set_contents(u->writer, contents);
+	if (unpack_open(u, err) < 0 || unpack_all(u, err) < 0)
+		return -err->code;
+	return tree_writer_finish(u->writer, ret, err);
+}
+
+int tree_unpack(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
+		bool any_format, struct tree_stats *ret, struct error *err)
+{
+	CLEANUP(unpacker_clear) struct unpacker u = { .read = read, .ctx = ctx, .strict = !any_format };
+
+	return unpack(dirfd, &u, NULL, limits, ret, err);
+}
+
+int tree_unpack_contents(int dirfd, const struct tree_contents *contents, tree_read_fn read, void *ctx,
+			 const struct tree_limits *limits, struct tree_stats *ret, struct error *err)
+{
+	CLEANUP(unpacker_clear) struct unpacker u = { .read = read, .ctx = ctx, .strict = true };
+
+	return unpack(dirfd, &u, contents, limits, ret, err);
 }

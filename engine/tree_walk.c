@@ -147,6 +147,8 @@ static void fill(struct tree_entry *e, const struct walk *w, const struct stat *
 	e->uid = st->st_uid;
 	e->gid = st->st_gid;
 	e->rdev = S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode) ? st->st_rdev : 0;
+	e->dev = st->st_dev;
+	e->ino = st->st_ino;
 	e->size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
 	e->allocated_bytes = (uint64_t)st->st_blocks * 512;
 	e->mtime = st->st_mtim;

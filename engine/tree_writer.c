@@ -21,6 +21,7 @@ struct tree_writer {
 	struct tree_places places;
 	struct tree_limits limits;
 	struct tree_stats stats;
+	const struct tree_contents *contents;	/* NULL: all come here */
 	struct folder *folders;
 	/* between begin and end of an entry that takes data */
 	int fd;
@@ -62,6 +63,11 @@ void tree_writer_free(struct tree_writer *w)
 	tree_places_clear(&w->places);
 	fd_close(&w->fd);
 	free(w);
+}
+
+void tree_writer_set_contents(struct tree_writer *w, const struct tree_contents *contents)
+{
+	w->contents = contents;
 }
 
 static int count_entry(struct tree_writer *w, struct error *err)
@@ -172,15 +178,29 @@ static int make_folder(struct tree_writer *w, const struct tree_place *at, const
 	return add_folder(w, e, err);
 }
 
+/* 1 when it is at its place already. */
+static int bring_file(const struct tree_writer *w, const struct tree_place *at, const struct tree_entry *e,
+		      struct error *err)
+{
+	const struct tree_contents *c = w->contents;
+
+	return c && c->bring ? c->bring(c->ctx, e->path, at->parent_fd, at->name, err) : 0;
+}
+
 static int make_file(struct tree_writer *w, const struct tree_place *at, const struct tree_entry *e,
 		     struct error *err)
 {
+	int there;
+
 	if (e->size > INT64_MAX)
 		return error_set(err, EPROTO, "impossible size");
-	if (clear_place(at, err) < 0 || copy_meta(e, &w->meta, err) < 0)
+	if (clear_place(at, err) < 0)
+		return -err->code;
+	there = bring_file(w, at, e, err);
+	if (there < 0 || copy_meta(e, &w->meta, err) < 0)
 		return -err->code;
 	w->fd = openat(at->parent_fd, at->name,
-		       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		       O_WRONLY | (there ? 0 : O_CREAT | O_EXCL) | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (w->fd < 0)
 		return error_set(err, errno, "create: %s", strerror(errno));
 	w->size = e->size;

@@ -38,6 +38,10 @@ int tree_writer_new(int dirfd, const struct tree_limits *limits, struct tree_wri
 void tree_writer_free(struct tree_writer *w);
 DEFINE_CLEANUP(struct tree_writer *, tree_writer_free)
 
+/* Files that are there already are taken from contents->bring (tree.h), which is
+ * borrowed; NULL: none. */
+void tree_writer_set_contents(struct tree_writer *w, const struct tree_contents *contents);
+
 /* Sockets are skipped and counted. A hard link with a size brings new content
  * for the file that it names. */
 int tree_writer_begin(struct tree_writer *w, const struct tree_entry *entry, struct error *err);

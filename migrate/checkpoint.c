@@ -113,7 +113,8 @@ int checkpoint_save(struct container *c, const struct checkpoint_options *o,
 {
 	const struct source_options options = { .level = BLOCK_LEVEL_STORE, .policy = o->policy, .tracker = o->tracker,
 						.rate = o->rate,
-						.fixed_file = FIXED_FILE, .cancelled = o->cancelled,
+						.whole_trees = true, .fixed_file = FIXED_FILE,
+						.cancelled = o->cancelled,
 						.progress = o->progress, .ctx = o->ctx };
 	CLEANUP(checkpoint_dir_closep) struct checkpoint_dir dir = CHECKPOINT_DIR_EMPTY;
 	struct checkpoint_writer writer = CHECKPOINT_WRITER_EMPTY;

@@ -38,6 +38,7 @@ struct reviving {
 	struct store *store;
 	struct prepared *prepared;
 	struct shared_store *shared;
+	struct tmpfs tmpfs;
 };
 
 static void reviving_closep(struct reviving *r)
@@ -47,6 +48,7 @@ static void reviving_closep(struct reviving *r)
 	store_free(r->store);
 	shared_store_free(r->shared);
 	prepared_free(r->prepared);
+	tmpfs_closep(&r->tmpfs);
 	fd_close(&r->dir);
 	fd_close(&r->workdir);
 	fd_close(&r->control);
@@ -166,14 +168,15 @@ static int bring_files(struct reviving *r, struct error *err)
 	    copy_folder(r, "images", r->workdir, "images", err) < 0)
 		return -err->code;
 	for (size_t i = 0; m->tmpfs[i]; i++) {
-		CLEANUP(fd_closep) int place = -EBADF;
+		CLEANUP(sums_file_freep) struct sums_file *file = NULL;
 		char name[CHECKPOINT_TMPFS_SIZE];
 
-		if (checkpoint_tmpfs_name(m->tmpfs[i], name, err) < 0 ||
-		    workdir_open_tmpfs(r->workdir, m->tmpfs[i], &place, err) < 0 || unpack(r, name, place, err) < 0)
+		if (checkpoint_tmpfs_name(m->tmpfs[i], name, err) < 0 || sums_open(r->sums, name, &file, err) < 0 ||
+		    sums_file_end(file, tmpfs_unpack(&r->tmpfs, m->tmpfs[i], r->shared, sums_file_read, file, err),
+				  err) < 0)
 			return -err->code;
 	}
-	return 0;
+	return tmpfs_complete(&r->tmpfs, r->container->spec, err);
 }
 
 /* The pages are held open: that the checkpoint is removed while they are read does
@@ -204,7 +207,7 @@ static int bring_shared(struct reviving *r, struct error *err)
 		return 0;
 	if (sums_load(r->sums, "memory/" CHECKPOINT_SHARED, SHARED_LIMIT, &list, &len, err) < 0)
 		return -err->code;
-	return shared_store_load(list, len, r->store, &r->shared, err);
+	return shared_store_load(list, len, r->store, &r->tmpfs, &r->shared, err);
 }
 
 /* ---- life ---- */
@@ -229,9 +232,11 @@ static int revive(struct reviving *r, struct filler *filler, struct error *err)
 	const struct restore_plan plan = { .token = NULL };
 	struct restore_times times;
 
-	if (bring_files(r, err) < 0 || open_memory(r, err) < 0 || bring_shared(r, err) < 0 ||
+	if (tmpfs_make(r->container->spec, &r->tmpfs, err) < 0 || open_memory(r, err) < 0 ||
+	    bring_shared(r, err) < 0 || bring_files(r, err) < 0 ||
 	    restore_begin(r->container, &plan, &r->control, &r->prepared, err) < 0 ||
-	    restore_go(r->control, r->prepared, r->workdir, r->store, r->shared, filler, NULL, NULL, &times, err) < 0)
+	    restore_go(r->control, r->prepared, r->workdir, r->store, r->shared, &r->tmpfs, filler, NULL, NULL,
+		       &times, err) < 0)
 		return -err->code;
 	if (restore_commit(r->control, &times, err) < 0)
 		return -err->code;
@@ -263,7 +268,7 @@ int checkpoint_restore(const struct node *node, const struct checkpoint_restore_
 		       struct checkpoint_restored *ret, struct error *err)
 {
 	CLEANUP(reviving_closep) struct reviving r = { .options = options, .dir = -EBADF, .workdir = -EBADF,
-						       .control = -EBADF };
+						       .control = -EBADF, .tmpfs = TMPFS_EMPTY };
 
 	return restore(&r, node, ret, err) < 0 ? error_wrap(err, "restore %s", options->dir) : 0;
 }

@@ -11,9 +11,6 @@
 
 #define GHOST_LIMIT_BYTES (1ull << 30)
 
-/* tmpfs mounts of the engine whose files are the container's. */
-static const char *const carried_tmpfs[] = { "/dev/shm" };
-
 struct dump_run {
 	const struct container_state *state;
 	struct lease_hold *lease;
@@ -109,16 +106,16 @@ static int list_tmpfs(pid_t pid, struct manifest *m, struct error *err)
 {
 	size_t n = 0;
 
-	m->tmpfs = calloc(sizeof(carried_tmpfs) / sizeof(*carried_tmpfs) + 1, sizeof(*m->tmpfs));
+	m->tmpfs = calloc(ROOTFS_TMPFS_MAX + 1, sizeof(*m->tmpfs));
 	if (!m->tmpfs)
 		return error_set(err, ENOMEM, "out of memory");
-	for (size_t i = 0; i < sizeof(carried_tmpfs) / sizeof(*carried_tmpfs); i++) {
+	for (size_t i = 0; rootfs_tmpfs[i]; i++) {
 		CLEANUP(fd_closep) int fd = -EBADF;
 
-		if (dump_open_inside(pid, carried_tmpfs[i], &fd, err) < 0)
+		if (dump_open_inside(pid, rootfs_tmpfs[i], &fd, err) < 0)
 			return -err->code;
 		if (!is_empty(fd))
-			m->tmpfs[n++] = strdup(carried_tmpfs[i]);
+			m->tmpfs[n++] = strdup(rootfs_tmpfs[i]);
 	}
 	return 0;
 }

@@ -39,7 +39,7 @@ struct memory {
 	pid_t hashed_pid;
 };
 
-int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, struct channel *ch,
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, bool files, struct channel *ch,
 		struct memory **ret, struct error *err)
 {
 	CLEANUP(memory_freep) struct memory *m = calloc(1, sizeof(*m));
@@ -49,7 +49,7 @@ int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, str
 	m->channel = m->shared_sender.channel = ch;
 	if (page_sender_new(ch, &m->sender, err) < 0 || checksum_new(&m->hash, err) < 0)
 		return -err->code;
-	if (tracker_open(cg, kind, &m->tracker, err) < 0 || shared_open(cg, init, &m->shared, err) < 0)
+	if (tracker_open(cg, kind, &m->tracker, err) < 0 || shared_open(cg, init, files, &m->shared, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(m);
 	return 0;
@@ -285,6 +285,11 @@ int memory_last_shared(struct memory *m, bool verify, struct policy_round *ret, 
 	ret->sent_bytes += sent * PAGES_SIZE;
 	ret->send_us += clock_us() - t0;
 	return 0;
+}
+
+bool memory_has_sent(const struct memory *m, const char *path, int fd)
+{
+	return shared_has_sent(m->shared, path, fd);
 }
 
 struct memory_stats memory_stats(const struct memory *m)

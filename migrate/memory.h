@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "criu-glue/carried.h"
@@ -24,8 +25,9 @@ struct memory_stats {
 	uint64_t pages_sent, pages_zero, pages_unchanged;
 };
 
-/* cg and ch are borrowed. init: the container's first process. */
-int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, struct channel *ch,
+/* cg and ch are borrowed. init: the container's first process. files: those of its
+ * tmpfs mounts go along (shared.h). */
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, bool files, struct channel *ch,
 		struct memory **ret, struct error *err);
 void memory_free(struct memory *m);
 DEFINE_CLEANUP(struct memory *, memory_free)
@@ -43,6 +45,9 @@ int memory_last_round(struct memory *m, struct carried *carried, bool verify,
  * It was looked for since the last round began, by threads: between the two no
  * process may be forked. Adds to *ret. */
 int memory_last_shared(struct memory *m, bool verify, struct policy_round *ret, struct error *err);
+
+/* After memory_last_shared: see shared_has_sent. */
+bool memory_has_sent(const struct memory *m, const char *path, int fd);
 
 struct memory_stats memory_stats(const struct memory *m);
 const char *memory_tracker_name(const struct memory *m);

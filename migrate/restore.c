@@ -57,19 +57,27 @@ static int start_filler(int workdir_fd, const struct store *store, struct filler
 	return filler_start(images, store, ret, err);
 }
 
-int restore_go(int control, struct prepared *prepared, int workdir_fd, const struct store *store,
-	       const struct shared_store *shared, struct filler *ret_filler, void (*on_wait)(void *ctx),
-	       void *ctx, struct restore_times *times, struct error *err)
+static int send_go(int control, int workdir_fd, const struct filler *filler, const struct tmpfs *tmpfs,
+		   struct error *err)
 {
-	struct monitor_message reply = { .op = RESTORE_GO };
-	int fds[3];
+	const struct monitor_message go = { .op = RESTORE_GO };
+	int fds[RESTORE_GO_FDS] = { workdir_fd, filler->report_fd, filler->uffds_fd };
+	size_t n = RESTORE_GO_TMPFS;
 
-	if (start_filler(workdir_fd, store, ret_filler, err) < 0 || shared_store_prepare(shared, prepared, err) < 0)
-		return -err->code;
-	fds[0] = workdir_fd;
-	fds[1] = ret_filler->report_fd;
-	fds[2] = ret_filler->uffds_fd;
-	if (fd_send_msg(control, &reply, offsetof(struct monitor_message, data), fds, 3, err) < 0)
+	for (size_t i = 0; rootfs_tmpfs[i]; i++)
+		fds[n++] = tmpfs->mounts[i];
+	return fd_send_msg(control, &go, offsetof(struct monitor_message, data), fds, n, err);
+}
+
+int restore_go(int control, struct prepared *prepared, int workdir_fd, const struct store *store,
+	       const struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
+	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err)
+{
+	struct monitor_message reply;
+
+	if (start_filler(workdir_fd, store, ret_filler, err) < 0 ||
+	    shared_store_prepare(shared, prepared, err) < 0 ||
+	    send_go(control, workdir_fd, ret_filler, tmpfs, err) < 0)
 		return -err->code;
 	wait_patiently(control, on_wait, ctx);
 	if (hear_monitor(control, RESTORE_DONE, &reply, NULL, err) < 0)

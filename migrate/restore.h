@@ -9,8 +9,8 @@
  *	                            <-  PREPARED	namespaces, interface (closed),
  *							cgroup, CRIU warm; with its
  *							list of shared memory
- *	GO with the workdir and the
- *	filler's ends               ->
+ *	GO with the workdir, the
+ *	filler's ends, and mounts   ->
  *	                            <-  DONE		restored, complete, frozen
  *	COMMIT                      ->
  *	                            <-  RESUMED		it runs and may speak
@@ -30,7 +30,7 @@
 #include "engine/monitor.h"
 #include "migrate/filler.h"
 #include "migrate/manifest.h"
-#include "migrate/shared_store.h"
+#include "migrate/tmpfs.h"
 #include "migrate/token.h"
 
 #define RESTORE_OPEN_US 100000
@@ -52,11 +52,12 @@ int restore_begin(struct container *c, const struct restore_plan *plan, int *ret
 
 /* workdir_fd (borrowed) has CRIU's images, which are made lazy here, and the
  * sealed store the memory: a filler, *ret_filler, is started for it. The store may
- * be freed afterwards; shared (NULL: there is none) is needed until this returns.
- * While it takes long, on_wait is called now and then (may be NULL). */
+ * be freed afterwards; shared (NULL: there is none) is needed until this returns. The
+ * mounts of tmpfs are used as they are. While it takes long, on_wait is called now and
+ * then (may be NULL). */
 int restore_go(int control, struct prepared *prepared, int workdir_fd, const struct store *store,
-	       const struct shared_store *shared, struct filler *ret_filler, void (*on_wait)(void *ctx),
-	       void *ctx, struct restore_times *times, struct error *err);
+	       const struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
+	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err);
 
 /* -ECANCELED when the token was refused before. */
 int restore_commit(int control, struct restore_times *times, struct error *err);

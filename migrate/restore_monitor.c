@@ -33,6 +33,7 @@ struct restore {
 	struct gate *gate;		/* NULL: closed or open is all that can be done */
 	int announced_by;		/* a socket to be closed when there is time */
 	struct prepared *prepared;	/* shared memory: an empty list that the asker fills */
+	int tmpfs[ROOTFS_TMPFS_MAX];	/* mounts, or -EBADF */
 	int terminal;			/* the new master of its terminal */
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 	pid_t pid;
@@ -49,6 +50,8 @@ static void restore_closep(struct restore *r)
 	fd_close(&r->images);
 	fd_close(&r->cgroupns);
 	prepared_free(r->prepared);
+	for (size_t i = 0; i < ROOTFS_TMPFS_MAX; i++)
+		fd_close(&r->tmpfs[i]);
 	fd_close(&r->terminal);
 	fd_close(&r->guard.fd);
 	fd_close(&r->guard.hold_fd);
@@ -86,7 +89,7 @@ static int mount_everything(const struct restore *r, struct error *err)
 
 	if (setns(s->netns_fd, CLONE_NEWNET) < 0 || setns(r->cgroupns, CLONE_NEWCGROUP) < 0)
 		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
-	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, err);
+	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, r->tmpfs, err);
 }
 
 static int in_child(const struct restore *r, int (*fn)(const struct restore *r, struct error *err),
@@ -113,32 +116,6 @@ static int in_child(const struct restore *r, int (*fn)(const struct restore *r, 
 	if (n == sizeof(*err))
 		return -err->code;
 	return status ? error_set(err, EIO, "the child that mounts died (status %d)", status) : 0;
-}
-
-/* Files of the container's tmpfs mounts go back to where they were. */
-static int fill_tmpfs(const struct restore *r, struct error *err)
-{
-	const struct container *c = r->setup->container;
-	CLEANUP(fd_closep) int merged = -EBADF;
-	char path[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
-
-	/* By path: the container's descriptor is of the mount namespace that we left. */
-	(void)snprintf(path, sizeof(path), "%s/containers/%s/merged", c->node->path, c->name);
-	if (fd_open_dir_at(AT_FDCWD, path, false, 0, &merged, err) < 0)
-		return -err->code;
-	for (size_t i = 0; r->manifest->tmpfs[i]; i++) {
-		CLEANUP(fd_closep) int from = -EBADF, to = -EBADF;
-		struct tree_stats stats;
-
-		if (!rootfs_is_external(r->setup->container->spec, r->manifest->tmpfs[i]))
-			return error_set(err, EINVAL, "mount point %s is not one that this engine makes",
-					 r->manifest->tmpfs[i]);
-		if (workdir_open_tmpfs(r->workdir, r->manifest->tmpfs[i], &from, err) < 0 ||
-		    rootfs_open(merged, r->manifest->tmpfs[i], O_RDONLY | O_DIRECTORY, 0, &to, err) < 0 ||
-		    tree_copy(from, to, &stats, err) < 0)
-			return error_wrap(err, "files of %s", r->manifest->tmpfs[i]);
-	}
-	return 0;
 }
 
 static int prepare_criu(void *ctx)
@@ -280,7 +257,7 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
 	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
-	    in_child(r, mount_everything, err) < 0 || fill_tmpfs(r, err) < 0 ||
+	    in_child(r, mount_everything, err) < 0 ||
 	    fault_point("restore-mounted", err) < 0)
 		return -err->code;
 	return run_criu(r, ret_pid, err);
@@ -438,16 +415,17 @@ static void refuse(struct restore *r)
 
 static int run(struct restore *r, struct error *err)
 {
-	int control = r->setup->control, fds[3];
+	int control = r->setup->control, fds[RESTORE_GO_FDS];
 	uint64_t t0, value[4] = { 0 };
 
 	if (fault_point("restore-begin", err) < 0 || record(r, CONTAINER_INCOMING, 0, err) < 0 ||
 	    prepare(r, err) < 0 || fault_point("restore-prepared", err) < 0 ||
 	    monitor_send(control, RESTORE_PREPARED, NULL, NULL, 0, prepared_fd(r->prepared), err) < 0 ||
-	    receive_op(control, RESTORE_GO, fds, 3, err) < 0 || fault_point("restore-go", err) < 0)
+	    receive_op(control, RESTORE_GO, fds, RESTORE_GO_FDS, err) < 0 || fault_point("restore-go", err) < 0)
 		return -err->code;
 	r->workdir = fds[0];
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
+	memcpy(r->tmpfs, fds + RESTORE_GO_TMPFS, sizeof(r->tmpfs));
 	t0 = clock_us();
 	if (restore_tasks(r, &r->pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
 	    record(r, CONTAINER_INCOMING, r->pid, err) < 0 || fault_point("restore-done", err) < 0)
@@ -476,6 +454,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
 						     .announced_by = -EBADF,
+						     .tmpfs = { -EBADF, -EBADF, -EBADF, -EBADF },
 						     .guard = MONITOR_GUARD_NONE };
 	int code;
 

@@ -34,7 +34,7 @@ static void find_huge_devices(struct shared *s)
 			s->huge[s->n_huge++].shift = shifts[i];
 }
 
-int shared_open(const struct cgroup *cg, pid_t init, struct shared **ret, struct error *err)
+int shared_open(const struct cgroup *cg, pid_t init, bool files, struct shared **ret, struct error *err)
 {
 	CLEANUP(shared_freep) struct shared *s = calloc(1, sizeof(*s));
 
@@ -42,6 +42,7 @@ int shared_open(const struct cgroup *cg, pid_t init, struct shared **ret, struct
 		return error_set(err, ENOMEM, "out of memory");
 	s->cgroup = cg;
 	s->init = init;
+	s->files = files;
 	s->last_number = PAGES_PID_MAX;
 	s->piece = calloc(SHARED_PIECE_PAGES, PAGES_SIZE);
 	if (!s->piece)
@@ -90,9 +91,10 @@ static int forget_gone(struct shared *s, const struct shared_sink *sink, struct 
 
 static int tell(struct shared_object *o, const struct shared_sink *sink, struct error *err)
 {
-	if (o->told_size == o->size)
+	if (o->told_size == o->size && !o->renamed)
 		return 0;
 	o->told_size = o->size;
+	o->renamed = false;
 	return sink->object(sink->ctx, o->number, o->size, &o->about, err);
 }
 
@@ -132,8 +134,10 @@ int shared_compare(struct shared *s, struct carried *carried, struct error *err)
 	for (size_t i = 0; i < s->n; i++) {
 		const struct shared_object *o = s->objects[i];
 
+		/* of a file CRIU dumps the content when it has lost its name since */
 		if (shared_object_resize(s->objects[i], err) < 0 ||
-		    carried_add_object(carried, o->dev, o->ino, o->about.kind == PAGES_SYSV, err) < 0)
+		    (o->about.kind != PAGES_FILE &&
+		     carried_add_object(carried, o->dev, o->ino, o->about.kind == PAGES_SYSV, err) < 0))
 			return error_wrap(err, "shared memory");
 	}
 	if (shared_threads_start(s, err) < 0)
@@ -141,9 +145,21 @@ int shared_compare(struct shared *s, struct carried *carried, struct error *err)
 	return 0;
 }
 
+/* Names are as they are now: CRIU has made some, for files that had lost theirs. What
+ * has none is CRIU's. */
+static int find_names(struct shared *s, const struct shared_sink *sink, struct error *err)
+{
+	s->last = true;
+	s->rounds++;
+	for (size_t i = 0; i < s->n; i++)
+		if (s->objects[i]->about.kind != PAGES_FILE)
+			s->objects[i]->seen = s->rounds;
+	return shared_find_files(s, err) < 0 ? -err->code : forget_gone(s, sink, err);
+}
+
 int shared_last_round(struct shared *s, const struct shared_sink *sink, struct error *err)
 {
-	if (shared_threads_join(s, err) < 0)
+	if (shared_threads_join(s, err) < 0 || find_names(s, sink, err) < 0)
 		return error_wrap(err, "shared memory");
 	for (size_t i = 0; i < s->n; i++)
 		if (tell(s->objects[i], sink, err) < 0 || shared_object_send(s, s->objects[i], sink, err) < 0)

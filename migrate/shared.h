@@ -2,8 +2,8 @@
  * shared.h - a container's shared memory on its way, object by object
  *
  * An object is a file in memory: of memfd_create(2), of a shared anonymous
- * mapping, of shmget(2). It is read once, however many processes map it, and sent
- * as pages at offsets.
+ * mapping, of shmget(2), or one with a name in a tmpfs of the container. It is
+ * read once, however many processes map it, and sent as pages at offsets.
  *
  * Who has written to one can't be asked: a page table tells of one mapping, and
  * forgets when that goes; a process may map, write and end between two looks; and
@@ -25,6 +25,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "criu-glue/carried.h"
@@ -43,7 +44,7 @@ struct shared;
 
 /* Where pages go. Calls for an object come between its object and its gone. */
 struct shared_sink {
-	/* It is new, or its size is another now. */
+	/* It is new, or its size or name is another now. */
 	int (*object)(void *ctx, uint32_t number, uint64_t size, const struct pages_object *about,
 		      struct error *err);
 	/* data: n pages, or NULL, zero pages. */
@@ -55,9 +56,10 @@ struct shared_sink {
 	void *ctx;
 };
 
-/* cg is borrowed and outlives it. init: any process in the container's own ipc
- * namespace, as this process sees it. */
-int shared_open(const struct cgroup *cg, pid_t init, struct shared **ret, struct error *err);
+/* cg is borrowed and outlives it. init: any process in the container's own ipc and
+ * mount namespaces, as this process sees it. files: also those of its tmpfs mounts,
+ * which otherwise go with the trees of these, whole. */
+int shared_open(const struct cgroup *cg, pid_t init, bool files, struct shared **ret, struct error *err);
 void shared_free(struct shared *s);
 DEFINE_CLEANUP(struct shared *, shared_free)
 
@@ -69,6 +71,10 @@ int shared_round(struct shared *s, const struct shared_sink *sink, uint64_t *ret
  * in threads. No process may be forked until shared_last_round or shared_free. */
 int shared_compare(struct shared *s, struct carried *carried, struct error *err);
 int shared_last_round(struct shared *s, const struct shared_sink *sink, struct error *err);
+
+/* After the last round: whether the content of the file at this path of the container,
+ * open at fd, went as an object. */
+bool shared_has_sent(const struct shared *s, const char *path, int fd);
 
 /* After the last round: reads everything again, for sink->hash. */
 int shared_hash(struct shared *s, const struct shared_sink *sink, struct error *err);

@@ -1,6 +1,7 @@
 /*
- * Which shared objects a container has: what its processes map or have open, and
- * the System V segments of its ipc namespace that nobody has attached just now.
+ * Which shared objects a container has: what its processes map or have open, the
+ * System V segments of its ipc namespace that nobody has attached just now, and
+ * (shared_files.c) files of its tmpfs mounts.
  * One that is missed, because it comes or moves meanwhile, is left to CRIU.
  */
 #include <fcntl.h>
@@ -30,20 +31,20 @@ int shared_device(const struct shared *s, dev_t dev)
 	return -1;
 }
 
-struct shared_object *shared_known(const struct shared *s, dev_t dev, ino_t ino, bool sysv)
+struct shared_object *shared_known(const struct shared *s, dev_t dev, ino_t ino, enum pages_object_kind kind)
 {
 	for (size_t i = 0; i < s->n; i++) {
 		struct shared_object *o = s->objects[i];
 
-		if (o->dev == dev && o->ino == ino && (o->about.kind == PAGES_SYSV) == sysv)
+		if (o->dev == dev && o->ino == ino && o->about.kind == kind)
 			return o;
 	}
 	return NULL;
 }
 
-static bool is_sysv(const char *link)
+static enum pages_object_kind kind_of(const char *link)
 {
-	return !strncmp(link, SYSV_PREFIX, sizeof(SYSV_PREFIX) - 1);
+	return strncmp(link, SYSV_PREFIX, sizeof(SYSV_PREFIX) - 1) != 0 ? PAGES_SHMEM : PAGES_SYSV;
 }
 
 /* Nothing is there any more, or never was. */
@@ -64,38 +65,45 @@ static void copy_name(char ret[PAGES_NAME_MAX + 1], const char *link)
 	(void)snprintf(ret, PAGES_NAME_MAX + 1, "%.*s", (int)len, name);
 }
 
-static int add(struct shared *s, int *fd, const struct stat *st, const char *link, struct error *err)
+int shared_add(struct shared *s, int fd_consume, const struct stat *st, enum pages_object_kind kind,
+	       const char *name, struct error *err)
 {
-	int shift = shared_device(s, st->st_dev), seals = fcntl(*fd, F_GET_SEALS);
-	struct shared_object *o = calloc(1, sizeof(*o));
+	CLEANUP(fd_closep) int fd = fd_consume;
+	int shift = shared_device(s, st->st_dev), seals = fcntl(fd, F_GET_SEALS);
+	struct shared_object *o;
 
+	if ((uint64_t)st->st_size < SHARED_MIN_BYTES || s->n == SHARED_OBJECTS_MAX || s->last)
+		return 0;
+	o = calloc(1, sizeof(*o));
 	if (!o)
 		return error_set(err, ENOMEM, "out of memory");
 	*o = (struct shared_object){ .number = ++s->last_number, .dev = st->st_dev, .ino = st->st_ino,
-				     .fd = TAKE_FD(*fd), .seen = s->rounds, .told_size = UINT64_MAX };
-	o->about.kind = is_sysv(link) ? PAGES_SYSV : PAGES_SHMEM;
-	o->about.huge_shift = (uint32_t)shift;
-	o->about.seals = seals < 0 ? F_SEAL_SEAL : (uint32_t)seals;
-	o->about.inode = st->st_ino;
-	copy_name(o->about.name, link);
+				     .fd = TAKE_FD(fd), .seen = s->rounds, .told_size = UINT64_MAX };
+	o->about = (struct pages_object){ .kind = kind, .inode = st->st_ino,
+					  .huge_shift = shift > 0 ? (uint32_t)shift : 0,
+					  .seals = seals < 0 ? F_SEAL_SEAL : (uint32_t)seals };
+	(void)snprintf(o->about.name, sizeof(o->about.name), "%s", name);
 	s->objects[s->n++] = o;
 	return 0;
 }
 
-int shared_note(struct shared *s, int fd_consume, const char *link, struct error *err)
+/* A file in memory that has no name; link: what its descriptor reads as. */
+static int note(struct shared *s, int fd_consume, const char *link, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = fd_consume;
+	char name[PAGES_NAME_MAX + 1];
 	struct shared_object *o;
 	struct stat st;
 
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || shared_device(s, st.st_dev) < 0)
 		return 0;
-	o = shared_known(s, st.st_dev, st.st_ino, is_sysv(link));
-	if (o)
+	o = shared_known(s, st.st_dev, st.st_ino, kind_of(link));
+	if (o) {
 		o->seen = s->rounds;
-	else if ((uint64_t)st.st_size >= SHARED_MIN_BYTES && s->n < SHARED_OBJECTS_MAX)
-		return add(s, &fd, &st, link, err);
-	return 0;
+		return 0;
+	}
+	copy_name(name, link);
+	return shared_add(s, TAKE_FD(fd), &st, kind_of(link), name, err);
 }
 
 /* Opens what a link of /proc leads to; missing ones are none. */
@@ -109,7 +117,7 @@ static int open_link(struct shared *s, int dir_fd, const char *name, struct erro
 		return is_gone(errno) || errno == EACCES || errno == EPERM ? 0 :
 			error_set(err, errno, "open %s: %s", name, strerror(errno));
 	link[n] = '\0';
-	return shared_note(s, TAKE_FD(fd), link, err);
+	return note(s, TAKE_FD(fd), link, err);
 }
 
 static int look_at_maps(struct shared *s, int dir_fd, struct error *err)
@@ -127,7 +135,7 @@ static int look_at_maps(struct shared *s, int dir_fd, struct error *err)
 
 		if (!line.inode || shared_device(s, line.dev) < 0)
 			continue;
-		o = shared_known(s, line.dev, line.inode, is_sysv(line.name));
+		o = shared_known(s, line.dev, line.inode, kind_of(line.name));
 		if (o) {
 			o->seen = s->rounds;
 			continue;
@@ -156,7 +164,7 @@ static int look_at_fds(struct shared *s, int dir_fd, struct error *err)
 		if (*e->d_name == '.' || fstatat(dirfd(fds), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode) ||
 		    shared_device(s, st.st_dev) < 0)
 			continue;
-		o = shared_known(s, st.st_dev, st.st_ino, false);
+		o = shared_known(s, st.st_dev, st.st_ino, PAGES_SHMEM);
 		if (o)
 			o->seen = s->rounds;
 		else if (open_link(s, dirfd(fds), e->d_name, err) < 0)
@@ -226,7 +234,7 @@ static void tell_segments(const struct shared *s, int sock)
 
 		if (segment.id < 0 || ds.shm_segsz < SHARED_MIN_BYTES)
 			continue;
-		if (!shared_known(s, s->shmem_dev, (ino_t)segment.id, true))
+		if (!shared_known(s, s->shmem_dev, (ino_t)segment.id, PAGES_SYSV))
 			fd = open_segment(segment.id, ds.shm_segsz);
 		if (fd_send_msg(sock, &segment, sizeof(segment), &fd, fd >= 0, &ignored) < 0)
 			return;
@@ -252,11 +260,11 @@ static int take_segments(struct shared *s, int sock, struct error *err)
 	ssize_t n;
 
 	while ((n = fd_recv_msg(sock, &segment, sizeof(segment), &fd, 1, err)) > 0) {
-		struct shared_object *o = shared_known(s, s->shmem_dev, (ino_t)segment.id, true);
+		struct shared_object *o = shared_known(s, s->shmem_dev, (ino_t)segment.id, PAGES_SYSV);
 
 		if (o)
 			o->seen = s->rounds;
-		if (fd >= 0 && shared_note(s, fd, SYSV_PREFIX, err) < 0)
+		if (fd >= 0 && note(s, fd, SYSV_PREFIX, err) < 0)
 			return -err->code;
 		fd = -EBADF;
 	}
@@ -297,5 +305,5 @@ int shared_find(struct shared *s, struct error *err)
 	for (size_t i = 0; i < n; i++)
 		if (look_at_process(s, pids[i], err) < 0)
 			return -err->code;
-	return look_at_segments(s, err);
+	return look_at_segments(s, err) < 0 ? -err->code : shared_find_files(s, err);
 }

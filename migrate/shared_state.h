@@ -25,6 +25,7 @@ struct shared_object {
 	int fd;				/* for reading */
 	uint64_t size;			/* bytes, as it was last looked at */
 	uint64_t told_size;		/* that the target knows; UINT64_MAX: nothing */
+	bool renamed;			/* since then */
 	uint64_t seen;			/* round in which it was found last */
 	uint64_t passed;		/* round in which it was compared last */
 	bool calm;			/* that found nothing */
@@ -50,6 +51,7 @@ struct shared_threads {
 struct shared {
 	const struct cgroup *cgroup;
 	pid_t init;
+	bool files;			/* of tmpfs mounts are objects */
 	dev_t shmem_dev;
 	struct { dev_t dev; uint32_t shift; } huge[4];
 	size_t n_huge;
@@ -60,6 +62,7 @@ struct shared {
 	uint8_t *piece;			/* SHARED_PIECE_PAGES */
 	uint64_t zero_sum;
 	uint64_t read_bytes, read_us;	/* in rounds so far */
+	bool last;			/* what is new now comes too late */
 	struct shared_threads threads;
 };
 
@@ -81,12 +84,16 @@ static inline void shared_set_bit(uint64_t *bits, uint64_t i)
 /* Marks all objects that the container has now as seen, and takes new ones. */
 int shared_find(struct shared *s, struct error *err);
 
-/* Takes the file in memory behind fd_consume if it is one to follow and not known
- * yet; known ones are marked as seen. link: what its descriptor reads as. */
-int shared_note(struct shared *s, int fd_consume, const char *link, struct error *err);
+/* The same for files of the container's tmpfs mounts only. */
+int shared_find_files(struct shared *s, struct error *err);
+
+/* Begins to follow what is behind fd_consume, unless it is too small or one too many. */
+struct stat;
+int shared_add(struct shared *s, int fd_consume, const struct stat *st, enum pages_object_kind kind,
+	       const char *name, struct error *err);
 
 /* NULL when it is not known. */
-struct shared_object *shared_known(const struct shared *s, dev_t dev, ino_t ino, bool sysv);
+struct shared_object *shared_known(const struct shared *s, dev_t dev, ino_t ino, enum pages_object_kind kind);
 
 /* Log2 of the size of the huge pages of such a device, 0 for ordinary memory, or
  * -1 when its files aren't in memory. */

@@ -7,6 +7,7 @@
 
 #include "migrate/shared_store_state.h"
 #include "migrate/store.h"
+#include "migrate/tmpfs.h"
 #include "proto/checksum.h"
 
 int shared_store_new(struct shared_store **ret, struct error *err)
@@ -50,8 +51,26 @@ static int find_known(const struct shared_store *s, uint32_t number, struct stor
 	return *ret ? 0 : error_set(err, EPROTO, "pages of a shared object that was not announced");
 }
 
+void shared_store_set_tmpfs(struct shared_store *s, const struct tmpfs *tmpfs)
+{
+	s->tmpfs = tmpfs;
+}
+
+/* Without a name, until all of them come. */
+static int make_in_tmpfs(const struct shared_store *s, const char *path, int *ret_fd, struct error *err)
+{
+	int top = -EBADF;
+
+	if (!s->tmpfs)
+		return error_set(err, EPROTO, "a file of a tmpfs where there is none");
+	if (tmpfs_top(s->tmpfs, path, &top, err) < 0)
+		return -err->code;
+	*ret_fd = openat(top, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return *ret_fd < 0 ? error_set(err, errno, "make a file for %.200s: %s", path, strerror(errno)) : 0;
+}
+
 /* As CRIU makes it for its kind. */
-static int make_file(const struct pages_object *about, int *ret_fd, struct error *err)
+static int make_in_memory(const struct pages_object *about, int *ret_fd, struct error *err)
 {
 	const char *name = about->kind == PAGES_SHMEM ? about->name : "godwit-sysv";
 	unsigned flags = MFD_CLOEXEC | (about->seals == F_SEAL_SEAL ? 0 : MFD_ALLOW_SEALING);
@@ -73,7 +92,8 @@ static int add(struct shared_store *s, uint32_t number, const struct pages_objec
 
 	if (s->n == SHARED_STORE_OBJECTS_MAX)
 		return error_set(err, ENOSPC, "more than %d shared objects", SHARED_STORE_OBJECTS_MAX);
-	if (!s->pages && make_file(about, &fd, err) < 0)
+	if (!s->pages && (about->kind == PAGES_FILE ? make_in_tmpfs(s, about->name, &fd, err) :
+						      make_in_memory(about, &fd, err)) < 0)
 		return -err->code;
 	o = calloc(1, sizeof(*o));
 	if (!o) {
@@ -110,8 +130,11 @@ int shared_store_object(struct shared_store *s, uint32_t number, uint64_t size,
 {
 	struct stored_object *o = find(s, number);
 
+	if (o && o->about.kind != about->kind)
+		return error_set(err, EPROTO, "a shared object that becomes one of another kind");
 	if ((!o && add(s, number, about, &o, err) < 0) || resize(s, o, size, err) < 0)
 		return -err->code;
+	memcpy(o->about.name, about->name, sizeof(o->about.name));
 	o->size = size;
 	return 0;
 }
@@ -260,8 +283,23 @@ const char *shared_store_name(const struct shared_store *s, uint32_t number)
 uint32_t shared_store_number(const struct shared_store *s, uint64_t inode)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (s->objects[i]->about.inode == inode)
+		if (s->objects[i]->about.kind != PAGES_FILE && s->objects[i]->about.inode == inode)
 			return s->objects[i]->number;
+	return 0;
+}
+
+int shared_store_link(const struct shared_store *s, const char *path, int parent_fd, const char *name,
+		      struct error *err)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		const struct stored_object *o = s->objects[i];
+
+		if (o->about.kind != PAGES_FILE || o->fd < 0 || strcmp(o->about.name, path) != 0)
+			continue;
+		if (linkat(o->fd, "", parent_fd, name, AT_EMPTY_PATH) < 0)
+			return error_set(err, errno, "link: %s", strerror(errno));
+		return 1;
+	}
 	return 0;
 }
 
@@ -273,7 +311,7 @@ int shared_store_prepare(const struct shared_store *s, struct prepared *list, st
 						   .sysv = o->about.kind == PAGES_SYSV,
 						   .huge_shift = o->about.huge_shift };
 
-		if (o->size && prepared_add(list, &m, err) < 0)
+		if (o->size && o->about.kind != PAGES_FILE && prepared_add(list, &m, err) < 0)
 			return -err->code;
 	}
 	return 0;

@@ -31,13 +31,17 @@ struct shared_store;
 
 int shared_store_new(struct shared_store **ret, struct error *err);
 
+/* Where files of a tmpfs are made (tmpfs.h), borrowed; without it there can be none. */
+struct tmpfs;
+void shared_store_set_tmpfs(struct shared_store *s, const struct tmpfs *tmpfs);
+
 /* For a checkpoint: pages go into this store, which is borrowed and not sealed yet. */
 struct store;
 int shared_store_new_in(struct store *pages, struct shared_store **ret, struct error *err);
 void shared_store_free(struct shared_store *s);
 DEFINE_CLEANUP(struct shared_store *, shared_store_free)
 
-/* A new object, or a known one of another size. */
+/* A new object, or a known one of another size or name. */
 int shared_store_object(struct shared_store *s, uint32_t number, uint64_t size,
 			const struct pages_object *about, struct error *err);
 
@@ -67,7 +71,12 @@ int shared_store_save(const struct shared_store *s, void **ret, size_t *ret_len,
 
 /* Files of what shared_store_save wrote and of a sealed page store. -EPROTO when it
  * is something else. */
-int shared_store_load(const void *data, size_t len, const struct store *pages, struct shared_store **ret,
+int shared_store_load(const void *data, size_t len, const struct store *pages, const struct tmpfs *tmpfs,
+		      struct shared_store **ret, struct error *err);
+
+/* Makes the file of a tmpfs whose path in the container this is appear as name in
+ * parent_fd: 1, or 0, there is no such object. */
+int shared_store_link(const struct shared_store *s, const char *path, int parent_fd, const char *name,
 		      struct error *err);
 
 /* Adds all of it to the list for CRIU's restore, which the store must outlive; s may be

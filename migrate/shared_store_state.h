@@ -15,6 +15,7 @@ struct stored_object {
 
 struct shared_store {
 	struct store *pages;		/* NULL: each object is a file */
+	const struct tmpfs *tmpfs;
 	struct stored_object *objects[SHARED_STORE_OBJECTS_MAX];
 	size_t n;
 };

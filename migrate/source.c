@@ -52,13 +52,29 @@ int source_prepare(struct source *s, struct error *err)
 
 /* ---- dump ---- */
 
+struct mounted {
+	const struct source *source;
+	const char *mount_point;
+};
+
+static bool went_with_memory(void *ctx, const char *path, int fd)
+{
+	const struct mounted *m = ctx;
+	char full[WIRE_PATH_MAX + 1];
+
+	return snprintf(full, sizeof(full), "%s/%s", m->mount_point, path) < (int)sizeof(full) &&
+	       memory_has_sent(m->source->memory, full, fd);
+}
+
 static int send_tmpfs(struct source *s, const struct manifest *m, struct error *err)
 {
 	for (size_t i = 0; m->tmpfs[i]; i++) {
 		CLEANUP(fd_closep) int fd = -EBADF;
+		struct mounted mounted = { s, m->tmpfs[i] };
+		const struct tree_contents contents = { .away = went_with_memory, .ctx = &mounted };
 
 		if (dump_open_inside(s->state.pid, m->tmpfs[i], &fd, err) < 0 ||
-		    trees_send(s->channel, MESSAGE_TREE_TMPFS, m->tmpfs[i], fd, err) < 0)
+		    trees_send_contents(s->channel, MESSAGE_TREE_TMPFS, m->tmpfs[i], fd, &contents, err) < 0)
 			return -err->code;
 	}
 	return 0;

@@ -62,6 +62,7 @@ struct source_options {
 	int level;			/* compression_parse */
 	struct policy_limits policy;
 	enum tracker_kind tracker;	/* TRACKER_ANY: the best that the kernel has */
+	bool whole_trees;		/* a tmpfs goes with all that is in it, while it stands still */
 	const char *fixed_file;		/* cache/NAME: the downtime besides memory; NULL: a move's */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */

@@ -111,7 +111,8 @@ int source_precopy(struct source *s, struct error *err)
 {
 	policy_init(&s->decision, &s->options->policy, load_fixed(s));
 	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
-	    memory_open(s->cgroup, s->options->tracker, s->state.pid, s->channel, &s->memory, err) < 0 ||
+	    memory_open(s->cgroup, s->options->tracker, s->state.pid, !s->options->whole_trees, s->channel,
+			&s->memory, err) < 0 ||
 	    carried_new(&s->carried, err) < 0)
 		return -err->code;
 	(void)snprintf(s->report->tracker, sizeof(s->report->tracker), "%s", memory_tracker_name(s->memory));

@@ -135,8 +135,10 @@ int target_prepare(struct target *t, struct error *err)
 	struct message m = { .type = WIRE_PREPARED };
 
 	if ((t->image_wanted && receive_image(t, err) < 0) || workdir_create(&t->workdir, err) < 0 ||
-	    target_make_store(t, err) < 0 || shared_store_new(&t->shared, err) < 0)
+	    target_make_store(t, err) < 0 || shared_store_new(&t->shared, err) < 0 ||
+	    tmpfs_make(t->container->spec, &t->tmpfs, err) < 0)
 		return -err->code;
+	shared_store_set_tmpfs(t->shared, &t->tmpfs);
 	t->plan.token = t->offer.offer.token;
 	if (restore_begin(t->container, &t->plan, &t->control, &t->prepared, err) < 0 ||
 	    channel_send(t->channel, &m, err) < 0)
@@ -161,10 +163,9 @@ void target_tear_down(struct target *t)
 
 /* ---- transfer ---- */
 
-static int open_place(const struct target *t, const struct message_tree_begin *b, int *ret_fd,
-		      struct error *err)
+static int open_place(const struct target *t, enum message_tree_kind kind, int *ret_fd, struct error *err)
 {
-	switch (b->kind) {
+	switch (kind) {
 	case MESSAGE_TREE_UPPER:
 		return fd_open_dir_at(t->container->dir_fd, "upper", false, 0, ret_fd, err);
 	case MESSAGE_TREE_META:
@@ -172,7 +173,6 @@ static int open_place(const struct target *t, const struct message_tree_begin *b
 	case MESSAGE_TREE_CHECKPOINT:
 		return workdir_open(t->workdir, "images", ret_fd, err);
 	case MESSAGE_TREE_TMPFS:
-		return workdir_open_tmpfs(t->workdir, b->label, ret_fd, err);
 	case MESSAGE_TREE_IMAGE:
 	case MESSAGE_TREE_MEMORY:
 	case MESSAGE_TREE_HELD:
@@ -198,7 +198,9 @@ static int take_tree(struct target *t, const struct message_tree_begin *b, struc
 {
 	CLEANUP(fd_closep) int place = -EBADF;
 
-	if (open_place(t, b, &place, err) < 0)
+	if (b->kind == MESSAGE_TREE_TMPFS)
+		return tmpfs_unpack(&t->tmpfs, b->label, t->shared, trees_read, t->channel, err);
+	if (open_place(t, b->kind, &place, err) < 0)
 		return -err->code;
 	return target_unpack(t, place, err);
 }
@@ -252,7 +254,8 @@ int target_restore(struct target *t, struct error *err)
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (restore_go(t->control, t->prepared, t->workdir, t->store, t->shared, &t->filler, show_life, t,
+	if (tmpfs_complete(&t->tmpfs, t->container->spec, err) < 0 ||
+	    restore_go(t->control, t->prepared, t->workdir, t->store, t->shared, &t->tmpfs, &t->filler, show_life, t,
 		       &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
@@ -273,6 +276,7 @@ void target_closep(struct target *t)
 	store_free(t->store);
 	shared_store_free(t->shared);
 	prepared_free(t->prepared);
+	tmpfs_closep(&t->tmpfs);
 	free(t->hashes.list);
 	held_frames_free(&t->held);
 	injector_free(t->past_gate);

@@ -31,6 +31,7 @@ struct target {
 	struct store *store;		/* its memory */
 	struct prepared *prepared;	/* for CRIU: what of that is there */
 	struct shared_store *shared;
+	struct tmpfs tmpfs;
 	struct held_frames held;	/* came for it while it moved */
 	struct injector *past_gate, *by_gate;	/* into its interface */
 	struct memory_hashes hashes;	/* that the source has told */
@@ -60,7 +61,7 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 	       struct error *err);
 void target_closep(struct target *t);
 #define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .join_door = -EBADF, .successor = -EBADF, \
-		     .filler = FILLER_EMPTY
+		     .filler = FILLER_EMPTY, .tmpfs = TMPFS_EMPTY
 
 /* Unpacks the tree that has begun into a folder (borrowed). */
 int target_unpack(struct target *t, int place, struct error *err);

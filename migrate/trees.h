@@ -10,6 +10,10 @@
 int trees_send(struct channel *ch, enum message_tree_kind kind, const char *label, int dirfd,
 	       struct error *err);
 
+/* As trees_send, without the contents that go another way (engine/tree.h). */
+int trees_send_contents(struct channel *ch, enum message_tree_kind kind, const char *label, int dirfd,
+			const struct tree_contents *contents, struct error *err);
+
 /* A tree_read_fn over the TREE that has begun; ctx is the channel. */
 ssize_t trees_read(void *ctx, const void **ret_data, struct error *err);
 

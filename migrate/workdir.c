@@ -42,18 +42,6 @@ int workdir_open(int workdir_fd, const char *path, int *ret_fd, struct error *er
 	return fd_open_dir_at(workdir_fd, path, true, 0700, ret_fd, err);
 }
 
-int workdir_open_tmpfs(int workdir_fd, const char *mount_point, int *ret_fd, struct error *err)
-{
-	char path[256];
-
-	if (snprintf(path, sizeof(path), "tmpfs/%s", mount_point) >= (int)sizeof(path))
-		return error_set(err, ENAMETOOLONG, "mount point %.64s...: too long", mount_point);
-	for (char *p = path + strlen("tmpfs/"); *p; p++)
-		if (*p == '/')
-			*p = '_';
-	return workdir_open(workdir_fd, path, ret_fd, err);
-}
-
 void workdir_keep_log(int dir_fd, const char *path, const struct container *c, struct error *err)
 {
 	const char *base = strrchr(path, '/');

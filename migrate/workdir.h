@@ -6,7 +6,6 @@
  * between dump and restore, so there is no copy on disk.
  *
  *   images/   CRIU's
- *   tmpfs/P/  files of the container's tmpfs mount P, its slashes as "_"
  */
 #pragma once
 
@@ -16,7 +15,6 @@ int workdir_create(int *ret_fd, struct error *err);
 
 /* Makes and opens a folder of it: "images". */
 int workdir_open(int workdir_fd, const char *path, int *ret_fd, struct error *err);
-int workdir_open_tmpfs(int workdir_fd, const char *mount_point, int *ret_fd, struct error *err);
 
 /* Copies workdir/path (a log of CRIU) to STATE/logs/NAME-base(path) and says so
  * behind *err's message. */

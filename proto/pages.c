@@ -108,7 +108,7 @@ int pages_decode_object(const struct pages *p, struct pages_object *ret, struct 
 	ret->huge_shift = le32toh(h.huge_shift);
 	ret->seals = le32toh(h.seals);
 	ret->inode = le64toh(h.inode);
-	if ((ret->kind != PAGES_SHMEM && ret->kind != PAGES_SYSV) || ret->huge_shift > 63 ||
+	if (ret->kind < PAGES_SHMEM || ret->kind > PAGES_FILE || ret->huge_shift > 63 ||
 	    le32toh(h.name_len) != len || memchr(name, '\0', len))
 		return error_set(err, EPROTO, "pages: a shared object of an impossible kind");
 	memcpy(ret->name, name, len);

@@ -19,14 +19,14 @@
  *	PAGES_POPULATED	in the last round: these pages are populated, none else
  *	PAGES_HASH	in the last round, when asked for: address is the hash of all
  *			of the address space's pages (store.h), n is 1
- *	PAGES_OBJECT	before an object's first page, and when it has another size: address
- *			is its size in bytes, and n bytes of description follow
+ *	PAGES_OBJECT	before an object's first page, and when it has another size or name:
+ *			address is its size in bytes, and n bytes of description follow
  *
  * The target's object is at any time what the records so far make of it; what was
  * never sent is a hole. Its description is a head of PAGES_OBJECT_HEAD_BYTES and
  * the name:
  *
- *	0	4	kind, PAGES_SHMEM or PAGES_SYSV
+ *	0	4	kind, PAGES_SHMEM, PAGES_SYSV or PAGES_FILE
  *	4	4	log2 of the size of its huge pages, 0: ordinary ones
  *	8	4	seals (fcntl(2), F_GET_SEALS)
  *	12	4	length of the name
@@ -59,8 +59,9 @@ struct pages {
 	const void *data;		/* PAGES_DATA and PAGES_OBJECT, into the block */
 };
 
-/* PAGES_SHMEM: memfd_create(2) and anonymous shared memory; PAGES_SYSV: shmget(2). */
-enum pages_object_kind { PAGES_SHMEM = 1, PAGES_SYSV = 2 };
+/* PAGES_SHMEM: memfd_create(2) and anonymous shared memory; PAGES_SYSV: shmget(2);
+ * PAGES_FILE: a file of a tmpfs, whose name is its path in the container. */
+enum pages_object_kind { PAGES_SHMEM = 1, PAGES_SYSV = 2, PAGES_FILE = 3 };
 
 struct pages_object {
 	enum pages_object_kind kind;

@@ -22,6 +22,7 @@ static const struct option_row rows[] = {
 	ROW('w', "workdir", TEXT, "DIR", cwd, "working directory [/]"),
 	ROW('u', "user", TEXT, "USER[:GROUP]", user, "user and group, names or numbers [0]"),
 	ROW('v', "volume", LIST, "SRC:DST[:ro]", volumes, "bind a path of this machine; repeatable"),
+	ROW(0, "shm-size", SIZE, "SIZE", shm_bytes, "what /dev/shm may hold [64m]"),
 	ROW('m', "memory", SIZE, "SIZE", memory_bytes, "memory limit, like 64m or 1.5g [none]"),
 	ROW(0, "cpus", CPUS, "N", cpu_millis, "processors it may use, like 0.5 [all]"),
 	ROW(0, "pids-limit", COUNT, "N", pids, "processes it may have; 0: no limit [2048]"),

@@ -11,7 +11,7 @@ struct run_options {
 	bool detach, remove, interactive, terminal;
 	const char *name, *hostname, *cwd, *user, *address, *network;
 	struct option_list env, volumes, ports;
-	uint64_t memory_bytes;
+	uint64_t memory_bytes, shm_bytes;
 	uint32_t cpu_millis, pids;
 };
 

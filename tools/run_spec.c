@@ -233,6 +233,7 @@ int run_spec(const struct node *node, const struct run_options *o, const char *i
 	s->cwd = strdup(o->cwd ? o->cwd : "/");
 	if (!s->cwd)
 		return no_memory(err);
+	s->shm_bytes = o->shm_bytes;
 	s->terminal = o->terminal;
 	s->stdin_open = o->interactive;
 	s->auto_remove = o->remove;

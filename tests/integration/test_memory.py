@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import signal
+import statistics
 import subprocess
 import time
 
@@ -195,6 +196,56 @@ def test_hugetlb_memory(start, huge_pages):
     assert len(amounts) == 1, notes
 
 
+# --- shared memory goes ahead -------------------------------------------------------
+
+MEGABYTE = 1 << 20
+SHARED_KINDS = ("shared", "memfd", "sysv", "/dev/shm/filled")
+
+
+class Filled:
+    """A container with one kind of memory full of noise that nobody writes to."""
+
+    def __init__(self, bed, kind, megabytes):
+        self.nodes = [bed["node1"], bed["node2"]]
+        self.name = f"fill-{next(numbers)}"
+        options = ("--shm-size", f"{megabytes + 1}m")
+        address = run(self.nodes[0], self.name, "/workloads/fill", str(megabytes), "0", "0", kind, options=options)
+        self.client = Client(bed["node3"], address)
+        self.answers = self.client.socket.makefile()
+        self.check()
+
+    def ask(self, what):
+        self.client.socket.settimeout(60)
+        self.client.socket.sendall(what.encode() + b"\n")
+        return self.answers.readline().split()
+
+    def check(self):
+        assert self.ask("check") == ["ok"]
+
+    def move(self):
+        """The report of a move, and how long the program saw itself stand still, in ms."""
+        self.check()
+        report = json.loads(migrate(self.nodes[0], self.name, self.nodes[1], "--json", "--compress", "none").stdout)
+        pause = int(self.ask("ping")[1]) / 1000
+        self.nodes.reverse()
+        self.check()
+        return report, pause
+
+    def end(self):
+        self.client.close()
+        self.nodes[0].godwit("rm", "-f", self.name)
+
+
+@pytest.mark.parametrize("kind", SHARED_KINDS)
+def test_shared_memory_goes_while_it_runs_and_once(bed, kind):
+    it = Filled(bed, kind, 32)
+    for _ in range(2):
+        report, _ = it.move()
+        assert report["rounds"][-1]["sent_bytes"] < MEGABYTE, report
+        assert 32 * MEGABYTE < report["bytes_raw"] < 36 * MEGABYTE, report
+    it.end()
+
+
 # --- --verify -----------------------------------------------------------------------
 
 # memory that the source tells a wrong hash of, and what is said of it
@@ -299,6 +350,18 @@ def test_on_diverge_abort(start, slow_link):
 
 
 if LONG:
+    @pytest.mark.parametrize("kind, small, large", [("shared", 64, 1024), ("/dev/shm/filled", 64, 512)])
+    def test_the_pause_of_idle_shared_memory_diverges_little(bed, kind, small, large):
+        """Not by what sending or copying it would take, which is 1000 ms a gigabyte and more.
+        Comparing it takes 60 ms a gigabyte and processor, beside the dump."""
+        pauses = {}
+        for megabytes in (small, large):
+            it = Filled(bed, kind, megabytes)
+            pauses[megabytes] = statistics.median(it.move()[1] for _ in range(5))
+            it.end()
+        print(f"{kind}: pause in ms by MB: {pauses}")
+        assert pauses[large] < pauses[small] + 0.15 * (large - small), pauses
+
     def test_on_diverge_throttle(start, slow_link):
         """The program is slowed down until it fits, and has its full speed afterwards."""
         it = start(("writer", "60", "24"))  # a second on the link

@@ -10,12 +10,15 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/shm.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "engine/base/clock.h"
 #include "migrate/shared.h"
 #include "migrate/shared_store.h"
+#include "migrate/tmpfs.h"
 
 #define PAGE 4096u
 #define PAGES 600u
@@ -39,6 +42,7 @@ struct box {
 	struct carried *carried;
 	struct shared *shared;
 	struct shared_store *store;
+	struct tmpfs tmpfs;
 	size_t announced, gone, hashed, sent, last_sent;
 	pid_t pid;
 	struct error err;
@@ -113,16 +117,22 @@ static void last_round(struct box *b)
 
 static int setup(void **state)
 {
+	static const struct tmpfs no_tmpfs = TMPFS_EMPTY;
 	struct cgroup_limits none = { 0 };
+	struct spec spec = { 0 };
 	struct box *b = calloc(1, sizeof(*b));
 	char parent[64];
 
 	(void)snprintf(parent, sizeof(parent), "/godwit-shared-%d", (int)getpid());
+	if (b)
+		b->tmpfs = no_tmpfs;
 	if (!b || cgroup_create(parent, "box", &none, &b->cg, &b->err) < 0 ||
+	    tmpfs_make(&spec, &b->tmpfs, &b->err) < 0 ||
 	    carried_new(&b->carried, &b->err) < 0 || shared_store_new(&b->store, &b->err) < 0) {
 		(void)fprintf(stderr, "%s\n", b ? b->err.msg : "no memory");
 		return -1;
 	}
+	shared_store_set_tmpfs(b->store, &b->tmpfs);
 	b->steps = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	*state = b;
 	return b->steps == MAP_FAILED ? -1 : 0;
@@ -137,6 +147,7 @@ static int teardown(void **state)
 
 	shared_free(b->shared);
 	shared_store_free(b->store);
+	tmpfs_closep(&b->tmpfs);
 	carried_free(b->carried);
 	r = cgroup_kill(b->cg, 5000000, &b->err);
 	while (waitpid(-1, NULL, 0) > 0)
@@ -180,7 +191,8 @@ static void next(struct box *b)
 	await(&b->steps->done, n);
 }
 
-/* Runs fn in the cgroup, in an ipc namespace of its own, up to its step 1. */
+/* Runs fn in the cgroup, in an ipc namespace and with a /dev/shm of its own, up to its
+ * step 1. */
 static void start(struct box *b, void (*fn)(struct steps *s))
 {
 	b->pid = fork();
@@ -188,11 +200,13 @@ static void start(struct box *b, void (*fn)(struct steps *s))
 		struct error err;
 
 		carried_free(b->carried);	/* shared memory of ours */
-		MUST(cgroup_join(b->cg, 0, &err) == 0 && unshare(CLONE_NEWIPC) == 0);
+		MUST(cgroup_join(b->cg, 0, &err) == 0 && unshare(CLONE_NEWIPC | CLONE_NEWNS) == 0);
+		MUST(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+		MUST(mount("shm", "/dev/shm", "tmpfs", 0, NULL) == 0);
 		fn(b->steps);
 		_exit(0);
 	}
-	check(b, shared_open(b->cg, b->pid, &b->shared, &b->err));
+	check(b, shared_open(b->cg, b->pid, true, &b->shared, &b->err));
 	next(b);
 }
 
@@ -376,14 +390,88 @@ static void what_goes_is_forgotten(void **state)
 	assert_int_equal(b->hashed, 1);
 }
 
+/* ---- files of a tmpfs ---- */
+
+static int new_file(const char *path, int value)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+
+	MUST(fd >= 0 && ftruncate(fd, SIZE) == 0);
+	fill(map(fd, SIZE), SIZE, value);
+	return fd;
+}
+
+static void use_files(struct steps *s)
+{
+	char *p;
+	int fd;
+
+	MUST(mkdir("/dev/shm/dir", 0700) == 0);
+	(void)new_file("/dev/shm/dir/stays", 1);
+	(void)new_file("/dev/shm/moves", 2);
+	fd = new_file("/dev/shm/unlinked", 3);
+	(void)new_file("/dev/shm/linked", 4);
+	MUST(link("/dev/shm/linked", "/dev/shm/twice") == 0);
+	done(s, 1);
+	p = map(open("/dev/shm/dir/stays", O_RDWR), SIZE);
+	p[5 * PAGE]++;
+	MUST(rename("/dev/shm/moves", "/dev/shm/dir/moved") == 0 && unlink("/dev/shm/unlinked") == 0);
+	MUST(unlink("/dev/shm/linked") == 0 && pwrite(fd, "x", 1, 0) == 1);
+	(void)new_file("/dev/shm/late", 5);
+	done(s, 2);
+}
+
+static int has_sent(const struct box *b, const char *path)
+{
+	char inside[128];
+	int fd, r;
+
+	(void)snprintf(inside, sizeof(inside), "/proc/%d/root%s", (int)b->pid, path);
+	fd = open(inside, O_RDONLY);
+	assert_true(fd >= 0);
+	r = shared_has_sent(b->shared, path, fd);
+	(void)close(fd);
+	return r;
+}
+
+static int link_one(struct box *b, const char *path)
+{
+	return shared_store_link(b->store, path, b->tmpfs.tops[0], "name", &b->err);
+}
+
+static void files_go_by_their_names(void **state)
+{
+	struct box *b = *state;
+
+	start(b, use_files);
+	live_round(b);
+	assert_int_equal(b->announced, 4);
+	assert_int_equal(b->sent, 4 * PAGES);
+	next(b);
+	last_round(b);
+	assert_int_equal(b->sent, 1);
+	assert_int_equal(b->gone, 1);
+	assert_int_equal(b->hashed, 3);
+	assert_true(has_sent(b, "/dev/shm/dir/stays") && has_sent(b, "/dev/shm/dir/moved"));
+	assert_true(has_sent(b, "/dev/shm/twice"));
+	assert_false(has_sent(b, "/dev/shm/late"));
+	assert_int_equal(link_one(b, "/dev/shm/dir/moved"), 1);
+	assert_int_equal(faccessat(b->tmpfs.tops[0], "name", F_OK, 0), 0);
+	assert_int_equal(link_one(b, "/dev/shm/moves"), 0);
+	assert_int_equal(link_one(b, "/dev/shm/unlinked"), 0);
+}
+
 /* ---- a peer that lies ---- */
 
 static void a_store_refuses_nonsense(void **state)
 {
 	static const struct pages_object about = { .kind = PAGES_SHMEM, .name = "lies" };
+	static const struct pages_object outside = { .kind = PAGES_FILE, .name = "/dev/shmem/x" };
 	static const uint8_t page[PAGE];
 	struct box *b = *state;
 	struct error *err = &b->err;
+
+	assert_int_equal(shared_store_object(b->store, 4, PAGE, &outside, err), -EPROTO);
 
 	check(b, shared_store_object(b->store, 5, 2 * PAGE + 1, &about, err));
 	check(b, shared_store_put(b->store, 5, 2 * PAGE, page, 1, err));
@@ -405,6 +493,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_nobody_tells_of_is_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(sizes_change, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_goes_is_forgotten, setup, teardown),
+		cmocka_unit_test_setup_teardown(files_go_by_their_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_store_refuses_nonsense, setup, teardown),
 	};
 

@@ -14,7 +14,8 @@ static const char good[] =
 	"\"additionalGids\":[5,29]},\"args\":[\"redis-server\",\"--port\",\"7\"],\"env\":[\"A=b\",\"C=\\n\"],"
 	"\"cwd\":\"/data\",\"capabilities\":{\"bounding\":[\"CAP_CHOWN\",\"CAP_KILL\"]},"
 	"\"noNewPrivileges\":true},\"root\":{\"path\":\"merged\"},\"hostname\":\"walrus\",\"mounts\":["
-	"{\"source\":\"/srv\",\"destination\":\"/data\",\"type\":\"bind\",\"options\":[\"rbind\",\"ro\"]}],"
+	"{\"source\":\"/srv\",\"destination\":\"/data\",\"type\":\"bind\",\"options\":[\"rbind\",\"ro\"]},"
+	"{\"source\":\"shm\",\"destination\":\"/dev/shm\",\"type\":\"tmpfs\",\"options\":[\"size=1073741824\"]}],"
 	"\"linux\":{\"resources\":{\"memory\":{\"limit\":67108864},\"cpu\":{\"quota\":150000,"
 	"\"period\":100000},\"pids\":{\"limit\":32}}},\"annotations\":{\"org.godwit.name\":\"web\","
 	"\"org.godwit.image\":\"base\",\"org.godwit.image-digest\":\"abc\",\"org.godwit.address\":"
@@ -41,6 +42,7 @@ static void check(const struct spec *s)
 	assert_int_equal(s->n_volumes, 1);
 	assert_string_equal(s->volumes[0].source, "/srv");
 	assert_true(s->volumes[0].read_only);
+	assert_int_equal(s->shm_bytes, 1u << 30);
 	assert_int_equal(s->limits.memory_bytes, 67108864);
 	assert_int_equal(s->limits.cpu_millis, 1500);
 	assert_int_equal(s->limits.pids, 32);

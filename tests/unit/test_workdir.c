@@ -32,23 +32,6 @@ static void folder_in_memory_that_is_mounted_nowhere(void **state)
 	assert_int_equal(faccessat(again, "x", F_OK, 0), 0);
 }
 
-static void each_mount_point_has_its_folder(void **state)
-{
-	CLEANUP(fd_closep) int dir = -EBADF, shm = -EBADF;
-	char path[300];
-	struct error err;
-
-	(void)state;
-	OK(workdir_create(&dir, &err));
-	OK(workdir_open_tmpfs(dir, "/dev/shm", &shm, &err));
-	assert_int_equal(faccessat(dir, "tmpfs/_dev_shm", F_OK, 0), 0);
-	memset(path, 'a', sizeof(path) - 1);
-	path[0] = '/';
-	path[sizeof(path) - 1] = '\0';
-	fd_close(&shm);
-	FAILS(workdir_open_tmpfs(dir, path, &shm, &err), ENAMETOOLONG, "too long");
-}
-
 /* Its place is told behind the message. */
 static void log_outlives_the_folder(void **state)
 {
@@ -76,7 +59,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(folder_in_memory_that_is_mounted_nowhere),
-		cmocka_unit_test(each_mount_point_has_its_folder),
 		cmocka_unit_test_setup_teardown(log_outlives_the_folder, home_setup, home_teardown),
 	};
 
