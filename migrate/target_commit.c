@@ -146,6 +146,16 @@ static int start_sync(struct target *t, pid_t *ret, struct error *err)
 	_exit(1);
 }
 
+/* The source sends them at once. Until they are delivered, or for RESTORE_OPEN_US, the
+ * monitor keeps what comes directly, and says no word that it has started. */
+static int take_first_frames(struct target *t, struct error *err)
+{
+	int r = channel_wait_readable(t->channel, RESTORE_OPEN_US) ? take_frames(t, err) : 0;
+
+	open_gate(t);
+	return r;
+}
+
 /* Frames until the child has ended. */
 static int deliver_until(struct target *t, int pidfd, struct error *err)
 {
@@ -166,17 +176,20 @@ int target_sync(struct target *t, struct error *err)
 {
 	const struct message synced = { .type = WIRE_SYNCED, .synced.token = t->offer.offer.token };
 	CLEANUP(fd_closep) int pidfd = -EBADF;
-	int status = 0, r;
+	struct error lost;
+	int status = 0, r = take_first_frames(t, &lost);
 	pid_t pid = -1;
 
 	if (start_sync(t, &pid, err) < 0)
 		return -err->code;
 	pidfd = pidfd_open(pid, 0);
-	r = deliver_until(t, pidfd, err);
-	open_gate(t);
+	if (r == 0)
+		r = deliver_until(t, pidfd, &lost);
 	(void)waitpid(pid, &status, 0);
-	if (r < 0)
+	if (r < 0) {
+		*err = lost;
 		return r;
+	}
 	if (status)
 		return error_set(err, EIO, "not all of it is on disk");
 	return channel_send(t->channel, &synced, err);
