@@ -184,6 +184,29 @@ static const protocol_do does[PROTOCOL_ACTION_MAX_] = {
 
 /* ---- events ---- */
 
+/* NULL in *ret where there is no mark. */
+static int read_mark(const struct container *c, char **ret, struct error *err)
+{
+	int r = fd_read_file_at(c->dir_fd, INCOMING_MARK, TOKEN_SIZE, ret, NULL, err);
+
+	if (r == -ENOENT)
+		*ret = NULL;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* A container that has lost its mark is settled, and its record may be forgotten: whoever
+ * comes late with it must not take it for one that was never resumed. */
+static int has_mark(const struct incoming *in, bool *ret, struct error *err)
+{
+	CLEANUP(freep) char *mark = NULL;
+
+	*ret = false;
+	if (in->container && read_mark(in->container, &mark, err) < 0)
+		return -err->code;
+	*ret = mark && !strcmp(mark, in->token);
+	return 0;
+}
+
 int incoming_state(const struct incoming *in, enum protocol_state *ret, struct error *err)
 {
 	static const enum protocol_state states[] = {
@@ -191,13 +214,18 @@ int incoming_state(const struct incoming *in, enum protocol_state *ret, struct e
 		[TOKEN_SYNCED] = TARGET_SYNCED, [TOKEN_LOST] = TARGET_LOST,
 	};
 	enum token_outcome outcome;
+	bool marked;
 
 	if (token_look_up(in->node, in->token, &outcome, err) < 0)
 		return -err->code;
-	if (outcome != TOKEN_UNKNOWN)
+	if (outcome != TOKEN_UNKNOWN) {
 		*ret = states[outcome];
-	else
-		*ret = in->container ? TARGET_INCOMING : TARGET_NOTHING;
+		return 0;
+	}
+	/* After the record: the mark goes first. */
+	if (has_mark(in, &marked, err) < 0)
+		return -err->code;
+	*ret = marked ? TARGET_INCOMING : TARGET_NOTHING;
 	return 0;
 }
 
@@ -213,16 +241,6 @@ int incoming_event(const struct incoming *in, enum protocol_event event, struct 
 		r = protocol_step(&state, event, does, &copy, err);
 	} while (r == -EAGAIN);		/* somebody decided: by the new state */
 	return r;
-}
-
-/* NULL in *ret where there is no mark. */
-static int read_mark(const struct container *c, char **ret, struct error *err)
-{
-	int r = fd_read_file_at(c->dir_fd, INCOMING_MARK, TOKEN_SIZE, ret, NULL, err);
-
-	if (r == -ENOENT)
-		*ret = NULL;
-	return r == -ENOENT ? 0 : r;
 }
 
 int incoming_find(const struct node *node, const char *token, struct container **ret, struct error *err)

@@ -397,6 +397,31 @@ static void who_says_nothing_is_left(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* One that was slow, while another has settled it and the source has released it. */
+static void what_is_settled_and_forgotten_is_not_taken_for_undecided(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	struct error err;
+	enum protocol_state now;
+	pid_t pid;
+	CLEANUP(container_freep) struct container *c = incoming(h, &cg, &pid, 0);
+	const struct incoming in = { .node = h->node, .token = TOKEN, .container = c };
+
+	OK(incoming_state(&in, &now, &err));
+	assert_int_equal(now, TARGET_INCOMING);
+	assert_int_equal(unlinkat(c->dir_fd, INCOMING_MARK, 0), 0);
+	OK(incoming_state(&in, &now, &err));
+	assert_int_equal(now, TARGET_NOTHING);
+	OK(incoming_event(&in, EVENT_SYNC, &err));
+	OK(incoming_event(&in, EVENT_SWEEP, &err));
+	assert_true(is_there(h));
+	assert_int_equal(kill(pid, 0), 0);
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	bury(cg, pid);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, home_setup, home_teardown)
@@ -415,6 +440,7 @@ int main(void)
 		TEST(what_was_lost_is_told_until_released),
 		TEST(release_may_come_alone_and_twice),
 		TEST(who_says_nothing_is_left),
+		TEST(what_is_settled_and_forgotten_is_not_taken_for_undecided),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
