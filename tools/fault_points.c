@@ -13,6 +13,8 @@ static int fault_points_run(const struct invocation *inv)
 	(void)inv;
 #ifdef GODWIT_FAULTS
 	fault_list(print_point, NULL);
+	for (const struct fault_value *v = fault_values; v->name; v++)
+		printf("%s %s value\n", v->name, v->roles);
 	return EXIT_OK;
 #else
 	(void)print_point;
@@ -23,6 +25,6 @@ static int fault_points_run(const struct invocation *inv)
 const struct command command_fault_points = {
 	.name = "fault-points", .usage = "", .summary = "list the places where a test can make things go wrong",
 	.notes = "A line each: the point, the kinds of processes that pass it, and 'fails' where fail=ERRNO\n"
-		 "has an effect. See engine/base/fault.h.\n",
+		 "has an effect; then, with 'value', the numbers that can be set. See engine/base/fault.h.\n",
 	.hidden = true, .without_node = true, .run = fault_points_run,
 };

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/base/cleanup.h"
+#include "engine/base/clock.h"
 #include "engine/base/fd.h"
 
 #define FILE_LIMIT 65536
@@ -141,7 +142,7 @@ static int act_kill_criu(const struct fault *f, struct error *err)
 static const struct action actions[] = {
 	{ "die", act_die }, { "hang", act_hang }, { "wait", act_wait }, { "fail", act_fail },
 	{ "reset", act_reset }, { "drop", act_drop }, { "corrupt", act_corrupt },
-	{ "kill-criu", act_kill_criu }, { "value", NULL },
+	{ "kill-criu", act_kill_criu }, { "trace", NULL }, { "value", NULL },
 };
 
 static const struct action *find_action(const char *name)
@@ -184,7 +185,7 @@ static const char *parse(const char *p, struct fault *ret)
 		p = take(p + 1, ENDS, ret->marker, sizeof(ret->marker), &bad);
 	if (!ret->point[0] || !find_action(ret->action) ||
 	    (!strcmp(ret->action, "fail") && !errno_from_name(ret->argument)) ||
-	    (!strcmp(ret->action, "wait") && !ret->marker[0]))
+	    ((!strcmp(ret->action, "wait") || !strcmp(ret->action, "trace")) && !ret->marker[0]))
 		bad = true;
 	return bad ? NULL : p;
 }
@@ -241,6 +242,23 @@ static bool take_marker(const struct fault *f)
 	return true;
 }
 
+static void trace(const struct fault *f, const char *point)
+{
+	CLEANUP(fd_closep) int fd = open(f->marker, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	char line[128];
+	struct error ignored;
+	int n = snprintf(line, sizeof(line), "%llu %d %s %s\n", (unsigned long long)clock_us(), (int)getpid(),
+			 now.role, point);
+
+	if (fd >= 0)
+		(void)fd_write_full(fd, line, (size_t)n, &ignored);
+}
+
+static bool is_for(const struct fault *f, const char *point)
+{
+	return (!strcmp(f->point, point) || !strcmp(f->point, "*")) && (!f->role[0] || !strcmp(f->role, now.role));
+}
+
 /* The first fault that is set for this point in this process. */
 static bool find(const char *point, bool is_value, struct fault *ret)
 {
@@ -257,8 +275,11 @@ static bool find(const char *point, bool is_value, struct fault *ret)
 		p = parse(p, ret);
 		if (!p)
 			return false;
-		if (!strcmp(ret->point, point) && (!ret->role[0] || !strcmp(ret->role, now.role)) &&
-		    !strcmp(ret->action, "value") == is_value && take_marker(ret))
+		if (!is_for(ret, point))
+			continue;
+		if (!strcmp(ret->action, "trace"))
+			trace(ret, point);
+		else if (!strcmp(ret->action, "value") == is_value && take_marker(ret))
 			return true;
 	}
 	return false;

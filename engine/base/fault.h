@@ -22,6 +22,7 @@
  *	drop		its connection is silently dead: what comes in is dropped
  *	corrupt		a byte of what it sends next is flipped
  *	kill-criu	the CRIU that it has started is killed
+ *	trace		"MICROSECONDS PID ROLE POINT" is appended to MARKER; POINT may be *, any
  *	value=NUMBER	instead of the usual one (fault_value)
  *
  * The points are listed in fault_table.c; those that are made from a name and
@@ -43,8 +44,15 @@ struct fault_name {
 	bool fails;			/* fail=ERRNO has an effect here */
 };
 
-/* Ends with a name that is NULL. */
+/* What fault_value is asked for. */
+struct fault_value {
+	const char *name;
+	const char *roles;
+};
+
+/* Both end with a name that is NULL. */
 extern const struct fault_name fault_table[];
+extern const struct fault_value fault_values[];
 
 /* Files of a container that fd_replace_file_at writes, and what it does to each,
  * for points named FILE-STEP. "record" is any whose name begins with a dot: a
@@ -72,8 +80,8 @@ extern bool fault_armed;
  * that do not exist are not found out here. */
 int fault_init(const char *text, struct error *err);
 
-/* What this process is from now on: command (at first), serve, receive (a
- * connection of serve), restore (the monitor of a container that arrives),
+/* What this process is from now on: command (at first), resolve, serve, receive
+ * (a connection of serve), restore (the monitor of a container that arrives),
  * monitor, filler. A connection is forgotten. */
 void fault_role(const char *role);
 

@@ -1,13 +1,16 @@
 /* The fault points of this program, but for those that migrate/fault_list.c makes. */
 #include "engine/base/fault.h"
 
-const struct fault_name fault_table[] = {
-	/* values, which are no points */
-	{ "memory-hash", "command", false },		/* added to the hash that --verify tells */
-	{ "shared-hash", "command", false },		/* the same, of shared memory */
-	{ "first-word-s", "receive", false },	/* how long a peer may take to say what it wants */
-	{ "peer-dead-s", "command,receive", false },	/* when a silent connection is given up */
+const struct fault_value fault_values[] = {
+	{ "memory-hash", "command" },		/* added to the hash that --verify tells */
+	{ "shared-hash", "command" },		/* the same, of shared memory */
+	{ "first-word-s", "receive" },		/* how long a peer may take to say what it wants */
+	{ "peer-dead-s", "command,receive" },	/* when a silent connection is given up */
+	{ "keep-longer-s", "receive" },		/* than a lost source tries to come back */
+	{ NULL, NULL },
+};
 
+const struct fault_name fault_table[] = {
 	/* engine: folders of containers */
 	{ "folder-appear", "command,receive", true },	/* made, not yet under its name */
 	{ "folder-appeared", "command,receive", false },
@@ -85,7 +88,8 @@ const struct fault_file fault_files[] = {
 	{ "state.json", "receive,restore,monitor,serve", false },
 	{ "token", "receive", true },
 	{ "reservation", "receive", false },
-	{ "manifest.json", "command", false },
+	{ "checkpoint.json", "command", false },
+	{ "downtime_fixed_us", "command", false },
 	{ "handover.json", "command", true },
 	{ "record", "receive,restore", true },
 	{ NULL, NULL, false },

@@ -162,6 +162,24 @@ static void a_file_is_read_each_time(void **state)
 	assert_int_equal(fault_point("token-link", &err), 0);
 }
 
+static void points_are_traced(void **state)
+{
+	CLEANUP(freep) char *text = NULL;
+	char first[5], second[5];
+	struct error err;
+
+	(void)state;
+	assert_int_equal(set("*:trace:%s,token-sync:fail=EIO", path_of("trace")), 0);
+	fault_pass("token-link");
+	fault_role("monitor");
+	assert_int_equal(fault_point("token-sync", &err), -EIO);
+	assert_int_equal(fd_read_file_at(AT_FDCWD, path_of("trace"), 100, &text, NULL, &err), 0);
+	assert_int_equal(sscanf(text,
+				"%*u %*d command token-%4[a-z]\n%*u %*d monitor token-%4[a-z]", first, second), 2);
+	assert_string_equal(first, "link");
+	assert_string_equal(second, "sync");
+}
+
 static pid_t pass_in_child(void)
 {
 	pid_t pid = fork();
@@ -340,6 +358,7 @@ int main(void)
 		cmocka_unit_test_teardown(only_the_named_role_is_hit, back_to_normal),
 		cmocka_unit_test_teardown(a_marker_makes_it_happen_once, back_to_normal),
 		cmocka_unit_test_teardown(a_file_is_read_each_time, back_to_normal),
+		cmocka_unit_test_teardown(points_are_traced, back_to_normal),
 		cmocka_unit_test_teardown(it_dies, back_to_normal),
 		cmocka_unit_test_teardown(it_waits_until_it_may_go_on, back_to_normal),
 		cmocka_unit_test_teardown(it_hangs, back_to_normal),
