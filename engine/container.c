@@ -40,6 +40,27 @@ static int new_container(const struct node *node, const char *name, struct conta
 	return 0;
 }
 
+void container_remove_temporary_at(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(dir_closep) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	int pid;
+
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] == '.' && sscanf(strrchr(e->d_name, '.'), ".tmp%d", &pid) == 1 && pid > 0 &&
+		    container_pid_start(pid) == 0)
+			(void)unlinkat(dirfd, e->d_name, 0);
+}
+
+static void remove_temporary(const struct container *c)
+{
+	CLEANUP(fd_closep) int meta = openat(c->dir_fd, "meta", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	container_remove_temporary_at(c->dir_fd);
+	container_remove_temporary_at(meta);
+}
+
 int container_lock(struct container *c, bool wait, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = openat(c->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -51,6 +72,7 @@ int container_lock(struct container *c, bool wait, struct error *err)
 			error_set(err, EBUSY, "container '%s': another operation on it is under way", c->name) :
 			error_set(err, errno, "container '%s': lock: %s", c->name, strerror(errno));
 	c->lock_fd = TAKE_FD(fd);
+	remove_temporary(c);
 	return 0;
 }
 
@@ -84,8 +106,7 @@ static void hidden_name(const struct container *c, const char *what, char ret[NA
 	(void)snprintf(ret, NAME_MAX + 1, ".%s-%d-%s", what, (int)getpid(), c->name);
 }
 
-/* Those whose process died over it. */
-static void remove_leftovers(const struct node *node)
+void container_remove_leftovers(const struct node *node)
 {
 	int fd = openat(node->containers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP(dir_closep) DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -117,7 +138,7 @@ int container_remove_folder(const struct container *c, struct error *err)
 	if (fd_remove_tree_at(dir, gone, err) < 0)
 		return error_wrap(err, "remove its folder");
 	fault_pass("folder-removed");
-	remove_leftovers(c->node);
+	container_remove_leftovers(c->node);
 	return 0;
 }
 
@@ -223,6 +244,20 @@ static int clean_cgroup(const struct container *c, struct error *err)
 	while ((r = cgroup_kill(cg, KILL_TIMEOUT_US, err)) == 0 &&
 	       (r = cgroup_remove(cg, err)) == -EBUSY && clock_us() < end)
 		(void)usleep(1000);
+	return r;
+}
+
+int container_reconnect(const struct container *c, pid_t init, struct error *err)
+{
+	struct network_endpoint ep;
+	char path[32];
+	int netns, r;
+
+	container_endpoint(c, &ep);
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)init);
+	netns = open(path, O_RDONLY | O_CLOEXEC);
+	r = network_resume(netns, &ep, err);
+	fd_close(&netns);
 	return r;
 }
 

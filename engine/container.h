@@ -76,7 +76,8 @@ int container_open(const struct node *node, const char *name, struct container *
 		   struct error *err);
 
 /* Makes this process the only one that operates on it. -EBUSY when another
- * one does and wait is false; with wait it blocks. */
+ * one does and wait is false; with wait it blocks. What one that was killed
+ * did not finish to write goes. */
 int container_lock(struct container *c, bool wait, struct error *err);
 void container_unlock(struct container *c);
 
@@ -98,15 +99,24 @@ void container_host_ifname(const struct container *c, char ret[IFNAMSIZ]);
 /* The spec's, with what is this node's filled in. */
 void container_endpoint(const struct container *c, struct network_endpoint *ret);
 
+/* What its monitor, which is dead, would do when it goes on: network_resume. init is its pid. */
+int container_reconnect(const struct container *c, pid_t init, struct error *err);
+
 /* Kills what is left of it, removes its interface, published ports, cgroup and, when keep is
  * false, its folder. For containers whose monitor is gone or that have exited;
  * what is gone already is no error. */
 int container_clean(const struct container *c, bool keep_folder, struct error *err);
 
 /* Takes the name away at once (by a rename) and then the folder: a folder that
- * can be seen under its name is whole. What an earlier removal or creation left
- * unfinished goes too. */
+ * can be seen under its name is whole. Leftovers go too. */
 int container_remove_folder(const struct container *c, struct error *err);
+
+/* Removes from a directory what processes that were killed did not finish to write
+ * (fd_replace_file_at's temporary files). */
+void container_remove_temporary_at(int dirfd);
+
+/* Removes what is left of folders whose creator or remover was killed over it. */
+void container_remove_leftovers(const struct node *node);
 
 /* Names of all containers, sorted; free each and the array. */
 int container_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err);

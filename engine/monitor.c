@@ -137,7 +137,8 @@ static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct e
 		fd_close(&m->setup.stdio[i]);
 	if (m->terminal_fd >= 0)
 		(void)fcntl(m->terminal_fd, F_SETFL, O_NONBLOCK);
-	return record_start(m, err) < 0 && !m->setup.irrevocable ? -err->code : 0;
+	m->unwritten = record_start(m, err) < 0;
+	return m->unwritten && !m->setup.irrevocable ? -err->code : 0;
 }
 
 static void close_all(struct monitor *m)

@@ -14,6 +14,7 @@
 
 #define FREEZE_TIMEOUT_US 10000000
 #define PENDING_MAX (1 << 20)
+#define WRITE_AGAIN_MS 1000
 
 int monitor_add_client(struct monitor *m, int fd_consumed)
 {
@@ -114,12 +115,17 @@ void monitor_drain(struct monitor *m)
 		;
 }
 
-static void set_status(struct monitor *m, enum container_status s)
+static void write_state(struct monitor *m)
 {
 	struct error ignored;
 
+	m->unwritten = container_state_write(m->setup.container, &m->state, &ignored) < 0;
+}
+
+static void set_status(struct monitor *m, enum container_status s)
+{
 	m->state.status = s;
-	(void)container_state_write(m->setup.container, &m->state, &ignored);
+	write_state(m);
 }
 
 static int gate(const struct monitor *m, enum network_gate g, struct error *err)
@@ -136,7 +142,7 @@ static int lease_thaw(struct monitor *m, struct error *err)
 	if (r == 0 && !m->lease.was_paused)
 		r = cgroup_thaw(m->setup.cgroup, err);
 	if (r == 0)
-		r = gate(m, NETWORK_GATE_OPEN, err);
+		r = network_resume(m->setup.netns_fd, &m->setup.endpoint, err);
 	fd_close(&m->lease.tracer_fd);
 	m->lease.active = false;
 	m->lease.client_fd = -EBADF;
@@ -430,8 +436,10 @@ void monitor_loop(struct monitor *m)
 	while (!m->done && !m->discarded) {
 		size_t n_clients = m->n_clients;
 
-		if (poll(p, fill_poll(m, p), -1) < 0 && errno != EINTR)
+		if (poll(p, fill_poll(m, p), m->unwritten ? WRITE_AGAIN_MS : -1) < 0 && errno != EINTR)
 			return;
+		if (m->unwritten)
+			write_state(m);
 		if (p[P_OUT].revents)
 			(void)read_stream(m, &m->pipes[1], OUTPUT_STDOUT);
 		if (p[P_ERR].revents)

@@ -41,6 +41,7 @@ struct monitor {
 	struct output output;
 	pid_t pid;
 	struct container_state state;
+	bool unwritten;			/* state.json does not say so yet: the disk is full */
 	struct client clients[MONITOR_CLIENTS_MAX];
 	size_t n_clients;
 	struct lease lease;

@@ -252,3 +252,18 @@ int network_release(const char *host_ifname, struct error *err)
 		return 0;
 	return network_detach(host_ifname, err);
 }
+
+int network_resume(int netns_fd, const struct network_endpoint *ep, struct error *err)
+{
+	struct error ignored;
+	int sock = -EBADF;
+
+	if (!ep->bridge[0])
+		return 0;
+	if (network_gate_set(ep->host_ifname, NETWORK_GATE_OPEN, err) < 0)
+		return -err->code;
+	(void)network_neighbours_forget(netns_fd, ep, &ignored);
+	if (network_announce(netns_fd, ep, &sock, &ignored) == 0)
+		fd_close(&sock);
+	return 0;
+}

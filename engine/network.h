@@ -85,6 +85,11 @@ int network_announce(int netns_fd, const struct network_endpoint *ep, int *ret_s
  * when the gate of a container that has arrived is open. IPv4 and IPv6. */
 int network_neighbours_forget(int netns_fd, const struct network_endpoint *ep, struct error *err);
 
+/* For a container that stood still behind its gate: opens it, makes its kernel ask
+ * anew for every neighbour, and announces it, in case that others saw its MAC
+ * elsewhere meanwhile. Fails only when the gate can't be opened. */
+int network_resume(int netns_fd, const struct network_endpoint *ep, struct error *err);
+
 /* True when an interface of this node has the address (prefix ignored). */
 int network_address_is_local(const char *address, bool *ret, struct error *err);
 

@@ -88,10 +88,10 @@ int channel_take_message(struct channel *ch, const struct frame *f, struct messa
 
 	if (r == 0)
 		r = sequence_step(&ch->sequence, channel_other_side(ch), f->type, ret, err);
-	if (r == 0 && f->type == WIRE_ABORT)
-		r = take_abort(ch, ret, err);
 	if (r == 0)
 		fault_pass_of("received", wire_type_name(f->type));
+	if (r == 0 && f->type == WIRE_ABORT)
+		r = take_abort(ch, ret, err);
 	if (r == 0 && f->type == WIRE_TREE_BEGIN)
 		ch->compressed = ret->tree_begin.compressed;
 	if (r == 0 && f->type == WIRE_RECEIVED)

@@ -138,12 +138,14 @@ static void confirm(struct channel *ch)
 	if (ch->side != WIRE_TARGET || ch->confirmed_in == ch->frames_in ||
 	    (ch->unconfirmed_bytes < CONFIRM_BYTES && channel_wait_readable(ch, 0)))
 		return;
+	fault_pass_of("send", wire_type_name(m.type));
 	ch->confirmed_in = ch->frames_in;
 	ch->unconfirmed_bytes = 0;
 	ch->out.len = 0;
 	if (sequence_step(&ch->sequence, ch->side, m.type, &m, &ignored) == 0 &&
 	    message_encode_frame(&m, &ch->out, &ignored) == 0)
 		(void)channel_write(ch, ch->out.data, ch->out.len, NULL, 0, &ignored);
+	fault_pass_of("sent", wire_type_name(m.type));
 }
 
 int channel_read_frame(struct channel *ch, const struct frame **ret, struct error *err)

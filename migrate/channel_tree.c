@@ -59,6 +59,7 @@ static int send_data_frame(struct channel *ch, const struct block *b, struct err
 {
 	uint8_t *head = ch->raw - WIRE_HEADER_BYTES;
 
+	fault_pass_of("send", "DATA");
 	if (frame_encode(WIRE_DATA, b->flags, b->data, b->len, head, err) < 0 ||
 	    sequence_step(&ch->sequence, ch->side, WIRE_DATA, NULL, err) < 0)
 		return -err->code;

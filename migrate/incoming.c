@@ -6,7 +6,6 @@
 
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
-#include "engine/network.h"
 #include "migrate/incoming.h"
 #include "migrate/manifest.h"
 #include "migrate/token.h"
@@ -38,7 +37,7 @@ static int thaw_copy(void *ctx, struct error *err)
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 	CLEANUP(manifest_freep) struct manifest *m = NULL;
 	CLEANUP(fd_closep) int meta = -EBADF;
-	char ifname[IFNAMSIZ];
+	struct container_state st;
 	struct error ignored;
 	int r;
 
@@ -48,9 +47,8 @@ static int thaw_copy(void *ctx, struct error *err)
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	fault_pass("adopt-begin");
-	container_host_ifname(in->container, ifname);
-	if (in->container->spec->endpoint.address[0])
-		(void)network_gate_set(ifname, NETWORK_GATE_OPEN, &ignored);
+	if (container_state(in->container, &st, &ignored) == 0)
+		(void)container_reconnect(in->container, st.pid, &ignored);
 	if (fd_open_dir_at(in->container->dir_fd, "meta", false, 0, &meta, &ignored) == 0 &&
 	    manifest_read(meta, &m, &ignored) == 0 && m->was_paused)
 		return 0;
@@ -131,11 +129,25 @@ static int forget(void *ctx, struct error *err)
 	return token_forget(in->node, in->token, err);
 }
 
+/* What was said at its arrival got lost, if nobody could hear this node then. */
+static void announce_again(const struct incoming *in)
+{
+	struct container_state st;
+	struct error ignored;
+
+	if (in->container && container_state(in->container, &st, &ignored) == 0 && st.status == CONTAINER_RUNNING)
+		(void)container_reconnect(in->container, st.pid, &ignored);
+}
+
 static int answer(const struct incoming *in, enum message_outcome outcome, struct error *err)
 {
 	const struct message m = { .type = WIRE_ANSWER, .answer = { .token = in->token, .outcome = outcome } };
 
-	return in->channel && in->asked ? channel_send(in->channel, &m, err) : 0;
+	if (!in->channel || !in->asked)
+		return 0;
+	if (outcome == MESSAGE_OUTCOME_RESUMED || outcome == MESSAGE_OUTCOME_SYNCED)
+		announce_again(in);
+	return channel_send(in->channel, &m, err);
 }
 
 /* Who is told by RESUMED learns more, from whoever has the connection. */
@@ -371,6 +383,8 @@ int incoming_sweep(const struct node *node, uint64_t patience_us, struct error *
 	if (container_list(node, &names, &n, err) < 0)
 		return -err->code;
 	r = sweep_each(node, names, n, sweep_one, patience_us, err);
+	container_remove_leftovers(node);
+	token_remove_temporary(node);
 	if (r < 0)
 		return r;
 	if (token_list(node, &names, &n, err) < 0)

@@ -40,8 +40,9 @@ int incoming_finish(struct container *c, struct error *err);
 
 /* Settles all whose monitor and receiver are dead and left them unsettled, and drops
  * refusals that nobody can need any more. Where only the receiver is dead, its monitor's
- * end, which is near, is waited for so long at most. What can't be settled stays, and
- * the first of it is the error. */
+ * end, which is near, is waited for so long at most. What was half made or written by
+ * processes that are dead goes, too. What can't be settled stays, and the first of it is
+ * the error. */
 int incoming_sweep(const struct node *node, uint64_t patience_us, struct error *err);
 
 /* The same for the container of this name only, without waiting. */

@@ -25,12 +25,12 @@ int lease_open(const struct container *c, struct lease_hold *ret, struct error *
 int lease_thaw_without_monitor(const struct container *c, bool was_paused, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
-	char ifname[IFNAMSIZ];
+	struct container_state st;
 
-	container_host_ifname(c, ifname);
-	if (container_cgroup(c, false, &cg, err) < 0 || (!was_paused && cgroup_thaw(cg, err) < 0))
+	if (container_cgroup(c, false, &cg, err) < 0 || (!was_paused && cgroup_thaw(cg, err) < 0) ||
+	    container_state(c, &st, err) < 0)
 		return -err->code;
-	return c->spec->endpoint.address[0] ? network_gate_set(ifname, NETWORK_GATE_OPEN, err) : 0;
+	return container_reconnect(c, st.pid, err);
 }
 
 int lease_wait_settled(struct lease_hold *l, const volatile sig_atomic_t *cancelled, struct error *err)
@@ -83,7 +83,7 @@ int lease_thaw(struct lease_hold *l, struct error *err)
 	if (!l->frozen)
 		return 0;
 	r = monitor_call(l->fd, MONITOR_THAW, -EBADF, &reply, err);
-	if (r == -ECONNRESET || r == -EPIPE)
+	if (r < 0)
 		r = lease_thaw_without_monitor(l->container, l->was_paused, err);
 	if (r < 0)
 		return error_wrap(err, "thaw");

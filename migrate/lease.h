@@ -36,7 +36,7 @@ int lease_set_tracer(struct lease_hold *l, pid_t tracer, struct error *err);
  * drains the container's pipes. */
 int lease_freeze(struct lease_hold *l, bool own_gate, struct error *err);
 
-/* When the monitor was killed meanwhile, the caller thaws in its place. */
+/* When the monitor can't, above all because it was killed meanwhile, the caller thaws in its place. */
 int lease_thaw(struct lease_hold *l, struct error *err);
 
 /* For a container that has no monitor any more. */

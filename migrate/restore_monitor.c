@@ -263,6 +263,23 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	return run_criu(r, ret_pid, err);
 }
 
+/* A filler that has failed by now must not cost the container, which the source has still. */
+static int check_guard(struct restore *r, struct error *err)
+{
+	struct error said = { .code = EIO, .msg = "the process that fills its memory in was killed" };
+	struct pollfd p = { .fd = r->guard.fd, .events = POLLIN };
+
+	if (p.fd < 0 || poll(&p, 1, 0) <= 0)
+		return 0;
+	if (read(p.fd, &said, sizeof(said)) == sizeof(said) && said.code == 0) {
+		fd_close(&r->guard.fd);		/* all is there already */
+		fd_close(&r->guard.hold_fd);
+		return 0;
+	}
+	*err = said;
+	return -err->code;
+}
+
 /* From here on the monitor's loop watches over the filler. */
 static void hand_over_guard(struct restore *r)
 {
@@ -433,7 +450,8 @@ static int run(struct restore *r, struct error *err)
 	value[0] = clock_us() - t0;
 	value[1] = (uint64_t)r->pid;
 	if (monitor_send(control, RESTORE_DONE, value, NULL, 0, -EBADF, err) < 0 ||
-	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0 || fault_point("restore-commit", err) < 0)
+	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0 || fault_point("restore-commit", err) < 0 ||
+	    check_guard(r, err) < 0)
 		return -err->code;
 	return 0;
 }

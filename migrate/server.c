@@ -16,6 +16,9 @@
 #include "migrate/server.h"
 #include "migrate/target.h"
 
+#define SWEEP_AGAIN_MS 2000
+#define ENDING_US 1000000		/* how long those that were let go may take to end */
+
 struct server {
 	const struct node *node;
 	struct server_options options;
@@ -25,6 +28,9 @@ struct server {
 		uint64_t since_us;
 	} places[SERVER_CONNECTIONS_MAX];
 	bool *spoken;			/* a flag each, set by the child: shared memory */
+	pid_t sweeper;			/* 0: none */
+	bool sweep_wanted;
+	bool sweep_again;		/* something could not be removed */
 };
 
 static int listen_on(const struct addrinfo *a, struct error *err)
@@ -104,7 +110,8 @@ int server_open(const struct node *node, const struct server_options *options,
 	if (s->signal_fd < 0)
 		return -err->code;
 	fault_pass("serve-sweep");
-	if (incoming_sweep(node, 0, &left) < 0)
+	s->sweep_again = incoming_sweep(node, 0, &left) < 0;
+	if (s->sweep_again)
 		say(s, left.msg);
 	(void)getsockname(s->listen_fd, (struct sockaddr *)&bound, &len);
 	(void)getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),
@@ -199,22 +206,53 @@ static void accept_one(struct server *s)
 	fd_close(&fd);
 }
 
+/* In a process of its own, because it may have to wait for processes to end. */
+static void sweep(struct server *s)
+{
+	struct error left;
+
+	s->sweep_wanted = false;
+	s->sweeper = fork();
+	if (s->sweeper == 0) {
+		fd_close(&s->listen_fd);
+		if (incoming_sweep(s->node, ENDING_US, &left) == 0)
+			_exit(0);
+		say(s, left.msg);
+		_exit(1);
+	}
+	if (s->sweeper < 0)
+		s->sweeper = 0;
+}
+
+/* One that was killed may have left something that only the other half of a
+ * migration, which may be dead as well, would have removed. */
+static void take_death(struct server *s, pid_t pid, int status)
+{
+	struct place *place = find_place(s, pid);
+
+	if (place)
+		place->pid = 0;
+	if (pid == s->sweeper) {
+		s->sweeper = 0;
+		s->sweep_again = WIFEXITED(status) && WEXITSTATUS(status);
+	} else if (WIFSIGNALED(status)) {
+		s->sweep_wanted = true;
+	}
+}
+
 /* False when it is time to end. */
 static bool take_signals(struct server *s)
 {
 	struct signalfd_siginfo si;
 	bool go_on = true;
+	int status;
 	pid_t pid;
 
 	while (read(s->signal_fd, &si, sizeof(si)) == sizeof(si))
 		if (si.ssi_signo != SIGCHLD)
 			go_on = false;
-	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-		struct place *place = find_place(s, pid);
-
-		if (place)
-			place->pid = 0;
-	}
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		take_death(s, pid, status);
 	return go_on;
 }
 
@@ -226,10 +264,16 @@ int server_run(struct server *s, struct error *err)
 	/* What our children leave behind, monitors and fillers, is reaped here. */
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	for (;;) {
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		int n = poll(p, 2, s->sweep_again && !s->sweeper ? SWEEP_AGAIN_MS : -1);
+
+		if (n < 0 && errno != EINTR)
 			return error_set(err, errno, "poll: %s", strerror(errno));
+		if (n == 0)
+			s->sweep_wanted = true;
 		if (p[1].revents && !take_signals(s))
 			return 0;
+		if (s->sweep_wanted && !s->sweeper)
+			sweep(s);
 		if (p[0].revents)
 			accept_one(s);
 	}

@@ -111,6 +111,9 @@ void target_forget(struct target *t)
 		in.container = NULL;
 	if (r == -ENOENT || (r == 0 && st.status == CONTAINER_INCOMING))
 		(void)incoming_event(&in, EVENT_SWEEP, &ignored);
+	/* One that was adopted needs its memory: see watch_filler. */
+	if (container_state(t->container, &st, &ignored) < 0 || !container_status_is_live(st.status))
+		filler_stop(&t->filler);
 }
 
 /* ---- prepare ---- */
@@ -158,7 +161,6 @@ void target_tear_down(struct target *t)
 	while (monitor_receive(t->control, &m, &ignored) == 0)
 		;
 	fd_close(&t->control);
-	filler_stop(&t->filler);
 }
 
 /* ---- transfer ---- */
@@ -286,6 +288,21 @@ void target_closep(struct target *t)
 	channel_free(t->channel);
 }
 
+/* Of one that was adopted, because its monitor was killed after the decision: it
+ * runs, and nobody else is there to end it when memory is missing. */
+static void watch_filler(struct target *t)
+{
+	struct error why;
+
+	if (t->filler.pid <= 0)
+		return;
+	container_unlock(t->container);
+	if (filler_finish(&t->filler, NULL, &why) < 0) {
+		target_say(t, "%s", why.msg);
+		(void)container_clean(t->container, true, &why);
+	}
+}
+
 static int take_offer(struct target *t, const struct migrate_stage table[STAGE_MAX_], struct error *err)
 {
 	target_say(t, "%s offers container '%s'", t->peer.name, t->offer.offer.name);
@@ -293,6 +310,7 @@ static int take_offer(struct target *t, const struct migrate_stage table[STAGE_M
 		return 0;
 	if (!t->committed)
 		channel_abort(t->channel, err, "nothing of it is left on the target");
+	watch_filler(t);
 	return -err->code;
 }
 

@@ -120,10 +120,13 @@ static int await_record(struct target *t, const struct incoming *in, struct erro
 {
 	struct monitor_message started;
 	struct container_state st;
+	struct error ignored;
 	int r;
 
 	(void)monitor_receive(t->control, &started, err);
 	r = container_state(t->container, &st, err);
+	if (r == 0 && st.status != CONTAINER_INCOMING && !st.monitor_alive)	/* it may not have come to announce it */
+		(void)container_reconnect(t->container, st.pid, &ignored);
 	return r == 0 && st.status == CONTAINER_INCOMING ? incoming_event(in, EVENT_SWEEP, err) : 0;
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "migrate/channel_state.h"
 #include "migrate/door.h"
@@ -12,14 +13,15 @@
 #define JOIN_DOOR "join"
 #define YIELD_DOOR "yield"		/* open while the source is gone */
 #define WAIT_MAX_US (600ull * 1000000)
-#define WAIT_LONGER_US 5000000u		/* than the source tries */
+#define WAIT_LONGER_S 5			/* than the source tries */
 #define TAKE_OVER_MS 10000
 
 static uint64_t wait_us(const struct target *t)
 {
 	uint64_t retry_us = t->offer.offer.retry_us;
 
-	return (retry_us < WAIT_MAX_US ? retry_us : WAIT_MAX_US) + WAIT_LONGER_US;
+	return (retry_us < WAIT_MAX_US ? retry_us : WAIT_MAX_US) +
+	       fault_value("keep-longer-s", WAIT_LONGER_S) * 1000000;
 }
 
 /* The connection that was handed over: what has come here is said on it. -EAGAIN

@@ -83,11 +83,13 @@ static int write_once(int dir, const char *token, enum token_outcome outcome, st
 	struct error ignored;
 	int r;
 
-	(void)snprintf(tmp, sizeof(tmp), ".%s.%d", token, (int)getpid());
+	(void)snprintf(tmp, sizeof(tmp), ".%s.tmp%d", token, (int)getpid());
 	write_text(outcome, text);
 	if (fault_point("token-record", err) < 0 ||
-	    fd_replace_file_at(dir, tmp, text, strlen(text), 0600, FD_REPLACE_DURABLE, err) < 0)
+	    fd_replace_file_at(dir, tmp, text, strlen(text), 0600, FD_REPLACE_DURABLE, err) < 0) {
+		(void)unlinkat(dir, tmp, 0);
 		return -err->code;
+	}
 	r = fault_point("token-link", err);
 	if (r == 0)
 		r = linkat(dir, tmp, dir, token, 0) < 0 ? -errno : 0;
@@ -123,7 +125,7 @@ static int replace_by_synced(int dir, const char *token, struct error *err)
 	char tmp[64], text[64];
 	int r;
 
-	(void)snprintf(tmp, sizeof(tmp), ".%s.%d", token, (int)getpid());
+	(void)snprintf(tmp, sizeof(tmp), ".%s.tmp%d", token, (int)getpid());
 	write_text(TOKEN_SYNCED, text);
 	if (fd_replace_file_at(dir, tmp, text, strlen(text), 0600, FD_REPLACE_DURABLE, err) < 0)
 		return -err->code;
@@ -177,4 +179,11 @@ int token_forget(const struct node *node, const char *token, struct error *err)
 int token_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err)
 {
 	return fd_list_at(node->state_fd, "tokens", ret, ret_n, err);
+}
+
+void token_remove_temporary(const struct node *node)
+{
+	CLEANUP(fd_closep) int dir = openat(node->state_fd, "tokens", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	container_remove_temporary_at(dir);
 }

@@ -30,6 +30,9 @@ int token_write_synced(const struct node *node, const char *token, struct error 
 int token_look_up(const struct node *node, const char *token, enum token_outcome *ret,
 		  struct error *err);
 
+/* Removes what processes that were killed did not finish to write. */
+void token_remove_temporary(const struct node *node);
+
 /* Durable, also when it was gone before. */
 int token_forget(const struct node *node, const char *token, struct error *err);
 

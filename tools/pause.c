@@ -31,7 +31,8 @@ static int unpause_one(struct container *c, const void *options, struct error *e
 		return error_set(err, EINVAL, "container '%s' is not paused", c->name);
 	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_thaw(cg, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
-	return 0;
+	/* A migration that nobody ended has closed its gate, too. */
+	return st.monitor_alive ? 0 : container_reconnect(c, st.pid, err);
 }
 
 static int pause_run(const struct invocation *inv)

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "engine/base/fault.h"
 #include "migrate/settle.h"
 #include "tools/commands.h"
 
@@ -62,6 +63,7 @@ static int resolve_run(const struct invocation *inv)
 	struct error err;
 	int r;
 
+	fault_role("resolve");
 	if (o->resume_here && o->gone)
 		return command_usage_error(inv->command, "--resume-here and --gone exclude each other");
 	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)

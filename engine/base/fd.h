@@ -32,7 +32,7 @@ int fd_read_file_at(int dirfd, const char *path, size_t limit, char **ret_text,
 /* One write(2) into an existing file, as cgroupfs and procfs want it. */
 int fd_write_file_at(int dirfd, const char *path, const char *text, struct error *err);
 
-/* Replaces path by temporary file and rename: readers see the old text or the
+/* Replaces path by temporary file (".PATH.tmpPID") and rename: readers see the old text or the
  * new one, never a mixture. Durable: also after a power failure (fsync of file
  * and dirfd); that costs milliseconds, so only records that decide get it. */
 enum fd_replace { FD_REPLACE, FD_REPLACE_DURABLE };

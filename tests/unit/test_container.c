@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -196,6 +197,31 @@ static void interface_names_fit_and_differ(void **state)
 	assert_int_equal(strlen(x), 14);
 }
 
+static void what_the_dead_did_not_finish_goes(void **state)
+{
+	const struct home *h = *state;
+	CLEANUP(container_freep) struct container *c = home_container(h, "web", "", CONTAINER_CREATED);
+	char ours[64], theirs[64];
+	const char *const all[] = { theirs, ours, ".tmp", ".x.tmp", "a.tmp1", "meta" };
+	struct error err;
+	siginfo_t info;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);	/* a zombie is dead */
+	(void)snprintf(ours, sizeof(ours), ".state.json.tmp%d", (int)getpid());
+	(void)snprintf(theirs, sizeof(theirs), ".state.json.tmp%d", (int)pid);
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(close(openat(c->dir_fd, all[i], O_CREAT | O_WRONLY | O_CLOEXEC, 0600)), 0);
+	container_unlock(c);
+	OK(container_lock(c, false, &err));
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(faccessat(c->dir_fd, all[i], F_OK, 0), i ? 0 : -1);
+	container_remove_temporary_at(-EBADF);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +232,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(decided_migration_is_in_doubt, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(damaged_state_is_told, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(cleaning_spares_the_next_of_that_name, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(what_the_dead_did_not_finish_goes, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(interface_names_fit_and_differ, home_setup, home_teardown),
 	};
 

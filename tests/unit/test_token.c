@@ -190,7 +190,7 @@ static void what_cannot_be_written_decides_nothing(void **state)
 
 	/* A folder in the way of the temporary file: fails for root as well. */
 	OK(token_make(token, &err));
-	(void)snprintf(tmp, sizeof(tmp), "tokens/.%s.%d", token, (int)getpid());
+	(void)snprintf(tmp, sizeof(tmp), "tokens/.%s.tmp%d", token, (int)getpid());
 	assert_int_equal(mkdirat(h->node->state_fd, tmp, 0700), 0);
 	assert_true(token_decide(h->node, token, TOKEN_RESUMED, &now, &err) < 0);
 	assert_int_equal(unlinkat(h->node->state_fd, tmp, AT_REMOVEDIR), 0);
