@@ -45,6 +45,9 @@ static char workload_reason[256];
 /* What a client may want to know although all is well. */
 static char workload_note[128];
 
+/* Called each time it has counted; NULL: nothing to do. */
+static void (*workload_tick)(void);
+
 /* Spoils something, so that the next check has to find it; NULL: can't. */
 static void (*workload_plant)(int how);
 
@@ -132,6 +135,8 @@ static void workload_serve(int listener)
 	for (;;) {
 		(void)poll(p, n, 1);
 		workload_count++;
+		if (workload_tick)
+			workload_tick();
 		for (nfds_t i = n; i-- > 1;)
 			if (p[i].revents && !workload_answer(p[i].fd)) {
 				(void)close(p[i].fd);
