@@ -14,6 +14,7 @@
 #include "migrate/host.h"
 #include "migrate/incoming.h"
 #include "migrate/server.h"
+#include "migrate/settler.h"
 #include "migrate/target.h"
 
 #define SWEEP_AGAIN_MS 2000
@@ -31,6 +32,8 @@ struct server {
 	pid_t sweeper;			/* 0: none */
 	bool sweep_wanted;
 	bool sweep_again;		/* something could not be removed */
+	pid_t settler;			/* 0: none now */
+	uint64_t settler_us;		/* when it was started; clock_us */
 };
 
 static int listen_on(const struct addrinfo *a, struct error *err)
@@ -132,16 +135,22 @@ void server_free(struct server *s)
 	free(s);
 }
 
-static _Noreturn void child_main(struct server *s, int fd, bool *spoken)
+static void become_child(struct server *s)
 {
-	struct error err;
 	sigset_t none;
 
-	fault_role("receive");
 	fd_close(&s->listen_fd);
 	fd_close(&s->signal_fd);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static _Noreturn void child_main(struct server *s, int fd, bool *spoken)
+{
+	struct error err;
+
+	fault_role("receive");
+	become_child(s);
 	if (target_serve(s->node, fd, spoken, s->options.log, s->options.ctx, &err) < 0)
 		say(s, err.msg);
 	_exit(0);
@@ -232,6 +241,8 @@ static void take_death(struct server *s, pid_t pid, int status)
 
 	if (place)
 		place->pid = 0;
+	if (pid == s->settler)
+		s->settler = 0;
 	if (pid == s->sweeper) {
 		s->sweeper = 0;
 		s->sweep_again = WIFEXITED(status) && WEXITSTATUS(status);
@@ -256,6 +267,33 @@ static bool take_signals(struct server *s)
 	return go_on;
 }
 
+/* Again when it has died, but not more often than it looks. Returns how long to wait at most. */
+static int keep_settler(struct server *s)
+{
+	const struct settler_options options = { .log = s->options.log, .ctx = s->options.ctx };
+	uint64_t now = clock_us();
+	pid_t pid;
+
+	if (s->settler)
+		return -1;
+	if (s->settler_us && now < s->settler_us + SETTLER_LOOK_US)
+		return (int)SETTLER_LOOK_US / 1000;
+	s->settler_us = now;
+	pid = fork();
+	if (pid == 0) {
+		become_child(s);
+		settler_run(s->node, &options);
+	}
+	s->settler = pid > 0 ? pid : 0;
+	return s->settler ? -1 : (int)SETTLER_LOOK_US / 1000;
+}
+
+/* The shorter of two times for poll(2); -1 is no end. */
+static int next_wait_ms(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 int server_run(struct server *s, struct error *err)
 {
 	struct pollfd p[] = { { .fd = s->listen_fd, .events = POLLIN },
@@ -264,11 +302,11 @@ int server_run(struct server *s, struct error *err)
 	/* What our children leave behind, monitors and fillers, is reaped here. */
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	for (;;) {
-		int n = poll(p, 2, s->sweep_again && !s->sweeper ? SWEEP_AGAIN_MS : -1);
+		int n = poll(p, 2, next_wait_ms(keep_settler(s), s->sweep_again && !s->sweeper ? SWEEP_AGAIN_MS : -1));
 
 		if (n < 0 && errno != EINTR)
 			return error_set(err, errno, "poll: %s", strerror(errno));
-		if (n == 0)
+		if (n == 0 && s->sweep_again)
 			s->sweep_wanted = true;
 		if (p[1].revents && !take_signals(s))
 			return 0;

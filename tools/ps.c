@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/units.h"
+#include "migrate/handover.h"
 #include "tools/commands.h"
 #include "tools/table.h"
 
@@ -17,6 +18,9 @@ static const struct option_row rows[] = {
 	OPTION_END,
 };
 
+/* Room for a host and a token. */
+#define STATUS_SIZE 320
+
 /* Prints or collects one container. */
 typedef void (*show_fn)(const struct container *c, const struct container_state *st, void *to);
 
@@ -27,18 +31,40 @@ static void show_name(const struct container *c, const struct container_state *s
 	puts(c->name);
 }
 
-static const char *status_text(const struct container_state *st, char buf[64])
+/* Who would know, and of what. */
+static void doubt_text(const struct container *c, char *buf, size_t size)
 {
+	struct handover h;
+	struct error ignored;
+
+	if (handover_read(c, &h, &ignored) == 0)
+		(void)snprintf(buf, size, "in-doubt (%s, %s)", h.peer, h.token);
+}
+
+static json_t *doubt_json(const struct container *c)
+{
+	struct handover h;
+	struct error ignored;
+
+	if (handover_read(c, &h, &ignored) < 0)
+		return json_null();
+	return json_pack("{s:s,s:s,s:s,s:s,s:I}", "peer", h.peer, "node", h.node, "node_id", h.node_id, "token",
+			 h.token, "decided_us", (json_int_t)h.decided_us);
+}
+
+static const char *status_text(const struct container *c, const struct container_state *st, char buf[STATUS_SIZE])
+{
+	(void)snprintf(buf, STATUS_SIZE, "%s", container_status_name(st->status));
+	if (st->status == CONTAINER_IN_DOUBT)
+		doubt_text(c, buf, STATUS_SIZE);
 	if (st->status == CONTAINER_EXITED && st->exit_code >= 0)
-		(void)snprintf(buf, 64, "exited (%d)", st->exit_code);
-	else
-		(void)snprintf(buf, 64, "%s", container_status_name(st->status));
+		(void)snprintf(buf, STATUS_SIZE, "exited (%d)", st->exit_code);
 	return buf;
 }
 
 static void show_row(const struct container *c, const struct container_state *st, void *to)
 {
-	char status[64], address[NETWORK_CIDR_MAX], pid[16], age[UNITS_TEXT_SIZE], started[64] = "-";
+	char status[STATUS_SIZE], address[NETWORK_CIDR_MAX], pid[16], age[UNITS_TEXT_SIZE], started[64] = "-";
 	const struct spec *s = c->spec;
 
 	(void)snprintf(address, sizeof(address), "%.*s", (int)strcspn(s->endpoint.address, "/"),
@@ -47,17 +73,17 @@ static void show_row(const struct container *c, const struct container_state *st
 	if (st->started_us)
 		(void)snprintf(started, sizeof(started), "%s ago",
 			       units_format_duration(clock_real_us() - st->started_us, age));
-	table_add(to, (const char *const[]){ c->name, s->image, status_text(st, status),
+	table_add(to, (const char *const[]){ c->name, s->image, status_text(c, st, status),
 					     *address ? address : "-", st->pid ? pid : "-", started });
 }
 
 static void add_json(const struct container *c, const struct container_state *st, void *to)
 {
-	(void)json_array_append_new(to, json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:I,s:I,s:i,s:s}",
+	(void)json_array_append_new(to, json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:I,s:I,s:i,s:s,s:o}",
 		"name", c->name, "image", c->spec->image, "status", container_status_name(st->status),
 		"address", c->spec->endpoint.address, "pid", (int)st->pid, "exit_code", st->exit_code,
 		"started_us", (json_int_t)st->started_us, "finished_us", (json_int_t)st->finished_us,
-		"migrations", (int)st->migrations, "reason", st->reason));
+		"migrations", (int)st->migrations, "reason", st->reason, "doubt", doubt_json(c)));
 }
 
 /* Goes on after a container that cannot be read; one that has just been
@@ -119,6 +145,8 @@ static int ps_run(const struct invocation *inv)
 
 const struct command command_ps = {
 	.name = "ps", .usage = "", .summary = "list containers", .options = rows,
-	.notes = "STATUS is created, running, paused, migrating, in-doubt, incoming or exited.\n",
+	.notes = "STATUS is created, running, paused, migrating, in-doubt, incoming or exited. In doubt\n"
+		 "is a container whose migration is decided and not confirmed: with the target that\n"
+		 "knows, and the migration's token.\n",
 	.options_size = sizeof(struct ps_options), .run = ps_run,
 };

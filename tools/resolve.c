@@ -66,7 +66,7 @@ static int resolve_run(const struct invocation *inv)
 	fault_role("resolve");
 	if (o->resume_here && o->gone)
 		return command_usage_error(inv->command, "--resume-here and --gone exclude each other");
-	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, false, &err) < 0)
+	if (container_open(inv->node, inv->argv[0], &c, &err) < 0 || container_lock(c, true, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
 	r = handover_read(c, &h, &err);
 	if (r == -ENOENT)

@@ -52,7 +52,8 @@ static int serve_run(const struct invocation *inv)
 const struct command command_serve = {
 	.name = "serve", .usage = "", .summary = "accept containers from other nodes",
 	.notes = "Runs in the foreground until SIGTERM; what it does goes to stderr. Containers don't\n"
-		 "depend on it.\n",
+		 "depend on it. It also settles this node's migrations that are in doubt, as\n"
+		 "'godwit resolve' does, and asks again until the target answers.\n",
 	.options = rows, .options_size = sizeof(struct serve_options), .defaults = &defaults,
 	.min_args = 0, .max_args = 0, .run = serve_run,
 };

@@ -1,11 +1,13 @@
 """The source has decided and heard nothing: frozen, until the one node that knows has answered."""
+import contextlib
+import json
 import subprocess
 
 import pytest
 
 from conftest import GODWIT, Bed
 from peers import CommitProxy
-from moving import Client, end_bed, make_bed, run, settled, snapshot, status, stop
+from moving import Client, end_bed, make_bed, run, serve, settled, snapshot, status, stop, until
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,74 @@ def fall_in_doubt(bed, lose_commit):
     return proxy
 
 
+@contextlib.contextmanager
+def without_serve(bed, *names):
+    """These nodes' daemons are stopped, and started again in the end."""
+    for name in names:
+        stop(bed.daemons[name])
+    try:
+        yield
+    finally:
+        for name in names:
+            bed.daemons[name] = serve(bed[name])
+
+
+def records(node):
+    """What a node keeps for a migration that is not settled on both sides."""
+    return [p.name for folder in ("tokens", "releases") for p in (node.state / folder).iterdir()]
+
+
+def is_only_on(bed, name):
+    other = "node1" if name == "node2" else "node2"
+    return status(bed[name], "web") == "running" and status(bed[other], "web") is None
+
+
+@pytest.mark.parametrize("lose_commit", [True, False], ids=["COMMIT was lost", "the answer was lost"])
+def test_serve_settles_it_alone_when_the_target_is_back(web, bed, lose_commit):
+    one, two = bed["node1"], bed["node2"]
+    proxy = fall_in_doubt(bed, lose_commit)
+    try:
+        until(lambda: status(two, "web") == (None if lose_commit else "running"))
+        proxy.transparent = True
+        until(lambda: is_only_on(bed, "node1" if lose_commit else "node2"), 20, "nobody settled it")
+        until(lambda: not records(one) and not records(two), 10, "records are left")
+    finally:
+        proxy.close()
+
+
+def test_serve_restarted_on_both_sides_settles_it(web, bed):
+    one, two = bed["node1"], bed["node2"]
+    proxy = fall_in_doubt(bed, lose_commit=False)
+    try:
+        with without_serve(bed, "node1", "node2"):
+            proxy.transparent = True
+            assert status(one, "web") == "in-doubt" and status(two, "web") == "running"
+        until(lambda: is_only_on(bed, "node2"), 20, "nobody settled it")
+        until(lambda: not records(one) and not records(two), 10, "records are left")
+    finally:
+        proxy.close()
+
+
+def test_a_node_without_serve_tells_who_knows_and_is_settled_by_hand(web, bed):
+    one, two = bed["node1"], bed["node2"]
+    with without_serve(bed, "node1"):
+        fall_in_doubt(bed, lose_commit=True).close()
+        row = next(line for line in one.godwit("ps").stdout.splitlines() if line.startswith("web "))
+        told = json.loads(one.godwit("ps", "--json").stdout)[0]["doubt"]
+        assert f"in-doubt (node2:4999, {told['token']})" in row and told["node"] == "node2"
+        for verb in ("start", "stop", "rm", "unpause"):
+            assert one.godwit(verb, "web", check=False).returncode == 1
+        done = one.godwit("resolve", "web", "--resume-here")
+        assert "goes on here, unasked: if node2 runs it, there are two now" in done.stdout
+        assert status(one, "web") == "running" and len(records(one)) == 1
+    one.run("rm", "-rf", *(f"/var/lib/godwit/releases/{name}" for name in records(one)))
+    until(lambda: not records(two), 10, "the refusal is not forgotten")
+
+
 def test_another_node_with_the_same_name_at_that_address_is_not_believed(web, bed):
     one, two = bed["node1"], bed["node2"]
     fall_in_doubt(bed, lose_commit=False).close()
+    stop(bed.daemons["node1"])
     state = "/run/impostor"
     two.run("mkdir", "-m", "700", state)
     two.run("cp", "/var/lib/godwit/node.json", state)
@@ -62,4 +129,5 @@ def test_another_node_with_the_same_name_at_that_address_is_not_believed(web, be
         assert "runs on node2" in one.godwit("resolve", "web").stdout
     finally:
         proxy.close()
+        bed.daemons["node1"] = serve(one)
     assert status(one, "web") is None and status(two, "web") == "running"
