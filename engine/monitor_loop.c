@@ -151,6 +151,12 @@ static int lease_thaw(struct monitor *m, struct error *err)
 	return r;
 }
 
+/* A decision on disk: only the migration may take it back. */
+static bool is_decided(const struct monitor *m)
+{
+	return faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0;
+}
+
 /* The client is gone and so is the tracer: thaw, unless a decision is on disk
  * that only the migration may take back. */
 static void lease_expire(struct monitor *m)
@@ -161,7 +167,7 @@ static void lease_expire(struct monitor *m)
 	if (!m->lease.active)
 		return;
 	fault_pass("monitor-expire");
-	if (faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0)
+	if (is_decided(m))
 		m->lease.active = false;
 	else
 		(void)lease_thaw(m, &ignored);
@@ -218,7 +224,7 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 	}
 	/* A monitor that finds it frozen with a decision on disk goes on from there. */
 	(void)cgroup_is_frozen(m->setup.cgroup, &paused, &err);
-	if (faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0)
+	if (is_decided(m))
 		paused = m->lease.was_paused;
 	m->lease = (struct lease){ .active = true, .was_paused = paused, .client_fd = c->fd,
 				   .tracer_fd = m->lease.tracer_fd };
@@ -323,8 +329,9 @@ static void drop_client(struct monitor *m, size_t i)
 		if (m->lease.tracer_fd < 0)
 			lease_expire(m);
 	}
+	/* The sockets of one that is decided to run elsewhere must not answer here. */
 	if (c->mover && !m->lease.active)
-		(void)gate(m, NETWORK_GATE_OPEN, &ignored);
+		(void)gate(m, is_decided(m) ? NETWORK_GATE_CLOSED : NETWORK_GATE_OPEN, &ignored);
 	fd_close(&c->fd);
 	free(c->pending);
 	*c = m->clients[--m->n_clients];

@@ -10,6 +10,28 @@
 #include "migrate/manifest.h"
 #include "migrate/token.h"
 
+/* ---- the mark ---- */
+
+/* NULL in *ret where there is no mark. */
+static int read_mark(const struct container *c, char **ret, struct error *err)
+{
+	int r = fd_read_file_at(c->dir_fd, INCOMING_MARK, TOKEN_SIZE, ret, NULL, err);
+
+	if (r == -ENOENT)
+		*ret = NULL;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Whoever was asked meanwhile may have settled it and taken the mark off: then it is a
+ * container of this node like any other, whoever still has it in hand. */
+static bool has_mark(const struct incoming *in)
+{
+	CLEANUP(freep) char *mark = NULL;
+	struct error ignored;
+
+	return in->container && read_mark(in->container, &mark, &ignored) == 0 && mark && !strcmp(mark, in->token);
+}
+
 /* ---- the target's actions ---- */
 
 static int decide(const struct incoming *in, enum token_outcome wanted, struct error *err)
@@ -112,14 +134,14 @@ static int kill_copy(void *ctx, struct error *err)
 {
 	const struct incoming *in = ctx;
 
-	return in->container ? container_clean(in->container, true, err) : 0;
+	return has_mark(in) ? container_clean(in->container, true, err) : 0;
 }
 
 static int remove_folder(void *ctx, struct error *err)
 {
 	const struct incoming *in = ctx;
 
-	return in->container ? container_clean(in->container, false, err) : 0;
+	return has_mark(in) ? container_clean(in->container, false, err) : 0;
 }
 
 static int forget(void *ctx, struct error *err)

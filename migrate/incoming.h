@@ -20,7 +20,7 @@
 struct incoming {			/* all borrowed */
 	const struct node *node;
 	const char *token;
-	struct container *container;	/* that has the mark; NULL: there is none */
+	struct container *container;	/* that has or had the mark; NULL: there is none */
 	struct channel *channel;	/* to the source; NULL: it hears nothing */
 	bool asked;			/* by QUERY */
 };

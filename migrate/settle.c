@@ -63,8 +63,13 @@ static int destroy(void *ctx, struct error *err)
 {
 	struct source *s = ctx;
 	const struct container *c = s->container;
+	char ifname[IFNAMSIZ];
 	struct error ignored;
 
+	/* Its sockets say farewell when they are killed, and its peers talk with the copy. */
+	container_host_ifname(c, ifname);
+	if (!s->gate && c->spec->endpoint.address[0])
+		(void)network_gate_set(ifname, NETWORK_GATE_CLOSED, &ignored);
 	if ((s->lease.fd < 0 || lease_discard(&s->lease, &ignored) < 0) && container_clean(c, false, err) < 0)
 		return -err->code;
 	fault_pass("original-gone");

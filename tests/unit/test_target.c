@@ -229,6 +229,31 @@ static void what_runs_is_put_on_disk_before_more_is_done_with_it(void **state)
 	bury(cg, pid);
 }
 
+/* Somebody who was asked has settled it, while another process still has it in hand. */
+static void what_was_settled_by_another_is_not_swept_away(void **state)
+{
+	const struct home *h = *state;
+	struct cgroup *cg;
+	pid_t pid;
+	struct container *c = incoming(h, &cg, &pid, 0);
+	const struct incoming in = { .node = h->node, .token = TOKEN, .container = c };
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	OK(incoming_event(&in, EVENT_SWEEP, &err));
+	OK(incoming_event(&in, EVENT_SYNC, &err));
+	OK(incoming_event(&in, EVENT_RELEASE, &err));
+	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
+	for (const enum protocol_event *e = (const enum protocol_event[]){ EVENT_SYNC, EVENT_SWEEP, EVENT_HUNG_UP,
+	     EVENT_QUERY, EVENT_SWEEP, EVENT_OFFER }; *e != EVENT_OFFER; e++)
+		OK(incoming_event(&in, *e, &err));
+	assert_true(is_there(h));
+	assert_int_equal(kill(pid, 0), 0);
+	container_free(c);
+	bury(cg, pid);
+}
+
 /* ---- questions ---- */
 
 static pid_t connect_to(const struct home *h, struct channel **ret)
@@ -434,6 +459,7 @@ int main(void)
 		TEST(what_ran_before_a_crash_is_lost_and_removed),
 		TEST(refusal_is_kept_as_long_as_anybody_could_resume),
 		TEST(what_runs_is_put_on_disk_before_more_is_done_with_it),
+		TEST(what_was_settled_by_another_is_not_swept_away),
 		TEST(question_decides_what_was_open),
 		TEST(what_runs_is_put_on_disk_by_whoever_is_asked),
 		TEST(what_its_monitor_is_just_resuming_is_told_as_such),
