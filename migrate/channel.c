@@ -23,6 +23,8 @@ int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, stru
 	*ch = (struct channel){ .fd = fd_consumed, .side = side, .sequence = SEQUENCE_INIT,
 				.patience_us = CHANNEL_GREET_US };
 	compression_init(&ch->compression, COMPRESSION_AUTO);
+	(void)pthread_mutex_init(&ch->own_rate.lock, NULL);
+	ch->rate = &ch->own_rate;
 	channel_tune(ch->fd, CHANNEL_DEAD_US);
 	fault_connection(ch->fd);
 	ch->own_block = malloc(KEPT_FRAME_MAX);
@@ -50,6 +52,7 @@ void channel_free(struct channel *ch)
 	checksum_free(ch->sum);
 	free(ch->own_block);
 	kept_frames_free(ch->kept);
+	(void)pthread_mutex_destroy(&ch->own_rate.lock);
 	free(ch->room);
 	free(ch);
 }
@@ -153,6 +156,7 @@ void channel_abort(struct channel *ch, const struct error *why, const char *stat
 	if (!ch || ch->peer_aborted)
 		return;
 	ch->cancelled = NULL;
+	ch->stopped = false;
 	ch->patience_us = CHANNEL_ABORT_US;
 	channel_not_recoverable(ch);
 	if (!ch->torn)
@@ -162,6 +166,27 @@ void channel_abort(struct channel *ch, const struct error *why, const char *stat
 struct channel_stats channel_stats(const struct channel *ch)
 {
 	return ch->stats;
+}
+
+void channel_stats_add(struct channel_stats *sum, struct channel_stats more)
+{
+	sum->raw_bytes += more.raw_bytes;
+	sum->wire_bytes += more.wire_bytes;
+	sum->compress_us += more.compress_us;
+	sum->send_us += more.send_us;
+	sum->rate_us += more.rate_us;
+	sum->reconnects += more.reconnects;
+	sum->resent_bytes += more.resent_bytes;
+}
+
+void channel_stop(struct channel *ch)
+{
+	ch->stopped = true;
+}
+
+bool channel_is_stopped(const struct channel *ch)
+{
+	return ch->stopped;
 }
 
 void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct channel_stats *s),

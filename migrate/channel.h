@@ -122,6 +122,14 @@ void channel_not_recoverable(struct channel *ch);
 /* At most so many bytes of data a second on the wire from now on; 0: no limit. */
 void channel_set_rate(struct channel *ch, uint64_t bytes_per_second);
 
+/* All these bytes count for one rate, which is other's. It is used longer than ch. */
+void channel_share_rate(struct channel *ch, struct channel *other);
+
+/* Whatever another thread does with the channel ends soon with -ECANCELED, and so
+ * does all that comes later, but for channel_abort. */
+void channel_stop(struct channel *ch);
+bool channel_is_stopped(const struct channel *ch);
+
 /* Best effort: tells the peer why, before hanging up. */
 void channel_abort(struct channel *ch, const struct error *why, const char *state);
 
@@ -129,6 +137,7 @@ void channel_abort(struct channel *ch, const struct error *why, const char *stat
 void channel_await_end(struct channel *ch, uint64_t patience_us);
 
 struct channel_stats channel_stats(const struct channel *ch);
+void channel_stats_add(struct channel_stats *sum, struct channel_stats more);
 
 /* Called now and then while data flows, with the stats so far. */
 void channel_on_progress(struct channel *ch, void (*fn)(void *ctx, const struct channel_stats *s),

@@ -44,8 +44,8 @@ int channel_wait(struct channel *ch, short events, struct error *err)
 		if (left == 0)
 			return error_set(err, ETIMEDOUT, "the peer has not answered for %.3g s",
 					 (double)ch->patience_us / 1e6);
-		/* A signal that came before poll does not end it. */
-		if (ch->cancelled && left > LOOK_AGAIN_US)
+		/* A signal that came before poll does not end it, nor does another thread. */
+		if (left > LOOK_AGAIN_US)
 			left = LOOK_AGAIN_US;
 		n = poll(p, n_fds, (int)((left + 999) / 1000));
 		if (n < 0 && errno != EINTR)
@@ -90,6 +90,7 @@ static int send_spoilt(struct channel *ch, const void *head, size_t head_len, co
 static void finish_frame(struct channel *ch)
 {
 	ch->cancelled = NULL;
+	ch->stopped = false;
 	ch->patience_us = CHANNEL_ABORT_US;
 }
 

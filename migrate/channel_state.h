@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "migrate/channel.h"
 #include "migrate/compression.h"
 #include "migrate/kept_frames.h"
@@ -13,6 +15,13 @@
 #include "proto/frame.h"
 #include "proto/frame_reader.h"
 #include "proto/sequence.h"
+
+/* What several channels may share. Under lock, but for the lock. */
+struct channel_rate {
+	pthread_mutex_t lock;
+	uint64_t bytes_per_second;	/* 0: any */
+	uint64_t paid_until_us;		/* when what was sent has taken its time at that rate */
+};
 
 struct channel {
 	int fd;
@@ -27,8 +36,8 @@ struct channel {
 	struct checksum *sum;
 	bool compressed;		/* the tree being received was announced so */
 	struct compression compression;
-	uint64_t rate;			/* bytes a second, 0: any */
-	uint64_t paid_until_us;		/* when what was sent has taken its time at that rate */
+	struct channel_rate own_rate, *rate;	/* rate: ours, or another channel's */
+	_Atomic bool stopped;
 	/* A block is collected in raw, WIRE_DATA_MAX_BYTES long, with room for a
 	 * frame's header before it: in own_block, or where it is kept. */
 	uint8_t *own_block, *raw;
@@ -52,7 +61,9 @@ struct channel {
 /* When somebody has said so: -ECANCELED. */
 static inline int channel_check_cancelled(const struct channel *ch, struct error *err)
 {
-	return ch->cancelled && *ch->cancelled ? error_set(err, ECANCELED, "cancelled") : 0;
+	bool over = ch->stopped || (ch->cancelled && *ch->cancelled);
+
+	return over ? error_set(err, ECANCELED, "cancelled") : 0;
 }
 
 /* Around a connected socket, which it consumes. */

@@ -28,26 +28,41 @@ static void report_progress(struct channel *ch)
 
 void channel_set_rate(struct channel *ch, uint64_t bytes_per_second)
 {
-	ch->rate = bytes_per_second;
-	ch->paid_until_us = 0;
+	(void)pthread_mutex_lock(&ch->rate->lock);
+	ch->rate->bytes_per_second = bytes_per_second;
+	ch->rate->paid_until_us = 0;
+	(void)pthread_mutex_unlock(&ch->rate->lock);
+}
+
+void channel_share_rate(struct channel *ch, struct channel *other)
+{
+	ch->rate = other->rate;
+}
+
+/* When len more bytes will have taken their time; 0: now. */
+static uint64_t pay(struct channel_rate *rate, size_t len, uint64_t now)
+{
+	uint64_t until = 0;
+
+	(void)pthread_mutex_lock(&rate->lock);
+	if (rate->bytes_per_second) {
+		if (rate->paid_until_us < now)
+			rate->paid_until_us = now;
+		rate->paid_until_us += (uint64_t)((double)len * 1e6 / (double)rate->bytes_per_second);
+		until = rate->paid_until_us;
+	}
+	(void)pthread_mutex_unlock(&rate->lock);
+	return until;
 }
 
 int channel_keep_to_rate(struct channel *ch, size_t len, struct error *err)
 {
-	uint64_t now = clock_us(), began = now;
+	uint64_t began = clock_us(), now = began, until = pay(ch->rate, len, began);
 
-	if (!ch->rate)
-		return 0;
-	if (ch->paid_until_us < now)
-		ch->paid_until_us = now;
-	ch->paid_until_us += (uint64_t)((double)len * 1e6 / (double)ch->rate);
-	while (now < ch->paid_until_us) {
-		uint64_t left = ch->paid_until_us - now;
-
+	for (; now < until; now = clock_us()) {
 		if (channel_check_cancelled(ch, err) < 0)
 			return -err->code;
-		(void)usleep((useconds_t)(left < RATE_NAP_US ? left : RATE_NAP_US));
-		now = clock_us();
+		(void)usleep((useconds_t)(until - now < RATE_NAP_US ? until - now : RATE_NAP_US));
 	}
 	ch->stats.rate_us += now - began;
 	return 0;

@@ -5,7 +5,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "migrate/memory.h"
-#include "migrate/page_sender.h"
+#include "migrate/page_lanes.h"
 #include "migrate/shared_sender.h"
 #include "migrate/store.h"
 #include "proto/checksum.h"
@@ -22,7 +22,7 @@ struct space {
 struct memory {
 	struct channel *channel;
 	struct tracker *tracker;
-	struct page_sender *sender;
+	struct page_lanes *lanes;
 	struct shared *shared;
 	struct shared_sender shared_sender;
 	uint64_t rounds;
@@ -39,15 +39,15 @@ struct memory {
 	pid_t hashed_pid;
 };
 
-int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, bool files, struct channel *ch,
-		struct memory **ret, struct error *err)
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, bool files,
+		struct channel *const *channels, size_t n_channels, struct memory **ret, struct error *err)
 {
 	CLEANUP(memory_freep) struct memory *m = calloc(1, sizeof(*m));
 
 	if (!m)
 		return error_set(err, ENOMEM, "out of memory");
-	m->channel = m->shared_sender.channel = ch;
-	if (page_sender_new(ch, &m->sender, err) < 0 || checksum_new(&m->hash, err) < 0)
+	m->channel = m->shared_sender.channel = channels[0];
+	if (page_lanes_new(channels, n_channels, &m->lanes, err) < 0 || checksum_new(&m->hash, err) < 0)
 		return -err->code;
 	if (tracker_open(cg, kind, &m->tracker, err) < 0 || shared_open(cg, init, files, &m->shared, err) < 0)
 		return -err->code;
@@ -63,14 +63,13 @@ void memory_free(struct memory *m)
 	shared_free(m->shared);
 	checksum_free(m->hash);
 	free(m->spaces);
-	page_sender_free(m->sender);
+	page_lanes_free(m->lanes);
 	free(m);
 }
 
 /* A process that has executed another program is another address space. */
 static int note_generation(struct memory *m, const struct tracker_process *p, struct error *err)
 {
-	const struct pages drop = { .kind = PAGES_DROP, .pid = (uint32_t)p->ns_pid };
 	struct space *more;
 
 	for (size_t i = 0; i < m->n_spaces; i++) {
@@ -79,7 +78,7 @@ static int note_generation(struct memory *m, const struct tracker_process *p, st
 		if (m->spaces[i].generation == p->generation)
 			return 0;
 		m->spaces[i].generation = p->generation;
-		return page_sender_record(m->sender, &drop, err);
+		return page_lanes_drop(m->lanes, p, err);
 	}
 	more = reallocarray(m->spaces, m->n_spaces + 1, sizeof(*more));
 	if (!more)
@@ -98,15 +97,15 @@ static int visit_written(void *ctx, const struct tracker_process *p,
 		return -err->code;
 	for (size_t i = 0; i < n; i++) {
 		m->round.bytes += ranges[i].end - ranges[i].start;
-		if (page_sender_range(m->sender, p, ranges[i].start, ranges[i].end, err) < 0)
+		if (page_lanes_range(m->lanes, p, ranges[i].start, ranges[i].end, err) < 0)
 			return -err->code;
 	}
-	return page_sender_flush(m->sender, err);
+	return 0;
 }
 
 static uint64_t pages_sent(const struct memory *m)
 {
-	return page_sender_stats(m->sender).sent + m->shared_sender.sent;
+	return page_lanes_stats(m->lanes).sent + m->shared_sender.sent;
 }
 
 static int begin_round(struct memory *m, struct error *err)
@@ -116,25 +115,24 @@ static int begin_round(struct memory *m, struct error *err)
 
 	m->round = (struct policy_round){ .since_us = m->last_scan_us ? now - m->last_scan_us : 0 };
 	m->last_scan_us = now;
-	m->before = channel_stats(m->channel);
+	m->before = page_lanes_channel_stats(m->lanes);
 	m->sent_before = pages_sent(m);
 	(void)snprintf(label, sizeof(label), "round %llu", (unsigned long long)++m->rounds);
-	return channel_tree_begin(m->channel, MESSAGE_TREE_MEMORY, label, err);
+	return page_lanes_begin(m->lanes, label, err);
 }
 
 static int end_round(struct memory *m, struct policy_round *ret, struct error *err)
 {
-	uint64_t sent = pages_sent(m);
 	struct channel_stats now;
 
-	if (channel_tree_end(m->channel, sent, err) < 0)
+	if (page_lanes_end(m->lanes, err) < 0)
 		return -err->code;
-	now = channel_stats(m->channel);
-	m->round.sent_bytes = (sent - m->sent_before) * PAGES_SIZE;
+	now = page_lanes_channel_stats(m->lanes);
+	m->round.sent_bytes = (pages_sent(m) - m->sent_before) * PAGES_SIZE;
 	m->round.wire_bytes = now.wire_bytes - m->before.wire_bytes;
 	m->round.compress_us = now.compress_us - m->before.compress_us;
 	m->round.send_us = clock_us() - m->last_scan_us;
-	m->round.idle_us += now.rate_us - m->before.rate_us;
+	m->round.idle_us += (now.rate_us - m->before.rate_us) / page_lanes_count(m->lanes);
 	*ret = m->round;
 	return 0;
 }
@@ -145,7 +143,7 @@ static int round_of_shared(struct memory *m, struct error *err)
 	const struct shared_sender before = m->shared_sender;
 	uint64_t us;
 
-	if (page_sender_flush(m->sender, err) < 0 ||
+	if (page_lanes_settle(m->lanes, err) < 0 ||
 	    shared_sender_round(&m->shared_sender, m->shared, &us, err) < 0)
 		return -err->code;
 	m->round.bytes += (m->shared_sender.sent - before.sent + m->shared_sender.zero - before.zero) * PAGES_SIZE;
@@ -181,7 +179,7 @@ static int send_hash(struct memory *m, struct error *err)
 	if (!m->hashed_pid)
 		return 0;
 	m->hashed_pid = 0;
-	return page_sender_record(m->sender, &rec, err);
+	return page_lanes_record(m->lanes, &rec, err);
 }
 
 static bool read_memory(struct memory *m, pid_t pid, uint64_t address, size_t len)
@@ -251,7 +249,7 @@ static int visit_populated(void *ctx, const struct tracker_process *p,
 					   .address = ranges[i].start,
 					   .n = (ranges[i].end - ranges[i].start) / PAGES_SIZE };
 
-		if (page_sender_record(m->sender, &rec, err) < 0)
+		if (page_lanes_record(m->lanes, &rec, err) < 0)
 			return -err->code;
 	}
 	return 0;
@@ -262,7 +260,7 @@ int memory_last_round(struct memory *m, struct carried *carried, bool verify,
 {
 	m->carried = carried;
 	if (shared_compare(m->shared, carried, err) < 0 || begin_round(m, err) < 0 ||
-	    tracker_round(m->tracker, visit_written, m, err) < 0 ||
+	    tracker_round(m->tracker, visit_written, m, err) < 0 || page_lanes_settle(m->lanes, err) < 0 ||
 	    tracker_final_carried(m->tracker, visit_carried, m, err) < 0 ||
 	    tracker_final_map(m->tracker, visit_populated, m, err) < 0 ||
 	    (verify && send_hashes(m, err) < 0))
@@ -294,7 +292,7 @@ bool memory_has_sent(const struct memory *m, const char *path, int fd)
 
 struct memory_stats memory_stats(const struct memory *m)
 {
-	struct page_sender_stats s = page_sender_stats(m->sender);
+	struct page_sender_stats s = page_lanes_stats(m->lanes);
 
 	return (struct memory_stats){ .rounds = m->rounds, .pages_sent = pages_sent(m),
 				      .pages_zero = s.zero + m->shared_sender.zero,

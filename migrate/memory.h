@@ -3,7 +3,7 @@
  * and the last one while it stands still
  *
  * One struct memory lives through a migration. Each round asks the tracker what
- * was written, sends those pages (page_sender.h) and ends. Its memory does not
+ * was written, sends those pages (page_lanes.h) and ends. Its memory does not
  * grow with the container. Shared memory goes along, in its own way (shared.h).
  */
 #pragma once
@@ -25,10 +25,10 @@ struct memory_stats {
 	uint64_t pages_sent, pages_zero, pages_unchanged;
 };
 
-/* cg and ch are borrowed. init: the container's first process. files: those of its
- * tmpfs mounts go along (shared.h). */
-int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, bool files, struct channel *ch,
-		struct memory **ret, struct error *err);
+/* cg and the channels are borrowed; what can't be divided goes over the first. init:
+ * the container's first process. files: those of its tmpfs mounts go along (shared.h). */
+int memory_open(const struct cgroup *cg, enum tracker_kind kind, pid_t init, bool files,
+		struct channel *const *channels, size_t n_channels, struct memory **ret, struct error *err);
 void memory_free(struct memory *m);
 DEFINE_CLEANUP(struct memory *, memory_free)
 

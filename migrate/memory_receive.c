@@ -50,20 +50,33 @@ static int put_shared(struct shared_store *shared, struct memory_hashes *hashes,
 	return 0;
 }
 
-static int put(struct store *s, struct memory_hashes *hashes, const struct pages *p,
-	       struct error *err)
+static int put_map(const struct memory_receiver *r, const struct pages *p, struct error *err)
 {
+	if (r->settle && r->settle(r->ctx, err) < 0)
+		return -err->code;
+	if (p->kind == PAGES_HASH)
+		return add_hash(r->hashes, p, err);
+	return store_populated(r->store, p->pid, p->address, p->address + p->n * PAGES_SIZE, err);
+}
+
+static int put(const struct memory_receiver *r, const struct pages *p, struct error *err)
+{
+	bool object = pages_is_object(p->pid), map = p->kind == PAGES_HASH || p->kind == PAGES_POPULATED;
+
+	if (r->connection > 0 && (object || map))
+		return error_set(err, EPROTO, "only pages come over connection %u", r->connection + 1);
+	if (object)
+		return put_shared(r->shared, r->hashes, p, err);
 	switch (p->kind) {
 	case PAGES_DATA:
-		return store_put(s, p->pid, p->address, p->data, p->n, err);
+		return store_put(r->store, p->pid, p->address, p->data, p->n, err);
 	case PAGES_ZERO:
-		return store_put_zero(s, p->pid, p->address, p->n, err);
+		return store_put_zero(r->store, p->pid, p->address, p->n, err);
 	case PAGES_DROP:
-		return store_drop(s, p->pid, err);
+		return store_drop(r->store, p->pid, r->connection, r->connections, err);
 	case PAGES_HASH:
-		return add_hash(hashes, p, err);
 	case PAGES_POPULATED:
-		return store_populated(s, p->pid, p->address, p->address + p->n * PAGES_SIZE, err);
+		return put_map(r, p, err);
 	case PAGES_OBJECT:
 		break;
 	}
@@ -81,32 +94,31 @@ static int check_room(const struct store *s, const struct shared_store *shared, 
 	return 0;
 }
 
-int memory_receive(struct channel *ch, struct store *s, struct shared_store *shared,
-		   struct memory_hashes *hashes, struct error *err)
+static int put_block(const struct memory_receiver *to, const void *block, size_t len, struct error *err)
+{
+	bool any_shared = false;
+	struct pages p;
+	size_t at = 0;
+	int r;
+
+	while ((r = pages_decode(block, len, &at, &p, err)) == 0) {
+		if (put(to, &p, err) < 0)
+			return -err->code;
+		any_shared |= pages_is_object(p.pid);
+	}
+	if (r >= 0 && any_shared)
+		r = check_room(to->store, to->shared, err);
+	return r < 0 ? r : 0;
+}
+
+int memory_receive(struct channel *ch, const struct memory_receiver *r, struct error *err)
 {
 	const void *block;
 	ssize_t len;
 
-	while ((len = channel_receive_data(ch, &block, err)) > 0) {
-		struct pages p;
-		bool any_shared = false;
-		size_t at = 0;
-		int r;
-
-		while ((r = pages_decode(block, (size_t)len, &at, &p, err)) == 0) {
-			if (pages_is_object(p.pid))
-				r = put_shared(shared, hashes, &p, err);
-			else
-				r = put(s, hashes, &p, err);
-			if (r < 0)
-				return error_wrap(err, "receive memory");
-			any_shared |= pages_is_object(p.pid);
-		}
-		if (r >= 0 && any_shared)
-			r = check_room(s, shared, err);
-		if (r < 0)
+	while ((len = channel_receive_data(ch, &block, err)) > 0)
+		if (put_block(r, block, (size_t)len, err) < 0)
 			return error_wrap(err, "receive memory");
-	}
 	return (int)len;
 }
 

@@ -17,10 +17,20 @@ struct memory_hashes {
 	size_t n;
 };
 
-/* The MEMORY tree that has begun, to its end. Hashes are added to the list,
- * which the caller frees. */
-int memory_receive(struct channel *ch, struct store *s, struct shared_store *shared,
-		   struct memory_hashes *hashes, struct error *err);
+/* Where pages of a connection go. On a further one there are no shared objects, no
+ * hashes and no map. */
+struct memory_receiver {
+	struct store *store;
+	struct shared_store *shared;
+	struct memory_hashes *hashes;	/* added to; the caller frees the list */
+	unsigned connection, connections;
+	/* May be NULL. Before the map is told: all pages of it must be in the store. */
+	int (*settle)(void *ctx, struct error *err);
+	void *ctx;
+};
+
+/* The MEMORY tree that has begun, to its end. */
+int memory_receive(struct channel *ch, const struct memory_receiver *r, struct error *err);
 
 /* After store_seal. -EBADMSG names the process, or the shared object, whose memory
  * differs. */

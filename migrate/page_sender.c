@@ -29,14 +29,14 @@ struct page_sender {
 	uint8_t *out;
 };
 
-int page_sender_new(struct channel *ch, struct page_sender **ret, struct error *err)
+int page_sender_new(struct channel *ch, unsigned senders, struct page_sender **ret, struct error *err)
 {
 	CLEANUP(page_sender_freep) struct page_sender *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return error_set(err, ENOMEM, "out of memory");
 	s->channel = ch;
-	if (sent_pages_new(&s->sent, err) < 0)
+	if (sent_pages_new(senders, &s->sent, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(s);
 	return 0;

@@ -26,8 +26,9 @@ struct page_sender_stats {
 	uint64_t sent, zero, unchanged;	/* pages */
 };
 
-/* ch is borrowed; between channel_tree_begin and channel_tree_end. */
-int page_sender_new(struct channel *ch, struct page_sender **ret, struct error *err);
+/* One of as many senders as senders says. ch is borrowed; all is done between
+ * channel_tree_begin and channel_tree_end. */
+int page_sender_new(struct channel *ch, unsigned senders, struct page_sender **ret, struct error *err);
 void page_sender_free(struct page_sender *s);
 DEFINE_CLEANUP(struct page_sender *, page_sender_free)
 

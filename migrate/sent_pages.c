@@ -17,14 +17,20 @@ struct chunk {
 
 struct sent_pages {
 	struct chunk *last;		/* the one that was asked for last, or NULL */
-	struct chunk chunks[CHUNKS];
+	uint64_t n;
+	struct chunk chunks[];
 };
 
 /* calloc of so much takes memory only where it is written. */
-int sent_pages_new(struct sent_pages **ret, struct error *err)
+int sent_pages_new(unsigned tables, struct sent_pages **ret, struct error *err)
 {
-	*ret = calloc(1, sizeof(**ret));
-	return *ret ? 0 : error_set(err, ENOMEM, "no memory for hashes of pages");
+	struct sent_pages *s = calloc(1, sizeof(*s) + CHUNKS / tables * sizeof(*s->chunks));
+
+	if (!s)
+		return error_set(err, ENOMEM, "no memory for hashes of pages");
+	s->n = CHUNKS / tables;
+	*ret = s;
+	return 0;
 }
 
 void sent_pages_free(struct sent_pages *s)
@@ -45,14 +51,14 @@ static struct chunk *place_of(struct sent_pages *s, uint64_t space, uint64_t num
 	struct chunk *place = NULL;
 
 	for (uint64_t i = 0; i < PROBES; i++) {
-		struct chunk *c = &s->chunks[(first + i) % CHUNKS];
+		struct chunk *c = &s->chunks[(first + i) % s->n];
 
 		if (is_it(c, space, number))
 			return c;
 		if (!place && !c->used)
 			place = c;
 	}
-	return place ? place : &s->chunks[first % CHUNKS];
+	return place ? place : &s->chunks[first % s->n];
 }
 
 static struct chunk *find(struct sent_pages *s, uint64_t space, uint64_t number)

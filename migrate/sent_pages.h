@@ -2,9 +2,9 @@
  * sent_pages.h - what pages were when they were sent last
  *
  * A hash of 8 bytes a page, so that a page that was written but holds what it
- * held is not sent again. The table does not grow with the container: it takes
- * up to 16 MB, which is enough for 8 GiB, and less for what is smaller. Beyond
- * that a page may be forgotten, and is then sent again.
+ * held is not sent again. The table does not grow with the container: all of them
+ * together take up to 16 MB, which is enough for 8 GiB, and less for what is
+ * smaller. Beyond that a page may be forgotten, and is then sent again.
  *
  * Hashes of neighbouring pages are neighbours: a table of chunks of 512 pages.
  * One thread at a time.
@@ -19,7 +19,8 @@
 
 struct sent_pages;
 
-int sent_pages_new(struct sent_pages **ret, struct error *err);
+/* One of as many tables as tables says. */
+int sent_pages_new(unsigned tables, struct sent_pages **ret, struct error *err);
 void sent_pages_free(struct sent_pages *s);
 DEFINE_CLEANUP(struct sent_pages *, sent_pages_free)
 

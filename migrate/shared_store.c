@@ -222,7 +222,7 @@ int shared_store_drop(struct shared_store *s, uint32_t number, struct error *err
 			continue;
 		object_free(s->objects[i]);
 		s->objects[i] = s->objects[--s->n];
-		return s->pages ? store_drop(s->pages, number, err) : 0;
+		return s->pages ? store_drop(s->pages, number, 0, 1, err) : 0;
 	}
 	return error_set(err, EPROTO, "a shared object that was not announced goes away");
 }

@@ -190,12 +190,11 @@ static void on_stage(struct source *s, enum stage_id stage)
 	on_progress(s, &now);
 }
 
-void source_count_bytes(struct source *s)
+void source_count_bytes(struct source *s, const struct channel *ch)
 {
-	struct channel_stats stats = { 0 };
+	const struct channel_stats none = { 0 };
+	struct channel_stats stats = ch ? channel_stats(ch) : none;
 
-	if (s->channel)
-		stats = channel_stats(s->channel);
 	s->report->bytes_raw += stats.raw_bytes;
 	s->report->bytes_wire += stats.wire_bytes;
 	s->report->reconnects += stats.reconnects;
@@ -205,6 +204,7 @@ void source_count_bytes(struct source *s)
 void source_closep(struct source *s)
 {
 	source_untrack(s);
+	source_rejoin_close(s);
 	gate_free(s->gate);
 	held_frames_free(&s->held);
 	carried_free(s->carried);
@@ -238,13 +238,15 @@ int source_run(struct source *s, const struct migrate_stage table[STAGE_MAX_], s
 	if (container_state(s->container, &s->state, err) < 0)
 		return -err->code;
 	r = stage_run_source(table, s, &report->state, report->phase_us, on_stage, err);
+	source_untrack(s);		/* no thread uses a channel any more */
+	source_rejoin_close(s);
 	if (r < 0)
 		channel_abort(s->channel, err, state_in_words(report->state));
 	/* When this is over, it is over on both sides. */
 	if (report->state == MIGRATE_ROLLED_BACK && s->channel)
 		channel_await_end(s->channel, PEER_ENDS_US);
 	report->total_us = clock_us() - t0;
-	source_count_bytes(s);
+	source_count_bytes(s, s->channel);
 	return r;
 }
 

@@ -66,12 +66,20 @@ struct source_options {
 	const char *fixed_file;		/* cache/NAME: the downtime besides memory; NULL: a move's */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
+	unsigned connections;		/* for memory; 0: one */
 	uint64_t retry_us;		/* how long to try to come back; 0: not at all */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
 	const volatile sig_atomic_t *cancelled;
 	/* May be NULL. Called at each phase's begin and some times a second. */
 	void (*progress)(void *ctx, const char *phase, const struct channel_stats *stats);
 	void *ctx;
+};
+
+/* One of those that memory goes over. The first one's channel is the source's. */
+struct source_connection {
+	struct source *source;
+	unsigned number;
+	struct channel *channel;
 };
 
 struct source {
@@ -82,6 +90,8 @@ struct source {
 	struct source_report *report;
 	struct criu criu;
 	struct channel *channel;
+	struct source_connection connections[WIRE_CONNECTIONS_MAX];
+	unsigned n_connections;
 	struct channel_peer peer;
 	enum protocol_state protocol;	/* from FROZEN on */
 	bool asks;			/* the channel is for questions, as the first one broke */
@@ -153,8 +163,8 @@ int source_last_shared(struct source *s, struct error *err);
 /* Done: remembers what the downtime cost besides memory. */
 void source_learn(struct source *s);
 
-/* Adds what has gone through the channel that is in use to the report. */
-void source_count_bytes(struct source *s);
+/* Adds what has gone through a channel (NULL: nothing) to the report. */
+void source_count_bytes(struct source *s, const struct channel *ch);
 
 int source_transfer(struct source *s, struct error *err);
 int source_await_restore(struct source *s, struct error *err);

@@ -27,7 +27,7 @@ static int ask(struct source *s, enum protocol_event *ret, struct error *err)
 	s->channel = before;
 	if (!fresh)
 		return r;
-	source_count_bytes(s);
+	source_count_bytes(s, before);
 	channel_free(before);
 	s->channel = fresh;
 	s->asks = true;

@@ -109,9 +109,14 @@ static int run_rounds(struct source *s, struct error *err)
 
 int source_precopy(struct source *s, struct error *err)
 {
+	struct channel *channels[WIRE_CONNECTIONS_MAX] = { s->channel };
+	unsigned n = s->n_connections ? s->n_connections : 1;
+
+	for (unsigned i = 1; i < n; i++)
+		channels[i] = s->connections[i].channel;
 	policy_init(&s->decision, &s->options->policy, load_fixed(s));
 	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
-	    memory_open(s->cgroup, s->options->tracker, s->state.pid, !s->options->whole_trees, s->channel,
+	    memory_open(s->cgroup, s->options->tracker, s->state.pid, !s->options->whole_trees, channels, n,
 			&s->memory, err) < 0 ||
 	    carried_new(&s->carried, err) < 0)
 		return -err->code;

@@ -91,6 +91,7 @@ static int describe(const struct source *s, struct offering *ret, struct error *
 	o->n_cpu_features = ret->features.n;
 	o->only_asking = s->only_asking;
 	o->retry_us = s->options->retry_us;
+	o->connections = s->options->connections ? s->options->connections : 1;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "migrate/store_state.h"
+#include "proto/pages.h"
 #include "proto/checksum.h"
 
 #define ADDRESS_MAX (1ull << 57)
@@ -13,6 +14,8 @@ _Static_assert(STORE_PAGES_MAX < PAGE_ZERO, "every slot has a number");
 
 /* Chunks are paid for by pages, but for a few. */
 #define SPARE_CHUNKS 65536u
+
+_Static_assert(PAGES_PART_BYTES == STORE_PAGE * CHUNK_PAGES, "a chunk comes over one connection");
 
 #define WRITE_BYTES (32u << 20)
 
@@ -27,6 +30,12 @@ static int make(int fd_consumed, uint64_t max_pages, struct store **ret, struct 
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a page store");
+	s->lock = malloc(sizeof(*s->lock));
+	if (!s->lock || pthread_mutex_init(s->lock, NULL) != 0) {
+		free(s->lock);
+		free(s);
+		return error_set(err, ENOMEM, "no memory for a page store");
+	}
 	s->max_pages = max_pages;
 	s->fd = TAKE_FD(fd);
 	*ret = s;
@@ -73,6 +82,8 @@ void store_free(struct store *s)
 	free(s->spaces);
 	free(s->freed);
 	free(s->sums);
+	(void)pthread_mutex_destroy(s->lock);
+	free(s->lock);
 	free(s);
 }
 
@@ -310,6 +321,17 @@ static int fill(struct store *s, uint64_t slot, const uint8_t *from, size_t n_pa
 	return 0;
 }
 
+static int place_locked(struct store *s, uint32_t pid, uint64_t address, size_t n, uint64_t *ret_slot,
+			size_t *ret_n, struct error *err)
+{
+	int r;
+
+	(void)pthread_mutex_lock(s->lock);
+	r = place(s, pid, address, n, ret_slot, ret_n, err);
+	(void)pthread_mutex_unlock(s->lock);
+	return r;
+}
+
 int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data, size_t n,
 	      struct error *err)
 {
@@ -321,7 +343,7 @@ int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data,
 		uint64_t slot;
 		size_t some;
 
-		if (place(s, pid, address, n, &slot, &some, err) < 0 || fill(s, slot, from, some, err) < 0)
+		if (place_locked(s, pid, address, n, &slot, &some, err) < 0 || fill(s, slot, from, some, err) < 0)
 			return -err->code;
 		from += some * STORE_PAGE;
 		address += some * STORE_PAGE;
@@ -371,7 +393,7 @@ static int chunk_zero(struct store *s, struct space *space, uint64_t number, siz
 	return 0;
 }
 
-int store_put_zero(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err)
+static int put_zero(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err)
 {
 	uint64_t page = address / STORE_PAGE, end = page + n;
 	struct space *space;
@@ -390,7 +412,25 @@ int store_put_zero(struct store *s, uint32_t pid, uint64_t address, uint64_t n, 
 	return 0;
 }
 
-int store_drop(struct store *s, uint32_t pid, struct error *err)
+int store_put_zero(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err)
+{
+	int r;
+
+	(void)pthread_mutex_lock(s->lock);
+	r = put_zero(s, pid, address, n, err);
+	(void)pthread_mutex_unlock(s->lock);
+	return r;
+}
+
+/* What is known of the chunk is that nothing is. */
+static int chunk_drop(struct store *s, struct page_chunk *chunk, struct error *err)
+{
+	if (!chunk->pages)
+		return page_chunk_expand(chunk, PAGE_UNKNOWN, err);
+	return store_free_slots(s, chunk->pages, CHUNK_PAGES, PAGE_UNKNOWN, err);
+}
+
+static int drop(struct store *s, uint32_t pid, unsigned part, unsigned parts, struct error *err)
 {
 	struct space *space = store_space(s, pid);
 
@@ -398,20 +438,39 @@ int store_drop(struct store *s, uint32_t pid, struct error *err)
 		return error_set(err, EINVAL, "the page store is complete already");
 	if (!space)
 		return 0;
-	for (size_t i = space->index.n; i-- > 0;)
-		if (space->index.chunks[i].pages &&
-		    store_free_slots(s, space->index.chunks[i].pages, CHUNK_PAGES, PAGE_UNKNOWN, err) < 0)
+	for (size_t i = space->index.n; i-- > 0;) {
+		struct page_chunk *chunk = &space->index.chunks[i];
+
+		if (pages_connection(pid, chunk->number * CHUNK_PAGES * STORE_PAGE, parts) == part &&
+		    (chunk->pages || parts > 1) && chunk_drop(s, chunk, err) < 0)
 			return -err->code;
+	}
+	if (parts > 1)
+		return 0;
 	s->n_chunks -= space->index.n;
 	page_index_clear(&space->index);
 	space->populated_end = 0;
 	return 0;
 }
 
+int store_drop(struct store *s, uint32_t pid, unsigned part, unsigned parts, struct error *err)
+{
+	int r;
+
+	(void)pthread_mutex_lock(s->lock);
+	r = drop(s, pid, part, parts, err);
+	(void)pthread_mutex_unlock(s->lock);
+	return r;
+}
+
 struct store_stats store_stats(const struct store *s)
 {
-	return (struct store_stats){ .pages = s->n_slots - s->n_freed,
-				     .overwritten = s->overwritten };
+	struct store_stats stats;
+
+	(void)pthread_mutex_lock(s->lock);
+	stats = (struct store_stats){ .pages = s->n_slots - s->n_freed, .overwritten = s->overwritten };
+	(void)pthread_mutex_unlock(s->lock);
+	return stats;
 }
 
 uint64_t store_max_pages(const struct store *s)

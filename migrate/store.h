@@ -27,7 +27,8 @@
  *   r = store_seal(s, err);
  *   r = filler_start(images_fd, s, &filler, err);
  *
- * One thread at a time.
+ * One thread at a time; but store_put, store_put_zero, store_drop and store_stats of a
+ * store in memory may be called by several at once, each for pages of its own.
  */
 #pragma once
 
@@ -66,8 +67,9 @@ int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void 
 /* The pages are zero: their slots are given back. */
 int store_put_zero(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err);
 
-/* The address space is void (its process has executed): all of it is given back. */
-int store_drop(struct store *s, uint32_t pid, struct error *err);
+/* The address space is void (its process has executed): of its pages those that came
+ * over this one of so many connections (pages_connection) are given back. */
+int store_drop(struct store *s, uint32_t pid, unsigned part, unsigned parts, struct error *err);
 
 /* Says what of an address space is populated at the freeze. Ranges of one
  * address space come in ascending order. Pages of the store outside of them are

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "migrate/page_index.h"
@@ -16,6 +17,7 @@ struct space {
 };
 
 struct store {
+	pthread_mutex_t *lock;		/* of all below while pages come */
 	int fd;
 	uint8_t *map;			/* NULL: on disk */
 	size_t len;

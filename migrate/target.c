@@ -13,6 +13,7 @@
 #include "migrate/memory_receive.h"
 #include "migrate/store.h"
 #include "migrate/target.h"
+#include "migrate/target_lanes.h"
 #include "migrate/target_rejoin.h"
 #include "migrate/token.h"
 #include "migrate/trees.h"
@@ -146,7 +147,9 @@ int target_prepare(struct target *t, struct error *err)
 	if (restore_begin(t->container, &t->plan, &t->control, &t->prepared, err) < 0 ||
 	    channel_send(t->channel, &m, err) < 0)
 		return -err->code;
-	return target_rejoin_begin(t, err);
+	if (target_rejoin_begin(t, err) < 0)
+		return -err->code;
+	return target_lanes_begin(t, err);
 }
 
 /* The monitor removes what it made when its asker hangs up; wait for that. */
@@ -155,6 +158,7 @@ void target_tear_down(struct target *t)
 	struct monitor_message m;
 	struct error ignored;
 
+	target_lanes_end(t);
 	if (t->control < 0)
 		return;
 	(void)shutdown(t->control, SHUT_WR);
@@ -217,7 +221,7 @@ static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, stru
 	*ret_kind = m.tree_begin.kind;
 	if (*ret_kind == MESSAGE_TREE_MEMORY) {
 		message_free(&m);
-		return memory_receive(t->channel, t->store, t->shared, &t->hashes, err);
+		return target_receive_memory(t, err);
 	}
 	r = t->take_tree(t, &m.tree_begin, err);
 	if (r < 0)
@@ -233,6 +237,9 @@ int target_transfer(struct target *t, struct error *err)
 	while (kind != MESSAGE_TREE_META)
 		if (receive_tree(t, &kind, err) < 0)
 			return -err->code;
+	if (target_lanes_settle(t, err) < 0)
+		return -err->code;
+	target_lanes_end(t);
 	if (store_seal(t->store, err) < 0)
 		return -err->code;
 	return memory_verify(t->store, t->shared, &t->hashes, err);
@@ -269,9 +276,10 @@ int target_restore(struct target *t, struct error *err)
 
 void target_closep(struct target *t)
 {
+	target_lanes_end(t);
 	fd_close(&t->control);
 	fd_close(&t->workdir);
-	fd_close(&t->join_door);
+	fd_close(&t->connections[0].door);
 	fd_close(&t->filler.uffds_fd);
 	fd_close(&t->filler.report_fd);
 	fd_close(&t->filler.pidfd);

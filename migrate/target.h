@@ -15,6 +15,13 @@
 #include "migrate/restore.h"
 #include "migrate/stage.h"
 
+/* A further one has a thread. */
+struct target_connection {
+	struct target *target;
+	unsigned number;
+	int door;			/* where the source comes, or comes back */
+};
+
 struct target {
 	const struct node *node;
 	/* Takes the tree that has begun, any but memory: into the container's folders,
@@ -35,10 +42,12 @@ struct target {
 	struct held_frames held;	/* came for it while it moved */
 	struct injector *past_gate, *by_gate;	/* into its interface */
 	struct memory_hashes hashes;	/* that the source has told */
+	uint64_t rounds;		/* trees of memory before the freeze */
 	struct filler filler;		/* gives it to the restored tasks */
 	int control;			/* to its monitor */
 	int workdir;
-	int join_door;			/* where a source that was lost comes back */
+	struct target_connection connections[WIRE_CONNECTIONS_MAX];	/* that memory comes over */
+	struct target_lanes *lanes;	/* all but the first, or NULL */
 	int successor;			/* who waits for us to give up, until we end */
 	bool committed;
 	bool opened;			/* its gate */
@@ -60,14 +69,17 @@ int target_serve(const struct node *node, int fd_consumed, bool *spoken,
 int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
 	       struct error *err);
 void target_closep(struct target *t);
-#define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .join_door = -EBADF, .successor = -EBADF, \
-		     .filler = FILLER_EMPTY, .tmpfs = TMPFS_EMPTY
+#define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .successor = -EBADF, .filler = FILLER_EMPTY, \
+		     .connections[0] = { .door = -EBADF }, .tmpfs = TMPFS_EMPTY
 
 /* Unpacks the tree that has begun into a folder (borrowed). */
 int target_unpack(struct target *t, int place, struct error *err);
 
 /* A line for the daemon's log. */
 void target_say(const struct target *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A tree of memory on the first connection, which has begun. */
+int target_receive_memory(struct target *t, struct error *err);
 
 /* Its page store, as large as the memory that is to be had. */
 int target_make_store(struct target *t, struct error *err);

@@ -4,6 +4,7 @@
 #include "migrate/reservation.h"
 #include "migrate/store.h"
 #include "migrate/target.h"
+#include "migrate/target_lanes.h"
 #include "migrate/target_rejoin.h"
 
 /* It may grow on the way, but not into what others have reserved. */
@@ -34,7 +35,21 @@ static void note_taken(struct target *t)
 	(void)reservation_write(t->container, &left, &ignored);
 }
 
-int target_precopy(struct target *t, struct error *err)
+static int settle(void *ctx, struct error *err)
+{
+	return target_lanes_settle(ctx, err);
+}
+
+int target_receive_memory(struct target *t, struct error *err)
+{
+	const struct memory_receiver receiver = {
+		.store = t->store, .shared = t->shared, .hashes = &t->hashes,
+		.connections = t->offer.offer.connections, .settle = settle, .ctx = t };
+
+	return memory_receive(t->channel, &receiver, err);
+}
+
+static int receive_rounds(struct target *t, struct error *err)
 {
 	for (;;) {
 		struct message m = { 0 };
@@ -45,11 +60,25 @@ int target_precopy(struct target *t, struct error *err)
 		type = m.type;
 		message_free(&m);
 		if (type == WIRE_FROZEN) {
+			target_lanes_freeze(t);
 			target_rejoin_end(t);
 			return 0;
 		}
-		if (memory_receive(t->channel, t->store, t->shared, &t->hashes, err) < 0)
+		if (target_receive_memory(t, err) < 0)
 			return -err->code;
+		t->rounds++;
 		note_taken(t);
 	}
+}
+
+/* When a further connection's thread fails, the first connection only seems to end. */
+int target_precopy(struct target *t, struct error *err)
+{
+	struct error why;
+
+	if (receive_rounds(t, err) == 0)
+		return 0;
+	if (target_lanes_failed(t, &why) < 0)
+		*err = why;
+	return -err->code;
 }

@@ -3,9 +3,9 @@
  *
  * While memory goes (PREPARED to FROZEN) the target keeps what it has for as long
  * as the source has said that it will try, and a little longer, and listens for it
- * at a door in the container's folder. JOIN with the migration's token opens it.
- * Meanwhile another offer of a container of this name finds the source gone, and
- * may take its place.
+ * at a door in the container's folder, one for each connection. JOIN with the
+ * migration's token opens it. Meanwhile another offer of a container of this name
+ * finds the source gone, and may take its place.
  */
 #pragma once
 
@@ -15,6 +15,12 @@
 /* From PREPARED on; nothing when the source does not mean to come back. */
 int target_rejoin_begin(struct target *t, struct error *err);
 void target_rejoin_end(struct target *t);
+
+/* For a further connection: its door, who comes there first, and how it may come
+ * back. May be called by a thread that has this connection for itself. */
+int target_rejoin_open(struct target_connection *c, struct error *err);
+void target_rejoin_close(struct target_connection *c);
+int target_rejoin_await(struct target_connection *c, struct channel **ret, struct error *err);
 
 /* In the process of another connection, which has said JOIN: gives it to the one
  * of that migration. -EPERM when there is none, or the token is wrong. */

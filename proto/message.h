@@ -67,6 +67,7 @@ struct message_offer {
 	uint64_t tasks;			/* its processes and threads, now */
 	bool only_asking;		/* after the verdict the conversation ends */
 	uint64_t retry_us;		/* so long it tries to come back when a connection is lost */
+	uint32_t connections;		/* that memory goes over, from 1 to WIRE_CONNECTIONS_MAX */
 };
 
 struct message_reason {

@@ -52,6 +52,7 @@ static const struct message_field offer[] = {
 	U64(message_offer, tasks, WIRE_ENTRIES_MAX),
 	FLAG(message_offer, only_asking),
 	U64(message_offer, retry_us, TIME_MAX),
+	U32(message_offer, connections, 1, WIRE_CONNECTIONS_MAX),
 };
 
 static const struct message_field reason[] = {

@@ -41,6 +41,7 @@
 #include "engine/base/error.h"
 
 #define PAGES_SIZE 4096u
+#define PAGES_PART_BYTES (2u << 20)
 #define PAGES_HEAD_BYTES 24u
 #define PAGES_ADDRESS_END (1ull << 57)		/* five-level page tables */
 #define PAGES_PID_MAX (1u << 22)
@@ -73,6 +74,14 @@ struct pages_object {
 static inline bool pages_is_object(uint32_t pid)
 {
 	return pid > PAGES_PID_MAX;
+}
+
+/* With several connections the pages of a process are dealt out in parts of 2 MiB, so
+ * that each page comes over one of them only, in all rounds. A PAGES_DROP goes over
+ * each, and is about what came over it. All else is the first connection's. */
+static inline unsigned pages_connection(uint32_t pid, uint64_t address, unsigned connections)
+{
+	return (unsigned)((address / PAGES_PART_BYTES + pid) % connections);
 }
 
 /* Writes a head; the data goes behind it. */

@@ -89,6 +89,9 @@ static const struct row rows[] = {
 	{ S(ASKING), TARGET(VERDICT), S(DONE), NULL },
 	{ S(OPEN), SOURCE(JOIN), S(JOINING), NULL },
 	{ S(JOINING), TARGET(JOINED), S(JOINED), NULL },
+	{ S(JOINED), SOURCE(TREE_BEGIN), S(IN_JOINED), is_memory },
+	{ S(IN_JOINED), SOURCE(DATA), S(IN_JOINED), NULL },
+	{ S(IN_JOINED), SOURCE(TREE_END), S(JOINED), NULL },
 
 	{ S(OPEN), SOURCE(OFFER), S(OFFERED), NULL },
 	{ S(OFFERED), TARGET(VERDICT), S(DONE), is_refusal },
@@ -151,8 +154,9 @@ static bool is_any_time(enum sequence_state state, enum wire_side from, enum wir
 		*ret_next = state;
 		return true;
 	}
-	if (type == WIRE_RECEIVED && from == WIRE_TARGET && state >= SEQUENCE_PREPARED &&
-	    state <= SEQUENCE_COMMITTED) {
+	if (type == WIRE_RECEIVED && from == WIRE_TARGET &&
+	    (state == SEQUENCE_JOINED || state == SEQUENCE_IN_JOINED ||
+	     (state >= SEQUENCE_PREPARED && state <= SEQUENCE_COMMITTED))) {
 		*ret_next = state;
 		return true;
 	}

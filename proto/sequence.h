@@ -35,7 +35,8 @@ enum sequence_state {
 	SEQUENCE_ANSWERED,		/* again, or RELEASE */
 	SEQUENCE_ASKING,		/* the verdict will end it */
 	SEQUENCE_JOINING,		/* JOIN waits for JOINED */
-	SEQUENCE_JOINED,		/* in place of another connection, whose sequence goes on */
+	SEQUENCE_JOINED,		/* a further one; or one whose sequence goes on here */
+	SEQUENCE_IN_JOINED,
 	SEQUENCE_OFFERED,
 	SEQUENCE_IMAGE_WANTED,
 	SEQUENCE_IN_IMAGE,		/* between TREE_BEGIN and TREE_END */

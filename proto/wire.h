@@ -43,11 +43,19 @@
  *
  *	HELLO                       ->
  *	                            <-  HELLO
- *	JOIN                        ->			the token of the OFFER
+ *	JOIN                        ->			the token of the OFFER, connection 0
  *	                            <-  JOINED		so many frames have come
  *
  * and then the source sends all frames after those, and goes on where it was.
  * After FROZEN a lost connection ends the migration.
+ *
+ * Memory may go over further connections, which begin like that after PREPARED and
+ * have the numbers up to what OFFER says. On each the source sends
+ *
+ *	[ TREE MEMORY               -> ]...		those of the rounds
+ *
+ * Their n-th trees are one round with the n-th tree of memory on the first
+ * connection, and belong to it. Each page has its connection: pages.h.
  *
  * After a connection broke between COMMIT and FORGOTTEN, on a new one, as often
  * as it takes (migrate/protocol.h tells what it means):
@@ -124,7 +132,7 @@ enum wire_side { WIRE_SOURCE, WIRE_TARGET };
 #define WIRE_CPU_FEATURES_MAX 1024u
 #define WIRE_NEEDS_MAX 256u
 #define WIRE_REASONS_MAX 64u
-#define WIRE_CONNECTIONS_MAX 16u
+#define WIRE_CONNECTIONS_MAX 8u
 #define WIRE_VERSION_MAX 65535u
 #define WIRE_BYTES_MAX (1ull << 56)		/* sizes: sums of a few can't overflow */
 #define WIRE_TIME_MAX_US (1ull << 56)		/* durations and times of day */

@@ -19,10 +19,11 @@ struct migrate_options {
 	struct rounds_options rounds;
 	const char *compress;
 	uint64_t settle_us, retry_us;
+	uint32_t connections;
 	bool json, quiet, verify, check, cancel;
 };
 
-static const struct migrate_options defaults = { .settle_us = 30000000, .retry_us = 10000000,
+static const struct migrate_options defaults = { .settle_us = 30000000, .retry_us = 10000000, .connections = 1,
 						 .rounds = ROUNDS_DEFAULTS };
 
 static const struct option_row rows[] = {
@@ -44,6 +45,8 @@ static const struct option_row rows[] = {
 	       "how writes are followed: 'userfaultfd', 'soft-dirty', 'none', or 'any': the best [any]"),
 	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
 	       "compare hashes of all memory before the commit; costs downtime"),
+	OPTION(0, "connections", COUNT, "N", struct migrate_options, connections,
+	       "that memory goes over at once, 1 to 8, each with a thread on either side [1]"),
 	OPTION(0, "retry-for", DURATION, "TIME", struct migrate_options, retry_us,
 	       "try to come back when the connection is lost while memory is copied [10s]; 0: don't"),
 	OPTION(0, "settle", DURATION, "TIME", struct migrate_options, settle_us,
@@ -114,7 +117,8 @@ static int migrate_run(const struct invocation *inv)
 	struct progress progress;
 	struct source_report r = { 0 };
 	struct source_options options = {
-		.host = inv->argv[1], .settle_us = o->settle_us, .retry_us = o->retry_us, .verify = o->verify,
+		.host = inv->argv[1], .settle_us = o->settle_us, .retry_us = o->retry_us,
+		.connections = o->connections, .verify = o->verify,
 		.rate = o->rounds.bwlimit, .progress = progress_update, .ctx = &progress,
 	};
 	struct error err;
@@ -125,6 +129,9 @@ static int migrate_run(const struct invocation *inv)
 					   "migrate needs NAME HOST[:PORT]");
 	if (o->cancel)
 		return cancel(inv->node, inv->argv[0]);
+	if (o->connections < 1 || o->connections > WIRE_CONNECTIONS_MAX)
+		return command_usage_error(inv->command, "--connections: %u is not within 1 to %u", o->connections,
+					   WIRE_CONNECTIONS_MAX);
 	if (compression_parse(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
 	if (rounds_parse(&o->rounds, &options.policy, &options.tracker, &err) < 0)

@@ -1,16 +1,18 @@
 """A connection that is lost while memory goes: the move goes on where it was, or ends well."""
+import contextlib
 import json
 import pathlib
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
 
 from conftest import Bed, GODWIT
-from moving import (Client, end_bed, has_nothing, make_bed, migrate, run, settled, snapshot, status,
-                    until)
+from moving import (Client, PEER_PORT, end_bed, has_nothing, in_node, make_bed, migrate, run, settled,
+                    snapshot, status, until)
 from peers import Proxy
 
 MEGABYTES = 100
@@ -74,34 +76,54 @@ def mark(node):
 
 
 class ResettingProxy(Proxy):
-    """Resets each connection after so many bytes to the target; the one after the last
-    limit is left alone."""
+    """Any number of connections at once to node2's daemon. Each is reset after so many bytes:
+    the limits in turn; further ones are left alone."""
 
     def __init__(self, node, limits):
         self.limits = list(limits)
         super().__init__(node)
 
     def relay(self, connection):
-        self.limit, self.passed = (self.limits.pop(0) if self.limits else None), 0
-        try:
-            super().relay(connection)
-        finally:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        limit = self.limits.pop(0) if self.limits else None
+        threading.Thread(target=self.relay_one, args=(connection.dup(), limit), daemon=True).start()
+
+    def relay_one(self, connection, limit):
+        upstream = in_node(self.node, lambda: socket.create_connection(("10.88.0.2", PEER_PORT), 5))
+        back = threading.Thread(target=self.pump_back, args=(upstream, connection), daemon=True)
+        back.start()
+        passed = 0
+        with contextlib.suppress(OSError):
+            connection.settimeout(30)
+            while (limit is None or passed < limit) and (data := connection.recv(65536)):
+                upstream.sendall(data)
+                passed += len(data)
+        for it in (upstream, connection):
+            with contextlib.suppress(OSError):
+                if limit is not None and passed >= limit:
+                    it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                it.shutdown(socket.SHUT_RDWR)
+        back.join(5)
+        upstream.close()
+        connection.close()
 
 
-def test_connections_that_are_reset(bed, web):
-    """Three in a row: what has arrived is not sent again."""
+@pytest.mark.parametrize("connections, limits", [
+    (1, [30_000_000, 20_000_000, 5_000_000]),
+    (3, [12_000_000, 9_000_000, 20_000_000, 10_000_000])])
+def test_connections_that_are_reset(bed, web, connections, limits):
+    """Several in a row: what has arrived is not sent again."""
     logged = mark(bed["node2"])
-    proxy = ResettingProxy(bed["node3"], [30_000_000, 20_000_000, 5_000_000])
+    proxy = ResettingProxy(bed["node3"], limits)
     try:
-        code, report, errors = end(begin(bed, "--verify", host="node3:4999"))
+        code, report, errors = end(begin(bed, "--verify", "--connections", str(connections),
+                                         host="node3:4999"))
     finally:
         proxy.close()
     assert code == 0, errors
-    assert report["reconnects"] == 3
+    assert report["reconnects"] == len(limits)
     assert 0 < report["bytes_resent"] < 30_000_000
     assert report["bytes_wire"] < 1.4 * (MEGABYTES << 20)
-    assert log_since(bed["node2"], logged).count("is back, and goes on") == 3
+    assert log_since(bed["node2"], logged).count("is back, and goes on") == len(limits)
     web.ask()
 
 

@@ -36,7 +36,7 @@ static struct message sample_offer(void)
 		.memory_bytes = WIRE_BYTES_MAX, .disk_bytes = 0, .arch = "x86_64",
 		.kernel_release = "6.18.0+deb", .criu_version = 40101,
 		.cpu_features = features, .n_cpu_features = 3, .needs = needs, .n_needs = 2,
-		.retry_us = 5,
+		.retry_us = 5, .connections = 2,
 	} };
 }
 

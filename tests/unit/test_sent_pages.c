@@ -15,7 +15,7 @@ static struct sent_pages *new_table(void)
 	struct sent_pages *s = NULL;
 	struct error err;
 
-	assert_int_equal(sent_pages_new(&s, &err), 0);
+	assert_int_equal(sent_pages_new(1, &s, &err), 0);
 	return s;
 }
 

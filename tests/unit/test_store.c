@@ -131,7 +131,7 @@ static void slots_come_back(void **state)
 		if (round % 2)
 			zero(s, 1, 0, MAX_PAGES);
 		else
-			assert_int_equal(store_drop(s, 1, &err), 0);
+			assert_int_equal(store_drop(s, 1, 0, 1, &err), 0);
 		assert_int_equal(store_stats(s).pages, 0);
 	}
 	put(s, 2, 10, 77, MAX_PAGES);
