@@ -22,14 +22,27 @@ static int read_mark(const struct container *c, char **ret, struct error *err)
 	return r == -ENOENT ? 0 : r;
 }
 
-/* Whoever was asked meanwhile may have settled it and taken the mark off: then it is a
- * container of this node like any other, whoever still has it in hand. */
-static bool has_mark(const struct incoming *in)
+/* Whoever was asked meanwhile may have settled it and taken the mark off, and its record
+ * may be forgotten: then it is a container of this node like any other, and who comes
+ * late with it must not take it for one that was never resumed. */
+static int has_mark(const struct incoming *in, bool *ret, struct error *err)
 {
 	CLEANUP(freep) char *mark = NULL;
-	struct error ignored;
 
-	return in->container && read_mark(in->container, &mark, &ignored) == 0 && mark && !strcmp(mark, in->token);
+	*ret = false;
+	if (in->container && read_mark(in->container, &mark, err) < 0)
+		return -err->code;
+	*ret = mark && !strcmp(mark, in->token);
+	return 0;
+}
+
+static int clean_marked(const struct incoming *in, bool keep_folder, struct error *err)
+{
+	bool marked;
+
+	if (has_mark(in, &marked, err) < 0)
+		return -err->code;
+	return marked ? container_clean(in->container, keep_folder, err) : 0;
 }
 
 /* ---- the target's actions ---- */
@@ -134,14 +147,14 @@ static int kill_copy(void *ctx, struct error *err)
 {
 	const struct incoming *in = ctx;
 
-	return has_mark(in) ? container_clean(in->container, true, err) : 0;
+	return clean_marked(in, true, err);
 }
 
 static int remove_folder(void *ctx, struct error *err)
 {
 	const struct incoming *in = ctx;
 
-	return has_mark(in) ? container_clean(in->container, false, err) : 0;
+	return clean_marked(in, false, err);
 }
 
 static int forget(void *ctx, struct error *err)
@@ -217,29 +230,6 @@ static const protocol_do does[PROTOCOL_ACTION_MAX_] = {
 };
 
 /* ---- events ---- */
-
-/* NULL in *ret where there is no mark. */
-static int read_mark(const struct container *c, char **ret, struct error *err)
-{
-	int r = fd_read_file_at(c->dir_fd, INCOMING_MARK, TOKEN_SIZE, ret, NULL, err);
-
-	if (r == -ENOENT)
-		*ret = NULL;
-	return r == -ENOENT ? 0 : r;
-}
-
-/* A container that has lost its mark is settled, and its record may be forgotten: whoever
- * comes late with it must not take it for one that was never resumed. */
-static int has_mark(const struct incoming *in, bool *ret, struct error *err)
-{
-	CLEANUP(freep) char *mark = NULL;
-
-	*ret = false;
-	if (in->container && read_mark(in->container, &mark, err) < 0)
-		return -err->code;
-	*ret = mark && !strcmp(mark, in->token);
-	return 0;
-}
 
 int incoming_state(const struct incoming *in, enum protocol_state *ret, struct error *err)
 {
