@@ -102,6 +102,10 @@ void container_endpoint(const struct container *c, struct network_endpoint *ret)
 /* What its monitor, which is dead, would do when it goes on: network_resume. init is its pid. */
 int container_reconnect(const struct container *c, pid_t init, struct error *err);
 
+/* The name of what stands in its place for a while when it has left (network_stand_in):
+ * the same with "gf". */
+void container_stand_in_ifname(const struct container *c, char ret[IFNAMSIZ]);
+
 /* Kills what is left of it, removes its interface, published ports, cgroup and, when keep is
  * false, its folder. For containers whose monitor is gone or that have exited;
  * what is gone already is no error. */

@@ -59,9 +59,15 @@ static int remove_release(void *ctx, struct error *err)
 	return release_remove(s->node, s->handover.token, err);
 }
 
+static void on_stray(void *ctx)
+{
+	(void)source_send_strays(ctx);
+}
+
 static int destroy(void *ctx, struct error *err)
 {
 	struct source *s = ctx;
+	const struct lease_wait wait = { s->stand_in ? gate_fd(s->stand_in) : -EBADF, on_stray, s };
 	const struct container *c = s->container;
 	char ifname[IFNAMSIZ];
 	struct error ignored;
@@ -70,7 +76,7 @@ static int destroy(void *ctx, struct error *err)
 	container_host_ifname(c, ifname);
 	if (!s->gate && c->spec->endpoint.address[0])
 		(void)network_gate_set(ifname, NETWORK_GATE_CLOSED, &ignored);
-	if ((s->lease.fd < 0 || lease_discard(&s->lease, &ignored) < 0) && container_clean(c, false, err) < 0)
+	if ((s->lease.fd < 0 || lease_discard(&s->lease, &wait, &ignored) < 0) && container_clean(c, false, err) < 0)
 		return -err->code;
 	fault_pass("original-gone");
 	if (fault_point("original-sync", err) < 0)
