@@ -197,13 +197,13 @@ static void parse_process(struct reader *rd, json_t *root, struct spec *s)
 /* The only one is /dev/shm, and all that it has is a size. */
 static void parse_tmpfs(struct reader *rd, json_t *m, struct spec *s)
 {
-	CLEANUP(freep) char *source = take_text(rd, m, "source", true);
 	CLEANUP(freep) char *destination = take_text(rd, m, "destination", true);
 	CLEANUP(json_decrefp) json_t *options = take_array(rd, m, "options", true);
 	const char *size = options ? json_string_value(json_array_get(options, 0)) : NULL;
 	unsigned long long bytes = 0;
 	char rest;
 
+	free(take_text(rd, m, "source", true));
 	if (rd->r == 0 && (strcmp(destination, "/dev/shm") != 0 || json_array_size(options) != 1 || !size ||
 			   sscanf(size, "size=%llu%c", &bytes, &rest) != 1 || !bytes || bytes > INT64_MAX))
 		rd->r = error_set(rd->err, ENOTSUP, "a tmpfs other than /dev/shm with an option size=BYTES");

@@ -98,7 +98,7 @@ void source_forward(struct source *s)
 
 	if (!s->stand_in || forward_start(&f, &ignored) < 0)
 		return;
-	source_count_bytes(s);
+	source_count_bytes(s, s->channel);
 	channel_forget(TAKE_PTR(s->channel));
 	gate_forget(TAKE_PTR(s->stand_in));
 }

@@ -125,7 +125,8 @@ static int await_record(struct target *t, const struct incoming *in, struct erro
 
 	(void)monitor_receive(t->control, &started, err);
 	r = container_state(t->container, &st, err);
-	if (r == 0 && st.status != CONTAINER_INCOMING && !st.monitor_alive)	/* it may not have come to announce it */
+	/* It may not have come to announce it. */
+	if (r == 0 && st.status != CONTAINER_INCOMING && !st.monitor_alive)
 		(void)container_reconnect(t->container, st.pid, &ignored);
 	return r == 0 && st.status == CONTAINER_INCOMING ? incoming_event(in, EVENT_SWEEP, err) : 0;
 }

@@ -44,8 +44,8 @@ static void damaged_decision_is_no_decision(void **state)
 		"{\"token\":7,\"peer\":\"y\",\"node\":\"z\",\"node_id\":\"i\",\"decided_us\":1}",
 		"{\"token\":\"x\",\"peer\":\"y\",\"node\":\"z\",\"decided_us\":1}",
 		"{\"token\":\"x\",\"name\":\"n\",\"peer\":\"y\",\"node\":\"z\",\"node_id\":\"i\",\"decided_us\":1}",
-		"{\"token\":\"0123456789abcdef0123456789abcdef0\",\"name\":\"n\",\"peer\":\"y\",\"node\":\"z\","
-			"\"node_id\":\"i\",\"was_paused\":false,\"decided_us\":1}",
+		("{\"token\":\"0123456789abcdef0123456789abcdef0\",\"name\":\"n\",\"peer\":\"y\",\"node\":\"z\","
+		 "\"node_id\":\"i\",\"was_paused\":false,\"decided_us\":1}"),
 	};
 	const struct home *h = *state;
 	CLEANUP(container_freep) struct container *c = home_container(h, "web", "", CONTAINER_EXITED);
