@@ -111,7 +111,7 @@ static void pairs_closep(struct pairs *p)
 	free(p->list);
 }
 
-static void add_pair(struct pairs *pairs, const struct nlmsghdr *h)
+static void add_pair(struct pairs *pairs, struct nlmsghdr *h)
 {
 	const struct unix_diag_msg *m = NLMSG_DATA(h);
 	const char *at = (const char *)(m + 1), *end = (const char *)h + h->nlmsg_len;
@@ -153,7 +153,7 @@ static bool read_pairs(int diag, struct pairs *ret)
 		return false;
 	for (;;) {
 		ssize_t n = recv(diag, buffer, sizeof(buffer), 0);
-		const struct nlmsghdr *h = (const struct nlmsghdr *)buffer;
+		struct nlmsghdr *h = (struct nlmsghdr *)buffer;
 
 		if (n <= 0)
 			return false;

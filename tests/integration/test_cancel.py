@@ -151,7 +151,9 @@ def test_given_up_while_the_target_hangs(bed, web, tmp_path):
     assert code == 1 and "cancelled" in err and time.monotonic() - began < 10
     web.ask()
     move.go_on()
-    until(lambda: status(bed["node2"], "web") is None)
+    # It may have heard no ABORT, if its buffers were full: then it waits for the source to come
+    # back, for as long as that one would have tried (10 s) and a little longer.
+    until(lambda: status(bed["node2"], "web") is None, 25)
 
 
 @pytest.mark.parametrize("way", WAYS)
