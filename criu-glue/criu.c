@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "criu-glue/breakpoints.h"
 #include "criu-glue/carried.h"
 #include "criu-glue/session.h"
 #include "criu-glue/smaps_learn.h"
@@ -45,6 +46,7 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		.orphan_pts_master = true,
 	};
 	CLEANUP(smaps_closep) struct smaps smaps = SMAPS_EMPTY;
+	CLEANUP(fd_closep) int ready = breakpoints_keep_ready();
 	struct error ignored;
 	struct session session = SESSION_INIT(hooks);
 	int fds[3];

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include "criu-glue/breakpoints.h"
 #include "criu-glue/session.h"
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
@@ -12,6 +13,7 @@ struct criu_restorer {
 	struct criu_restorer_plan plan;
 	int fds[WORKER_FDS_MAX];	/* numbers here, in the worker's order */
 	size_t n_fds;
+	int ready;			/* for breakpoints */
 };
 
 static int inherit(struct criu_restorer *r, int fd, struct error *err)
@@ -60,6 +62,7 @@ int criu_restorer_start(const struct criu *criu, const struct criu_restorer_plan
 		return error_set(err, ENOMEM, "out of memory");
 	r->session = (struct session)SESSION_INIT(hooks);
 	r->plan = *plan;
+	r->ready = breakpoints_keep_ready();
 	if (start(r, criu, hooks, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(r);
@@ -71,6 +74,7 @@ void criu_restorer_free(struct criu_restorer *r)
 	if (!r)
 		return;
 	session_stop(&r->session);
+	fd_close(&r->ready);
 	free(r);
 }
 
