@@ -190,14 +190,24 @@ int container_cgroup(const struct container *c, bool create, struct cgroup **ret
 }
 
 /* FNV-1a, 64 bits: a short name that is the same each time. */
-void container_host_ifname(const struct container *c, char ret[IFNAMSIZ])
+static void make_ifname(const struct container *c, const char *prefix, char ret[IFNAMSIZ])
 {
 	uint64_t h = 14695981039346656037u;
 
 	for (int part = 0; part < 2; part++)
 		for (const char *p = part ? c->name : c->node->path; *p; p++)
 			h = (h ^ (unsigned char)*p) * 1099511628211u;
-	(void)snprintf(ret, IFNAMSIZ, "gw%012llx", (unsigned long long)(h & 0xffffffffffffu));
+	(void)snprintf(ret, IFNAMSIZ, "%s%012llx", prefix, (unsigned long long)(h & 0xffffffffffffu));
+}
+
+void container_host_ifname(const struct container *c, char ret[IFNAMSIZ])
+{
+	make_ifname(c, "gw", ret);
+}
+
+void container_stand_in_ifname(const struct container *c, char ret[IFNAMSIZ])
+{
+	make_ifname(c, "gf", ret);
 }
 
 void container_endpoint(const struct container *c, struct network_endpoint *ret)

@@ -98,6 +98,10 @@ void container_host_ifname(const struct container *c, char ret[IFNAMSIZ]);
 /* The spec's, with what is this node's filled in. */
 void container_endpoint(const struct container *c, struct network_endpoint *ret);
 
+/* The name of what stands in its place for a while when it has left (network_stand_in):
+ * the same with "gf". */
+void container_stand_in_ifname(const struct container *c, char ret[IFNAMSIZ]);
+
 /* Kills what is left of it, removes its interface, published ports, cgroup and, when keep is
  * false, its folder. For containers whose monitor is gone or that have exited;
  * what is gone already is no error. */

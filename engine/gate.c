@@ -101,6 +101,11 @@ void gate_set_mac(struct gate *gate, const uint8_t mac[6])
 	memcpy(gate->program->bss->container_mac, mac, sizeof(gate->program->bss->container_mac));
 }
 
+void gate_learn(struct gate *gate, const struct gate *other)
+{
+	gate->program->bss->heard_on = other->program->bss->heard_on;
+}
+
 static enum gate_state state_of(const struct gate *gate)
 {
 	return __atomic_load_n(&gate->program->bss->state, __ATOMIC_SEQ_CST);
@@ -135,6 +140,11 @@ int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *er
 	struct taking t = { .visit = visit, .data = data, .err = err };
 
 	return gate_ring_take(gate->ring, take_record, &t);
+}
+
+bool gate_is_there(const struct gate *gate)
+{
+	return if_nametoindex(gate->host_ifname) == gate->ifindex;
 }
 
 int gate_fd(const struct gate *gate)
@@ -222,13 +232,19 @@ void gate_read_counters(const struct gate *gate, struct gate_counters *ret)
 	ret->undelivered = gate->undelivered;
 }
 
+void gate_forget(struct gate *gate)
+{
+	if (gate)
+		destroy(gate);
+}
+
 void gate_free(struct gate *gate)
 {
 	struct error ignored;
 
 	if (!gate)
 		return;
-	if (if_nametoindex(gate->host_ifname) != gate->ifindex) {
+	if (!gate_is_there(gate)) {
 		;	/* its interface has gone, and another one may have its name */
 	} else if (state_of(gate) == GATE_OPEN) {
 		(void)network_gate_set(gate->host_ifname, NETWORK_GATE_OPEN, &ignored);

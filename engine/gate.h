@@ -105,10 +105,16 @@ void gate_set(struct gate *gate, enum gate_state state);
 /* So that a held gate knows its frames, before it is held. */
 void gate_set_mac(struct gate *gate, const uint8_t mac[6]);
 
+/* Where the container was heard by another gate on the same bridge is known to this one. */
+void gate_learn(struct gate *gate, const struct gate *other);
+
 /* Visits the frames held so far in their order and forgets them; doesn't block.
  * Returns what visit returned if that was not 0; 1 when a processor is just
  * writing a frame, which a later call will find. */
 int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *err);
+
+/* False when its interface is gone: nothing will come any more. */
+bool gate_is_there(const struct gate *gate);
 
 /* Readable (poll(2)) when frames are held. Borrowed. */
 int gate_fd(const struct gate *gate);
@@ -128,6 +134,10 @@ int gate_deliver(struct gate *gate, const struct gate_frame *frame, struct error
 
 /* What happened since gate_arm. */
 void gate_read_counters(const struct gate *gate, struct gate_counters *ret);
+
+/* Frees it without a change to the interface: another process that has it, by fork(2),
+ * goes on. */
+void gate_forget(struct gate *gate);
 
 /* Takes the program off. An open gate is then as if there had never been one;
  * any other is closed by network_gate_set's means, so that nobody talks to a

@@ -219,6 +219,42 @@ int network_attach(int netns_fd, const struct network_endpoint *ep, enum network
 	return r < 0 ? error_wrap(err, "attach %.*s", IFNAMSIZ, ep->host_ifname) : 0;
 }
 
+/* With another MAC, so that nobody can mistake it for the container. */
+static int stand_in(int netns_fd, struct network_endpoint ep, struct error *err)
+{
+	CLEANUP(network_batch_freep) struct network_batch *inside = NULL;
+	CLEANUP(network_batch_freep) struct network_batch *node = NULL;
+	struct network_link bridge;
+
+	ep.mac[1] ^= 1;
+	if (network_batch_open(-EBADF, &node, err) < 0 || network_batch_open(netns_fd, &inside, err) < 0 ||
+	    network_link_get(node, ep.bridge, &bridge, err) < 0 ||
+	    create_pair(inside, &ep, bridge.mtu, err) < 0 || join_bridge(node, &ep, &bridge, err) < 0 ||
+	    network_gate_set(ep.host_ifname, NETWORK_GATE_CLOSED, err) < 0)
+		return -err->code;
+	network_link_add_up(inside, ETH0_INDEX, "bring up " ETH0);
+	return network_batch_run(inside, NULL, NULL, err);
+}
+
+int network_stand_in(const struct network_endpoint *ep, int *ret_netns_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int netns_fd = -EBADF;
+	int r;
+
+	r = network_namespace_create(&netns_fd, err);
+	if (r == 0)
+		r = stand_in(netns_fd, *ep, err);
+	if (r < 0)
+		return error_wrap(err, "attach %.*s", IFNAMSIZ, ep->host_ifname);
+	*ret_netns_fd = TAKE_FD(netns_fd);
+	return 0;
+}
+
+int network_changes_open(int *ret_fd, struct error *err)
+{
+	return network_watch_open(-EBADF, RTMGRP_LINK, ret_fd, err);
+}
+
 int network_detach(const char *host_ifname, struct error *err)
 {
 	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;

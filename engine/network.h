@@ -55,6 +55,18 @@ int network_namespace_create(int *ret_netns_fd, struct error *err);
 int network_attach(int netns_fd, const struct network_endpoint *ep, enum network_gate gate,
 		   struct error *err);
 
+/* In place of a container that has left: a pair without addresses, whose gate is closed.
+ * It goes with the last descriptor of *ret_netns_fd, or by network_detach. */
+int network_stand_in(const struct network_endpoint *ep, int *ret_netns_fd, struct error *err);
+
+/* Whatever the bridge hears, frames for this MAC go to this port of it, until the port
+ * is gone. Static and sticky, as bridge(8) says; Linux 5.0. */
+int network_bridge_pin(const char *host_ifname, const uint8_t mac[6], struct error *err);
+
+/* A socket (netlink(7)) that is readable when an interface of this node came, changed or
+ * went; what it says is for nobody to read. */
+int network_changes_open(int *ret_fd, struct error *err);
+
 /* Removes the pair by its host side; what is gone is no error. Takes 20 to 40
  * ms, most of them in the kernel's rcu_barrier when the link is gone already, so
  * tell whoever waits for the container first. */

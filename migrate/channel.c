@@ -39,6 +39,11 @@ int channel_new(int fd_consumed, enum wire_side side, struct channel **ret, stru
 
 void channel_free(struct channel *ch)
 {
+	channel_forget(ch);
+}
+
+void channel_forget(struct channel *ch)
+{
 	if (!ch)
 		return;
 	fault_connection(-EBADF);

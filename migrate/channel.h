@@ -53,6 +53,9 @@ int channel_connect_within(const char *host, uint64_t timeout_us, const volatile
 /* Around an accepted socket, which it consumes. */
 int channel_accept(int fd_consumed, struct channel **ret, struct error *err);
 void channel_free(struct channel *ch);
+
+/* Frees it without a word to the peer: another process that has it, by fork(2), goes on. */
+void channel_forget(struct channel *ch);
 DEFINE_CLEANUP(struct channel *, channel_free)
 
 /* Who the other side says it is. */

@@ -91,11 +91,26 @@ int lease_thaw(struct lease_hold *l, struct error *err)
 	return 0;
 }
 
-int lease_discard(struct lease_hold *l, struct error *err)
+static int wait_discarded(struct lease_hold *l, const struct lease_wait *wait, struct error *err)
 {
-	struct monitor_message reply;
+	struct pollfd p[] = { { .fd = l->fd, .events = POLLIN },
+			      { .fd = wait->fd, .events = POLLIN } };
+	struct monitor_message reply = { 0 };
 
-	if (monitor_call(l->fd, MONITOR_DISCARD, -EBADF, &reply, err) < 0)
+	while (reply.op != MONITOR_DISCARD) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return error_set(err, errno, "poll: %s", strerror(errno));
+		if (p[1].revents)
+			wait->ready(wait->ctx);
+		if (p[0].revents && monitor_receive(l->fd, &reply, err) < 0)
+			return -err->code;
+	}
+	return reply.code < 0 ? error_set(err, -reply.code, "%.*s", (int)reply.len, reply.data) : 0;
+}
+
+int lease_discard(struct lease_hold *l, const struct lease_wait *wait, struct error *err)
+{
+	if (monitor_send(l->fd, MONITOR_DISCARD, NULL, NULL, 0, -EBADF, err) < 0 || wait_discarded(l, wait, err) < 0)
 		return error_wrap(err, "remove the original");
 	l->frozen = false;
 	return 0;

@@ -42,8 +42,15 @@ int lease_thaw(struct lease_hold *l, struct error *err);
 /* For a container that has no monitor any more. */
 int lease_thaw_without_monitor(const struct container *c, bool was_paused, struct error *err);
 
+/* What else its caller does while it waits: whenever fd is readable. */
+struct lease_wait {
+	int fd;
+	void (*ready)(void *ctx);
+	void *ctx;
+};
+
 /* The original has moved: killed, its folder removed. Waits until it is gone. */
-int lease_discard(struct lease_hold *l, struct error *err);
+int lease_discard(struct lease_hold *l, const struct lease_wait *wait, struct error *err);
 
 /* Closes the connection. */
 void lease_closep(struct lease_hold *l);

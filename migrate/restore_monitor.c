@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -11,14 +10,13 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/devices.h"
-#include "engine/gate.h"
-#include "engine/nat.h"
 #include "engine/rootfs.h"
 #include "engine/tree.h"
 #include "migrate/dump.h"
 #include "migrate/protocol.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
+#include "migrate/restore_network.h"
 #include "migrate/workdir.h"
 
 #define FREEZE_TIMEOUT_US 10000000
@@ -30,8 +28,7 @@ struct restore {
 	struct manifest *manifest;
 	int workdir, images;
 	int cgroupns;
-	struct gate *gate;		/* NULL: closed or open is all that can be done */
-	int announced_by;		/* a socket to be closed when there is time */
+	struct restore_network network;
 	struct prepared *prepared;	/* shared memory: an empty list that the asker fills */
 	int tmpfs[ROOTFS_TMPFS_MAX];	/* mounts, or -EBADF */
 	int terminal;			/* the new master of its terminal */
@@ -43,8 +40,7 @@ struct restore {
 static void restore_closep(struct restore *r)
 {
 	criu_restorer_free(r->restorer);
-	gate_free(r->gate);
-	fd_close(&r->announced_by);
+	restore_network_closep(&r->network);
 	manifest_free(r->manifest);
 	fd_close(&r->workdir);
 	fd_close(&r->images);
@@ -55,16 +51,6 @@ static void restore_closep(struct restore *r)
 	fd_close(&r->terminal);
 	fd_close(&r->guard.fd);
 	fd_close(&r->guard.hold_fd);
-}
-
-/* Without it the gate stays closed until the resume, and clients may wait longer. */
-static void arm_gate(struct restore *r)
-{
-	const struct monitor_setup *s = r->setup;
-	struct error ignored;
-
-	if (s->endpoint.bridge[0])
-		(void)gate_arm(s->endpoint.host_ifname, s->netns_fd, GATE_CLOSED, &r->gate, &ignored);
 }
 
 static int receive_op(int control, uint32_t op, int *ret_fds, size_t n_fds, struct error *err)
@@ -144,10 +130,8 @@ static int prepare(struct restore *r, struct error *err)
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
 	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0 ||
-	    network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_CLOSED, err) < 0 ||
-	    nat_attach(&s->endpoint, err) < 0 || prepared_new(&r->prepared, err) < 0)
+	    restore_network_prepare(&r->network, s, err) < 0 || prepared_new(&r->prepared, err) < 0)
 		return -err->code;
-	arm_gate(r);
 	plan.prepared_fd = prepared_fd(r->prepared);
 	return criu_restorer_start(&criu, &plan, &hooks, &r->restorer, err);
 }
@@ -252,8 +236,7 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	CLEANUP(fd_closep) int meta = -EBADF;
 
-	if (r->gate)
-		gate_set(r->gate, GATE_MUTED);
+	restore_network_mute(&r->network);
 	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
 	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
@@ -299,35 +282,6 @@ static int record(const struct restore *r, enum container_status status, pid_t p
 	return container_state_write(r->setup->container, &st, err);
 }
 
-/* What the restored sockets have sent goes out, and all know where the container is. */
-static void let_speak(struct restore *r)
-{
-	const struct monitor_setup *s = r->setup;
-	struct error ignored;
-
-	if (!s->endpoint.bridge[0])
-		return;
-	if (r->gate) {
-		gate_unmute(r->gate);
-	} else {
-		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
-		(void)network_neighbours_forget(s->netns_fd, &s->endpoint, &ignored);
-	}
-	(void)network_announce(s->netns_fd, &s->endpoint, &r->announced_by, &ignored);
-}
-
-static void let_hear(struct restore *r)
-{
-	struct pollfd p = { .fd = r->setup->control, .events = POLLIN };
-	struct error ignored;
-
-	if (!r->gate)
-		return;
-	if (poll(&p, 1, RESTORE_OPEN_US / 1000) == 1)
-		(void)receive_op(p.fd, RESTORE_OPEN, NULL, 0, &ignored);
-	gate_release(r->gate);
-}
-
 /* ---- the restorer's rows of protocol.h ---- */
 
 /* After this there is no way back: whatever fails then, the container stays, and
@@ -350,7 +304,7 @@ static int thaw_copy(void *ctx, struct error *err)
 	struct error ignored;
 
 	(void)err;
-	let_speak(r);
+	restore_network_speak(&r->network, r->setup);
 	fault_pass("restore-unmuted");
 	if (!r->manifest->was_paused)
 		(void)cgroup_thaw(r->setup->cgroup, &ignored);
@@ -400,7 +354,7 @@ static int resume(struct restore *r, struct error *err)
 
 	if (protocol_step(&state, EVENT_COMMIT, does, r, err) < 0)
 		return -err->code;
-	let_hear(r);
+	restore_network_hear(&r->network, r->setup);
 	fault_pass("restore-opened");
 	return 0;
 }
@@ -453,7 +407,7 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 {
 	CLEANUP(restore_closep) struct restore r = { .setup = s, .plan = ctx, .workdir = -EBADF,
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
-						     .announced_by = -EBADF,
+						     .network = RESTORE_NETWORK_EMPTY,
 						     .tmpfs = { -EBADF, -EBADF, -EBADF, -EBADF },
 						     .guard = MONITOR_GUARD_NONE };
 	int code;

@@ -59,13 +59,19 @@ static int remove_release(void *ctx, struct error *err)
 	return release_remove(s->node, s->handover.token, err);
 }
 
+static void on_stray(void *ctx)
+{
+	(void)source_send_strays(ctx);
+}
+
 static int destroy(void *ctx, struct error *err)
 {
 	struct source *s = ctx;
+	const struct lease_wait wait = { s->stand_in ? gate_fd(s->stand_in) : -EBADF, on_stray, s };
 	const struct container *c = s->container;
 	struct error ignored;
 
-	if ((s->lease.fd < 0 || lease_discard(&s->lease, &ignored) < 0) && container_clean(c, false, err) < 0)
+	if ((s->lease.fd < 0 || lease_discard(&s->lease, &wait, &ignored) < 0) && container_clean(c, false, err) < 0)
 		return -err->code;
 	fault_pass("original-gone");
 	if (fault_point("original-sync", err) < 0)

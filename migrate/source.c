@@ -206,7 +206,9 @@ void source_closep(struct source *s)
 {
 	source_untrack(s);
 	gate_free(s->gate);
+	gate_free(s->stand_in);
 	held_frames_free(&s->held);
+	fd_close(&s->netns);
 	carried_free(s->carried);
 	cgroup_free(s->cgroup);
 	lease_closep(&s->lease);

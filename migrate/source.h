@@ -68,6 +68,8 @@ struct source_options {
 	bool verify;			/* compare all memory before the commit */
 	uint64_t retry_us;		/* how long to try to come back; 0: not at all */
 	uint64_t settle_us;		/* how long to ask a silent target after COMMIT */
+	bool drop_frames;		/* instead of holding them while it stands still */
+	uint64_t forward_us;		/* how long to send on what still comes here */
 	const volatile sig_atomic_t *cancelled;
 	/* May be NULL. Called at each phase's begin and some times a second. */
 	void (*progress)(void *ctx, const char *phase, const struct channel_stats *stats);
@@ -90,6 +92,8 @@ struct source {
 	struct lease_hold lease;
 	struct gate *gate;		/* armed; NULL: frames are lost while it is frozen */
 	struct held_frames held;	/* until it is clear that it goes on there */
+	struct gate *stand_in;		/* of what takes its place when it has left */
+	int netns;			/* which keeps that */
 	struct cgroup *cgroup;
 	struct memory *memory;
 	struct carried *carried;
@@ -104,7 +108,8 @@ struct source {
 	const char *phase;
 };
 
-#define SOURCE_EMPTY .lease = LEASE_HOLD_EMPTY, .workdir = -EBADF, .images = -EBADF, .meta = -EBADF
+#define SOURCE_EMPTY .lease = LEASE_HOLD_EMPTY, .workdir = -EBADF, .images = -EBADF, .meta = -EBADF, \
+	.netns = -EBADF
 
 void source_report_free(struct source_report *report);
 
@@ -143,6 +148,15 @@ int source_send_held(struct source *s, struct error *err);
 
 /* The container goes on here: it gets all that was held. Before the thaw. */
 void source_open_gate(struct source *s);
+
+/* It runs there: what comes here goes there, first of all what is held. */
+void source_leave_network(struct source *s);
+
+/* What has come since. */
+int source_send_strays(struct source *s);
+
+/* The last that needs the connection, which s no longer has then. */
+void source_forward(struct source *s);
 
 /* Frozen: what was written last, and what CRIU leaves out. */
 int source_last_round(struct source *s, struct error *err);

@@ -131,15 +131,15 @@ int source_commit(struct source *s, struct error *err)
 static void forward(struct source *s)
 {
 	struct pollfd p[] = { { .fd = channel_fd(s->channel), .events = POLLIN },
-			      { .fd = s->gate ? gate_fd(s->gate) : -EBADF, .events = POLLIN } };
-	struct error ignored;
+			      { .fd = s->gate ? gate_fd(s->gate) : -EBADF, .events = POLLIN },
+			      { .fd = -EBADF, .events = POLLIN } };
 
-	if (s->gate)
-		gate_set(s->gate, GATE_AWAY);
-	do {
-		if (source_send_held(s, &ignored) < 0)
+	source_leave_network(s);
+	if (s->stand_in)
+		p[2].fd = gate_fd(s->stand_in);
+	while (poll(p, 3, -1) > 0 && !p[0].revents)
+		if (source_send_strays(s) < 0)
 			return;
-	} while (poll(p, 2, -1) > 0 && !p[0].revents);
 }
 
 int source_sync(struct source *s, struct error *err)
@@ -163,9 +163,10 @@ int source_release(struct source *s, struct error *err)
 	struct error ignored;
 
 	if (!s->asks)
-		(void)source_send_held(s, &ignored);
+		(void)source_send_strays(s);
 	if (step(s, EVENT_TOLD_SYNCED, err) < 0 && s->protocol != SOURCE_OWES)
 		return -err->code;
-	(void)settle_hear_forgotten(s, &ignored);
+	if (settle_hear_forgotten(s, &ignored) == 0 && !s->asks)
+		source_forward(s);
 	return 0;
 }

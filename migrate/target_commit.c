@@ -195,6 +195,20 @@ int target_sync(struct target *t, struct error *err)
 	return channel_send(t->channel, &synced, err);
 }
 
+/* Until the source hangs up. */
+static void deliver_strays(struct target *t)
+{
+	struct message m = { 0 };
+	struct error ignored;
+
+	t->held.frames = t->held.lost = 0;
+	while (take_or_return(t, &m, &ignored) == 1)
+		;
+	if (t->held.frames)
+		target_say(t, "container '%s': %llu frames went to %s after it had left", t->container->name,
+			   (unsigned long long)t->held.frames, t->peer.name);
+}
+
 int target_release(struct target *t, struct error *err)
 {
 	const struct incoming in = { .node = t->node, .token = t->offer.offer.token, .container = t->container,
@@ -207,6 +221,8 @@ int target_release(struct target *t, struct error *err)
 	r = strcmp(m.release.token, in.token) != 0 ? error_set(err, EPROTO, "RELEASE of another migration") :
 						    incoming_event(&in, EVENT_RELEASE, err);
 	message_free(&m);
+	if (r == 0)
+		deliver_strays(t);
 	return r;
 }
 

@@ -133,7 +133,12 @@ static const struct row rows[] = {
 	{ S(SYNCED), SOURCE(TREE_BEGIN), S(IN_LAST_STRAGGLERS), is_held },
 	{ S(IN_LAST_STRAGGLERS), SOURCE(DATA), S(IN_LAST_STRAGGLERS), NULL },
 	{ S(IN_LAST_STRAGGLERS), SOURCE(TREE_END), S(SYNCED), NULL },
-	{ S(SYNCED), SOURCE(RELEASE), S(RELEASED), NULL },
+	{ S(SYNCED), SOURCE(RELEASE), S(LEAVING), NULL },
+	{ S(LEAVING), TARGET(FORGOTTEN), S(LEFT), NULL },
+	{ S(LEFT), SOURCE(TREE_BEGIN), S(IN_STRAYS), is_held },
+	{ S(IN_STRAYS), SOURCE(DATA), S(IN_STRAYS), NULL },
+	{ S(IN_STRAYS), SOURCE(TREE_END), S(LEFT), NULL },
+
 	{ S(RELEASED), TARGET(FORGOTTEN), S(DONE), NULL },
 };
 
@@ -229,5 +234,5 @@ int sequence_step(struct sequence *sequence, enum wire_side from, enum wire_type
 
 bool sequence_is_done(const struct sequence *sequence)
 {
-	return sequence->state == SEQUENCE_DONE;
+	return sequence->state == SEQUENCE_DONE || sequence->state == SEQUENCE_LEFT;
 }

@@ -59,7 +59,10 @@ enum sequence_state {
 	SEQUENCE_IN_STRAGGLERS,
 	SEQUENCE_SYNCED,
 	SEQUENCE_IN_LAST_STRAGGLERS,
-	SEQUENCE_RELEASED,
+	SEQUENCE_LEAVING,
+	SEQUENCE_LEFT,			/* either may hang up */
+	SEQUENCE_IN_STRAYS,
+	SEQUENCE_RELEASED,		/* after a question */
 	SEQUENCE_DONE,			/* nothing may follow */
 };
 

@@ -32,6 +32,7 @@
  *	[ TREE HELD                 -> ]...
  *	RELEASE                     ->			the original is gone
  *	                            <-  FORGOTTEN	and so is what was kept for a QUERY
+ *	[ TREE HELD                 -> ]...		what goes astray for a while
  *
  * where TREE is TREE_BEGIN, any number of DATA, TREE_END. An OFFER that is only
  * asking ends with the VERDICT.

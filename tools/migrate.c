@@ -18,11 +18,13 @@
 struct migrate_options {
 	struct rounds_options rounds;
 	const char *compress;
-	uint64_t settle_us, retry_us;
+	const char *gate;
+	uint64_t settle_us, retry_us, forward_us;
 	bool json, quiet, verify, check, cancel;
 };
 
 static const struct migrate_options defaults = { .settle_us = 30000000, .retry_us = 10000000,
+						 .forward_us = 3000000,
 						 .rounds = ROUNDS_DEFAULTS };
 
 static const struct option_row rows[] = {
@@ -52,6 +54,10 @@ static const struct option_row rows[] = {
 	       "only tell whether it could move, and every reason why not"),
 	OPTION(0, "cancel", FLAG, NULL, struct migrate_options, cancel,
 	       "give up the migration of NAME that another process has begun"),
+	OPTION(0, "forward", DURATION, "TIME", struct migrate_options, forward_us,
+	       "how long to send on what still comes here for it afterwards [3s]"),
+	OPTION(0, "gate", TEXT, "HOW", struct migrate_options, gate,
+	       "frames that come for it while it stands still: 'hold', or 'drop' as without a gate [hold]"),
 	OPTION(0, "json", FLAG, NULL, struct migrate_options, json, "print the report as JSON"),
 	OPTION('q', "quiet", FLAG, NULL, struct migrate_options, quiet, "no progress"),
 	OPTION_END,
@@ -107,6 +113,13 @@ static int cancel(const struct node *node, const char *name)
 	return r < 0 ? command_fail(&err, EXIT_FAILED) : r > 0 ? EXIT_TOO_LATE : EXIT_OK;
 }
 
+static int parse_gate(const char *how, bool *ret_drop, struct error *err)
+{
+	*ret_drop = how && strcmp(how, "drop") == 0;
+	return !how || *ret_drop || strcmp(how, "hold") == 0
+		       ? 0 : error_set(err, EINVAL, "--gate: '%.20s' is not hold or drop", how);
+}
+
 static int migrate_run(const struct invocation *inv)
 {
 	const struct migrate_options *o = inv->options;
@@ -114,7 +127,8 @@ static int migrate_run(const struct invocation *inv)
 	struct progress progress;
 	struct source_report r = { 0 };
 	struct source_options options = {
-		.host = inv->argv[1], .settle_us = o->settle_us, .retry_us = o->retry_us, .verify = o->verify,
+		.host = inv->argv[1], .settle_us = o->settle_us, .retry_us = o->retry_us,
+		.forward_us = o->forward_us, .verify = o->verify,
 		.rate = o->rounds.bwlimit, .progress = progress_update, .ctx = &progress,
 	};
 	struct error err;
@@ -127,6 +141,8 @@ static int migrate_run(const struct invocation *inv)
 		return cancel(inv->node, inv->argv[0]);
 	if (compression_parse(o->compress, &options.level, &err) < 0)
 		return command_usage_error(inv->command, "--compress: %s", err.msg);
+	if (parse_gate(o->gate, &options.drop_frames, &err) < 0)
+		return command_usage_error(inv->command, "%s", err.msg);
 	if (rounds_parse(&o->rounds, &options.policy, &options.tracker, &err) < 0)
 		return command_usage_error(inv->command, "%s", err.msg);
 	if (o->check)

@@ -74,7 +74,7 @@ int fault_init(const char *text, struct error *err);
 
 /* What this process is from now on: command (at first), serve, receive (a
  * connection of serve), restore (the monitor of a container that arrives),
- * monitor, filler. A connection is forgotten. */
+ * monitor, filler, forward. A connection is forgotten. */
 void fault_role(const char *role);
 
 /* The socket that "reset" and "drop" mean. */

@@ -37,6 +37,10 @@ const struct fault_name fault_table[] = {
 	{ "query-begin", "command", false },
 	{ "query-end", "command", false },
 
+	/* migrate: what is left at the source for a while */
+	{ "forward-begin", "forward", false },
+	{ "forward-end", "forward", false },
+
 	/* migrate: the target's */
 	{ "token-record", "receive,restore", true },
 	{ "token-link", "receive,restore", true },

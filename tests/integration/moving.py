@@ -45,13 +45,21 @@ def make_image(folder):
     return folder
 
 
+def holder(node, name=None):
+    """The pid of the process that holds a node's namespaces, or those of another part of its bed."""
+    return pathlib.Path("/run/godwit-testbed", node.bed.name, name or node.name).read_text().split()[0]
+
+
 def in_node(node, make):
     """Calls make() in the node's network namespace and returns what it returns."""
+    return in_namespace(f"/proc/{holder(node)}/ns/net", make)
+
+
+def in_namespace(path, make):
     result = []
 
     def run():
-        pid = pathlib.Path("/run/godwit-testbed", node.bed.name, node.name).read_text().split()[0]
-        with open(f"/proc/{pid}/ns/net", "rb") as namespace:
+        with open(path, "rb") as namespace:
             if libc.setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
         try:
@@ -67,9 +75,9 @@ def in_node(node, make):
 
 
 class Client:
-    """A connection to a workload from another node."""
+    """A connection to a workload from another node, or from another namespace."""
 
-    def __init__(self, node, address, port=PORT):
+    def __init__(self, node, address, port=PORT, namespace=None):
         def make():
             end = time.monotonic() + 10
             while True:
@@ -79,7 +87,7 @@ class Client:
                     if time.monotonic() > end:
                         raise
                     time.sleep(0.02)
-        self.socket = in_node(node, make)
+        self.socket = in_namespace(namespace, make) if namespace else in_node(node, make)
         self.socket.settimeout(20)
         self.name = self.socket.getsockname()
         self.nonce = self.count = None
@@ -138,7 +146,8 @@ OPTIONS = os.environ.get("GODWIT_MOVE_OPTIONS", "").split()
 
 
 def migrate(node, name, to, *options, check=True, **more):
-    return node.godwit("migrate", *OPTIONS, *options, name, to.name, check=check, **more)
+    """What stays at the source for a while stays shortly, so that nobody waits for it to go."""
+    return node.godwit("migrate", *OPTIONS, "--forward", "200ms", *options, name, to.name, check=check, **more)
 
 
 def snapshot(bed):
@@ -150,8 +159,9 @@ def snapshot(bed):
     return now
 
 
-def settled(bed, before, seconds=3):
-    """Asserts that the machine is as it was before; what just ends gets a moment."""
+def settled(bed, before, seconds=6):
+    """Asserts that the machine is as it was before; what just ends gets a moment, and what a
+    move leaves at the source for 3 s does."""
     end = time.monotonic() + seconds
     while (now := snapshot(bed)) != before and time.monotonic() < end:
         time.sleep(0.05)

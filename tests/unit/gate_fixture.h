@@ -65,7 +65,7 @@ struct parcel {
 static int home_fd = -EBADF;
 static int node_fd = -EBADF;
 
-static int node_up(void **state)
+static inline int node_up(void **state)
 {
 	struct error err;
 
@@ -77,14 +77,14 @@ static int node_up(void **state)
 	       network_bridge_ensure(BRIDGE, "fd98::1/64", &err) < 0 ? -1 : 0;
 }
 
-static int node_down(void **state)
+static inline int node_down(void **state)
 {
 	(void)state;
 	fd_close(&node_fd);
 	return setns(home_fd, CLONE_NEWNET);
 }
 
-static void container_up(struct container *c, const char *address, enum network_gate gate)
+static inline void container_up(struct container *c, const char *address, enum network_gate gate)
 {
 	*c = (struct container){ .netns_fd = -EBADF };
 	strcpy(c->ep.bridge, BRIDGE);
@@ -95,18 +95,18 @@ static void container_up(struct container *c, const char *address, enum network_
 	OK(network_attach(c->netns_fd, &c->ep, gate, err));
 }
 
-static void container_down(struct container *c)
+static inline void container_down(struct container *c)
 {
 	OK(network_detach(c->ep.host_ifname, err));
 	fd_close(&c->netns_fd);
 }
 
-static void enter(int netns_fd)
+static inline void enter(int netns_fd)
 {
 	assert_int_equal(setns(netns_fd, CLONE_NEWNET), 0);
 }
 
-static void output_of(int netns_fd, const char *command, char *ret, size_t size)
+static inline void output_of(int netns_fd, const char *command, char *ret, size_t size)
 {
 	FILE *f;
 	size_t n;
@@ -120,7 +120,7 @@ static void output_of(int netns_fd, const char *command, char *ret, size_t size)
 	assert_int_equal(pclose(f), 0);
 }
 
-static long number_of(int netns_fd, const char *command)
+static inline long number_of(int netns_fd, const char *command)
 {
 	char text[1024];
 
@@ -130,7 +130,7 @@ static long number_of(int netns_fd, const char *command)
 
 #define RETRANSMISSIONS "awk '/^Tcp: [0-9]/ { print $13 }' /proc/net/snmp"
 
-static socklen_t address_of(const char *ip, uint16_t port, struct sockaddr_storage *ret)
+static inline socklen_t address_of(const char *ip, uint16_t port, struct sockaddr_storage *ret)
 {
 	struct sockaddr_in6 *six = (struct sockaddr_in6 *)ret;
 	struct sockaddr_in *four = (struct sockaddr_in *)ret;
@@ -148,7 +148,7 @@ static socklen_t address_of(const char *ip, uint16_t port, struct sockaddr_stora
 	return sizeof(*four);
 }
 
-static int socket_in(int netns_fd, const char *ip, int type, uint16_t port)
+static inline int socket_in(int netns_fd, const char *ip, int type, uint16_t port)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = address_of(ip, port, &sa);
@@ -174,7 +174,7 @@ struct line {
 	int listener;
 };
 
-static void tcp_up(struct line *l, const struct container *c, const char *here, const char *there)
+static inline void tcp_up(struct line *l, const struct container *c, const char *here, const char *there)
 {
 	struct sockaddr_storage sa;
 
@@ -186,7 +186,7 @@ static void tcp_up(struct line *l, const struct container *c, const char *here, 
 	assert_true(l->there >= 0);
 }
 
-static void udp_up(struct line *l, const struct container *c, const char *here, const char *there)
+static inline void udp_up(struct line *l, const struct container *c, const char *here, const char *there)
 {
 	struct sockaddr_storage sa;
 	char text[8];
@@ -200,21 +200,21 @@ static void udp_up(struct line *l, const struct container *c, const char *here, 
 	assert_int_equal(recv(l->there, text, sizeof(text), 0), 5);
 }
 
-static void line_down(struct line *l)
+static inline void line_down(struct line *l)
 {
 	fd_close(&l->here);
 	fd_close(&l->there);
 	fd_close(&l->listener);
 }
 
-static bool readable(int fd, int wait_ms)
+static inline bool readable(int fd, int wait_ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
 	return poll(&p, 1, wait_ms) == 1;
 }
 
-static bool passes(int from, int to, int wait_ms)
+static inline bool passes(int from, int to, int wait_ms)
 {
 	char text[8];
 
@@ -222,7 +222,7 @@ static bool passes(int from, int to, int wait_ms)
 	return readable(to, wait_ms) && recv(to, text, sizeof(text), 0) == 4;
 }
 
-static int keep(const struct gate_frame *frame, void *data, struct error *err)
+static inline int keep(const struct gate_frame *frame, void *data, struct error *err)
 {
 	struct parcel *p = data;
 
@@ -235,7 +235,7 @@ static int keep(const struct gate_frame *frame, void *data, struct error *err)
 	return 0;
 }
 
-static void deliver(const struct parcel *p, const char *ifname)
+static inline void deliver(const struct parcel *p, const char *ifname)
 {
 	CLEANUP(injector_freep) struct injector *in = NULL;
 
@@ -244,7 +244,7 @@ static void deliver(const struct parcel *p, const char *ifname)
 		OK(injector_send(in, &p->frames[i], err));
 }
 
-static void send_pattern(int fd, uint32_t from, size_t bytes)
+static inline void send_pattern(int fd, uint32_t from, size_t bytes)
 {
 	CLEANUP(freep) uint8_t *data = malloc(bytes);
 
@@ -254,7 +254,7 @@ static void send_pattern(int fd, uint32_t from, size_t bytes)
 	assert_int_equal(send(fd, data, bytes, 0), bytes);
 }
 
-static void expect_pattern(int fd, uint32_t from, size_t bytes)
+static inline void expect_pattern(int fd, uint32_t from, size_t bytes)
 {
 	CLEANUP(freep) uint8_t *data = malloc(bytes);
 

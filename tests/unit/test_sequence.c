@@ -160,6 +160,9 @@ static const char *const legal[][2] = {
 	[SEQUENCE_IN_STRAGGLERS] = { " DATA TREE_END", "" },
 	[SEQUENCE_SYNCED] = { " held RELEASE", "" },
 	[SEQUENCE_IN_LAST_STRAGGLERS] = { " DATA TREE_END", "" },
+	[SEQUENCE_LEAVING] = { "", " FORGOTTEN" },
+	[SEQUENCE_LEFT] = { " held", "" },
+	[SEQUENCE_IN_STRAYS] = { " DATA TREE_END", "" },
 	[SEQUENCE_RELEASED] = { "", " FORGOTTEN" },
 	[SEQUENCE_DONE] = { "", "" },
 };
