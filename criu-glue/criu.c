@@ -46,7 +46,7 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		.orphan_pts_master = true,
 	};
 	CLEANUP(smaps_closep) struct smaps smaps = SMAPS_EMPTY;
-	CLEANUP(fd_closep) int ready = breakpoints_keep_ready();
+	__attribute__((unused)) CLEANUP(fd_closep) int ready = breakpoints_keep_ready();
 	struct error ignored;
 	struct session session = SESSION_INIT(hooks);
 	int fds[3];

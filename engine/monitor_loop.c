@@ -468,17 +468,6 @@ void monitor_loop(struct monitor *m)
 	}
 }
 
-/* What a client sent and nobody read would turn the close into a reset, and
- * that would hide our last message from it. */
-static void stop_hearing(int fd)
-{
-	char byte;
-
-	(void)shutdown(fd, SHUT_RD);
-	while (recv(fd, &byte, 1, MSG_DONTWAIT) > 0)
-		;
-}
-
 /* Output that is still pending goes out first, as far as the reader takes it.
  * One that takes nothing must not keep the others waiting. */
 void monitor_tell_exit(struct monitor *m)
@@ -500,6 +489,6 @@ void monitor_tell_exit(struct monitor *m)
 			answer_result(c->fd, MONITOR_DISCARD, m->end_code, &m->end_error);
 		else if (c->waiting || c->attached || c->cancelling)
 			answer(c->fd, MONITOR_WAIT, m->state.exit_code, NULL, NULL);
-		stop_hearing(c->fd);
+		fd_stop_hearing(c->fd);
 	}
 }

@@ -323,3 +323,12 @@ int fd_close_all_except(const int *keep, size_t n, struct error *err)
 		return error_set(err, errno, "close_range: %s", strerror(errno));
 	return 0;
 }
+
+void fd_stop_hearing(int sock)
+{
+	char byte;
+
+	(void)shutdown(sock, SHUT_RD);
+	while (recv(sock, &byte, 1, MSG_DONTWAIT) > 0)
+		;
+}

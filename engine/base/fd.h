@@ -60,6 +60,10 @@ int fd_send_msg(int sock, const void *data, size_t len, const int *fds, size_t n
 ssize_t fd_recv_msg(int sock, void *data, size_t size, int *ret_fds, size_t nfds,
 		    struct error *err);
 
+/* Before a socket is closed: what the peer sent and nobody read would turn the close
+ * into a reset, and that would hide our last message from it. */
+void fd_stop_hearing(int sock);
+
 /* Marks every descriptor from first up as CLOEXEC (close_range(2)). */
 int fd_cloexec_from(unsigned first, struct error *err);
 
