@@ -257,18 +257,30 @@ static int clean_cgroup(const struct container *c, struct error *err)
 	return r;
 }
 
+static int netns_of(pid_t init)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)init);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 int container_reconnect(const struct container *c, pid_t init, struct error *err)
 {
+	CLEANUP(fd_closep) int netns = netns_of(init);
 	struct network_endpoint ep;
-	char path[32];
-	int netns, r;
 
 	container_endpoint(c, &ep);
-	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)init);
-	netns = open(path, O_RDONLY | O_CLOEXEC);
-	r = network_resume(netns, &ep, err);
-	fd_close(&netns);
-	return r;
+	return network_resume(netns, &ep, err);
+}
+
+int container_announce(const struct container *c, pid_t init, struct error *err)
+{
+	CLEANUP(fd_closep) int netns = netns_of(init);
+	struct network_endpoint ep;
+
+	container_endpoint(c, &ep);
+	return network_announce(netns, &ep, NULL, err);
 }
 
 /* The name may be another container's by now. */

@@ -106,6 +106,9 @@ int container_reconnect(const struct container *c, pid_t init, struct error *err
  * the same with "gf". */
 void container_stand_in_ifname(const struct container *c, char ret[IFNAMSIZ]);
 
+/* Tells the network where it is, once more; its gate stays as it is. */
+int container_announce(const struct container *c, pid_t init, struct error *err);
+
 /* Kills what is left of it, removes its interface, published ports, cgroup and, when keep is
  * false, its folder. For containers whose monitor is gone or that have exited;
  * what is gone already is no error. */

@@ -75,6 +75,14 @@ int handover_read(const struct container *c, struct handover *ret, struct error 
 	return handover_load(c->dir_fd, HANDOVER_JSON, ret, err);
 }
 
+int handover_check_none(const struct container *c, struct error *err)
+{
+	if (faccessat(c->dir_fd, HANDOVER_JSON, F_OK, 0) < 0 && errno == ENOENT)
+		return 0;
+	return error_set(err, EBUSY, "container '%s': a migration was decided and not confirmed, so it may run "
+			 "elsewhere; 'godwit resolve %s' asks", c->name, c->name);
+}
+
 int handover_remove(const struct container *c, struct error *err)
 {
 	if (fault_point("handover-remove", err) < 0)

@@ -29,5 +29,9 @@ int handover_write(const struct container *c, const struct handover *h, struct e
 /* -ENOENT when nothing was decided. */
 int handover_read(const struct container *c, struct handover *ret, struct error *err);
 
+/* -EBUSY when there is a decision, or it can't be known: the container may be another node's,
+ * also when it is not alive here any more, and may be neither started nor removed. */
+int handover_check_none(const struct container *c, struct error *err);
+
 /* Takes the decision back; durable. */
 int handover_remove(const struct container *c, struct error *err);

@@ -164,14 +164,36 @@ static int forget(void *ctx, struct error *err)
 	return token_forget(in->node, in->token, err);
 }
 
-/* What was said at its arrival got lost, if nobody could hear this node then. */
-static void announce_again(const struct incoming *in)
+static void announce(const struct container *c)
 {
 	struct container_state st;
 	struct error ignored;
 
-	if (in->container && container_state(in->container, &st, &ignored) == 0 && st.status == CONTAINER_RUNNING)
-		(void)container_reconnect(in->container, st.pid, &ignored);
+	if (container_state(c, &st, &ignored) == 0 && st.status == CONTAINER_RUNNING && st.migrations)
+		(void)container_announce(c, st.pid, &ignored);
+}
+
+/* What was said at its arrival got lost, if nobody could hear this node then. One that
+ * has no mark any more is one of those that have come. */
+static void announce_again(const struct incoming *in)
+{
+	char **names = NULL;
+	struct error ignored;
+	size_t n = 0;
+
+	if (in->container) {
+		announce(in->container);
+		return;
+	}
+	if (container_list(in->node, &names, &n, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		CLEANUP(container_freep) struct container *c = NULL;
+
+		if (container_open(in->node, names[i], &c, &ignored) == 0)
+			announce(c);
+	}
+	fd_list_free(names, n);
 }
 
 static int answer(const struct incoming *in, enum message_outcome outcome, struct error *err)
@@ -180,9 +202,11 @@ static int answer(const struct incoming *in, enum message_outcome outcome, struc
 
 	if (!in->channel || !in->asked)
 		return 0;
+	if (channel_send(in->channel, &m, err) < 0)
+		return -err->code;
 	if (outcome == MESSAGE_OUTCOME_RESUMED || outcome == MESSAGE_OUTCOME_SYNCED)
 		announce_again(in);
-	return channel_send(in->channel, &m, err);
+	return 0;
 }
 
 /* Who is told by RESUMED learns more, from whoever has the connection. */

@@ -1,4 +1,5 @@
 #include "engine/base/cleanup.h"
+#include "migrate/handover.h"
 #include "migrate/incoming.h"
 #include "tools/commands.h"
 #include "tools/end.h"
@@ -22,6 +23,8 @@ static int rm_one(struct container *c, const void *options, struct error *err)
 	if (st.status == CONTAINER_IN_DOUBT || (st.status == CONTAINER_INCOMING && st.monitor_alive))
 		return error_set(err, EBUSY, "container '%s': it is %s; removing it could lose it", c->name,
 				 container_status_name(st.status));
+	if (handover_check_none(c, err) < 0)
+		return -err->code;
 	if (container_status_is_live(st.status) && !o->force)
 		return error_set(err, EBUSY, "container '%s' is %s; stop it first, or use -f", c->name,
 				 container_status_name(st.status));

@@ -1,4 +1,5 @@
 #include "engine/base/cleanup.h"
+#include "migrate/handover.h"
 #include "migrate/incoming.h"
 #include "tools/commands.h"
 #include "tools/launch.h"
@@ -10,9 +11,8 @@ static int make_ready(struct container *c, struct error *err)
 
 	if (container_state(c, &st, err) < 0)
 		return -err->code;
-	if (st.status == CONTAINER_IN_DOUBT)
-		return error_set(err, EBUSY, "container '%s': a migration was decided and not confirmed, so it may "
-				 "run elsewhere; 'godwit resolve %s' asks", c->name, c->name);
+	if (handover_check_none(c, err) < 0)
+		return -err->code;
 	if (st.status != CONTAINER_EXITED && st.status != CONTAINER_CREATED)
 		return error_set(err, EBUSY, "container '%s' is %s already", c->name,
 				 container_status_name(st.status));

@@ -23,7 +23,9 @@ static void decision_is_kept_until_it_is_taken_back(void **state)
 	struct error err;
 
 	FAILS(handover_read(c, &back, &err), ENOENT, "handover.json");
+	OK(handover_check_none(c, &err));
 	OK(handover_write(c, &decision, &err));
+	FAILS(handover_check_none(c, &err), EBUSY, "godwit resolve web");
 	OK(handover_read(c, &back, &err));
 	assert_string_equal(back.token, decision.token);
 	assert_string_equal(back.peer, decision.peer);

@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -29,6 +30,7 @@ BOX_PORT = 7000
 MEGABYTES = 8
 DISK_MB = 160
 CLONE_NEWNET = 0x40000000
+RECORD = re.compile("(tokens|releases)(/[0-9a-f]+)?")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -350,13 +352,13 @@ class FaultBed(Bed):
         return sorted(found)
 
     def all_there_is(self):
-        """All that the bed has. Tokens' records are kept on purpose, but not their temporary files."""
+        """All that the bed has. Records of migrations are kept until both sides know that both have
+        them (serve's business), but not their temporary files."""
         there = {"processes": self.own_processes(), "cgroups": self.cgroups()}
         for node in NODES:
             for what, found in self.look(node).items():
                 if what == "files":
-                    found = [path for path in found if path != "tokens" and
-                             (not path.startswith("tokens/") or "." in path)]
+                    found = [path for path in found if not RECORD.fullmatch(path)]
                 there[f"{what} of {node}"] = found
         return there
 

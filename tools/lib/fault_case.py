@@ -158,7 +158,8 @@ class Play:
         begun = time.monotonic()
         while True:
             while self.back:
-                self.back.pop()()
+                self.back[-1]()
+                self.back.pop()
             self.bed.revive(self.step)
             self.step()
             if self.back:
@@ -288,10 +289,11 @@ def repair(bed, it):
     for name in MARKERS:
         it.marker(f"{name}.go").touch()
     for undo in it.back:
-        try:
+        with contextlib.suppress(Problem, Failed, OSError):
             undo()
-        except (Failed, OSError, KeyError):
-            pass
+    for node in NODES:
+        if node not in bed.agents:      # its power is off still
+            bed.boot(node)
     time.sleep(0.05)
     for node in NODES:
         kill(pid for pid, (name, _) in bed.processes(node).items() if name in ("godwit", "godwit-monitor"))

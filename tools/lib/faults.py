@@ -24,6 +24,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 
 from bed import Failed, call, exit_on_signals
 from fault_bed import GODWIT, NODES, FaultBed, Problem, other, until
@@ -166,7 +167,8 @@ def work(number, todo, results):
             try:
                 results.put((case, *play(beds.of(case), case)))
             except (Problem, Failed, OSError, KeyError) as error:
-                results.put((case, f"the bed is lost: {error}", [], 0))
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                results.put((case, f"the bed is lost: {error!r} in {where.name}; {error.__context__!r}", [], 0))
                 beds.drop(case)
     finally:
         beds.close()
