@@ -303,7 +303,7 @@ class FaultBed(Bed):
 
     def move(self, source, **options):
         """Starts a migration to the other node."""
-        return self.start(source, GODWIT, "migrate", "-q", "--settle", "2s", "--retry-for", "1s", BOX, other(source),
+        return self.start(source, GODWIT, "migrate", "-q", "--settle", "2s", "--retry-for", "1s", "--forward", "0s", BOX, other(source),
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env=self.environment(source), **options)
 
