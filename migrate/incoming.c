@@ -340,6 +340,22 @@ static bool is_unsettled(const struct container_state *st, enum protocol_state s
 	return st->status == CONTAINER_INCOMING || state == TARGET_LOST || state == TARGET_SYNCED;
 }
 
+/* As sweep() would find it, without its lock: what is only looked at must not refuse its user's command. */
+static bool may_be_unsettled(struct container *c)
+{
+	CLEANUP(freep) char *token = NULL;
+	struct incoming in = { .node = c->node, .container = c };
+	enum protocol_state state = TARGET_NOTHING;
+	struct container_state st;
+	struct error ignored;
+
+	if (container_state(c, &st, &ignored) < 0 || read_mark(c, &token, &ignored) < 0)
+		return true;
+	in.token = token;
+	return token ? incoming_state(&in, &state, &ignored) < 0 || is_unsettled(&st, state) :
+		       st.status == CONTAINER_INCOMING;
+}
+
 static int sweep(struct container *c, const struct container_state *st, struct error *err)
 {
 	CLEANUP(freep) char *token = NULL;
@@ -372,8 +388,8 @@ static int sweep_one(const struct node *node, const char *name, uint64_t patienc
 	struct container_state st;
 	struct error ignored;
 
-	if (container_open(node, name, &c, &ignored) < 0 || container_lock(c, false, &ignored) < 0 ||
-	    container_state(c, &st, &ignored) < 0)
+	if (container_open(node, name, &c, &ignored) < 0 || !may_be_unsettled(c) ||
+	    container_lock(c, false, &ignored) < 0 || container_state(c, &st, &ignored) < 0)
 		return 0;
 	if (st.status == CONTAINER_INCOMING && st.monitor_alive &&
 	    (!wait_for_end(&st, patience_us) || container_state(c, &st, &ignored) < 0))
