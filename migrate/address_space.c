@@ -57,14 +57,13 @@ static const char *value_of(const char *text, const char *key)
 static int read_status(struct address_space *as, struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;
-	const char *pids, *locked;
+	const char *pids;
 	int r = fd_read_file_at(as->dir_fd, "status", FILE_MAX, &text, NULL, err);
 	char *end;
 
 	if (r < 0)
 		return r;
 	pids = value_of(text, "\nNSpid:");
-	locked = value_of(text, "\nVmLck:");
 	if (!pids)
 		return error_set(err, EPROTO, "status has no NSpid");
 	for (;; pids = end) {
@@ -76,7 +75,6 @@ static int read_status(struct address_space *as, struct error *err)
 		if (*end == '\n')
 			break;
 	}
-	as->has_locked = locked && strtoull(locked, NULL, 10) > 0;
 	return 0;
 }
 

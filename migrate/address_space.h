@@ -12,7 +12,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -27,7 +26,6 @@ struct identity {
 struct address_space {
 	pid_t pid, ns_pid;	/* here, and in its innermost pid namespace */
 	struct identity identity;
-	bool has_locked;	/* VmLck of /proc/PID/status is not 0 */
 	int dir_fd;		/* /proc/PID, owned */
 };
 

@@ -3,7 +3,8 @@
  *
  * CRIU dumped no page of the carried ranges; here its pagemap images learn of
  * the pages that the store has, as lazy ones, so that a lazy restore asks for
- * them. criu-glue/pagemap.h has the format.
+ * them. criu-glue/pagemap.h has the format. Pages of locked memory CRIU wants at once
+ * (criu-glue/mappings.h): they leave the store and go into pages-N.img.
  */
 #pragma once
 
@@ -13,4 +14,4 @@
 /* Rewrites pagemap-PID.img in the directory (borrowed) for every address space
  * of the sealed store. -EPROTO when the store has a process that the images
  * don't have. */
-int lazy_images_rewrite(int images_fd, const struct store *s, struct error *err);
+int lazy_images_rewrite(int images_fd, struct store *s, struct error *err);

@@ -48,7 +48,7 @@ static void wait_patiently(int control, void (*on_wait)(void *ctx), void *ctx)
 
 /* The filler lives as long as the monitor needs it; that this process ends means
  * nothing to it. */
-static int start_filler(int workdir_fd, const struct store *store, struct filler *ret, struct error *err)
+static int start_filler(int workdir_fd, struct store *store, struct filler *ret, struct error *err)
 {
 	CLEANUP(fd_closep) int images = -EBADF;
 
@@ -69,7 +69,7 @@ static int send_go(int control, int workdir_fd, const struct filler *filler, con
 	return fd_send_msg(control, &go, offsetof(struct monitor_message, data), fds, n, err);
 }
 
-int restore_go(int control, struct prepared *prepared, int workdir_fd, const struct store *store,
+int restore_go(int control, struct prepared *prepared, int workdir_fd, struct store *store,
 	       const struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
 	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err)
 {

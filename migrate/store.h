@@ -97,6 +97,10 @@ int store_walk(const struct store *s, store_extent_fn visit, void *ctx, struct e
 int store_walk_space(const struct store *s, uint32_t pid, store_extent_fn visit, void *ctx,
 		     struct error *err);
 
+/* After store_seal, for whoever has taken them: these pages are none of the store's any
+ * more. Not from a visitor of the same address space. */
+int store_take_out(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err);
+
 /* Slots that store_walk tells are below this one. */
 uint64_t store_slots(const struct store *s);
 

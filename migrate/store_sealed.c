@@ -139,6 +139,23 @@ int store_walk_space(const struct store *s, uint32_t pid, store_extent_fn visit,
 	return space ? walk_space(space, visit, ctx, err) : 0;
 }
 
+int store_take_out(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err)
+{
+	const struct space *space = store_space(s, pid);
+	uint64_t page = address / STORE_PAGE;
+
+	if (check_sealed(s, err) < 0)
+		return -err->code;
+	for (uint64_t end = page + n; space && page < end; page++) {
+		const struct page_chunk *chunk = page_index_find(&space->index, page / CHUNK_PAGES);
+
+		if (chunk && chunk->pages &&
+		    store_free_slots(s, &chunk->pages[page % CHUNK_PAGES], 1, PAGE_UNKNOWN, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
 uint64_t store_slots(const struct store *s)
 {
 	return s->n_slots;

@@ -17,8 +17,8 @@
  * For UFFD one system call is injected into each process by ptrace(2), which
  * stops it for about 2 ms, once.
  *
- * What is followed ("carried" ranges): private, anonymous, not hugetlb, not
- * locked, not [stack], [vdso], [vvar], [vsyscall], not shared, readable by
+ * What is followed ("carried" ranges): private, anonymous, not hugetlb,
+ * not [stack], [vdso], [vvar], [vsyscall], not shared, readable by
  * process_vm_readv (PROT_NONE with content is, as the kernel forces it there
  * not: such ranges are left to CRIU). Everything else is CRIU's.
  *

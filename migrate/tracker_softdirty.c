@@ -160,7 +160,7 @@ static int look_and_clear(struct tracker *t, struct tracked *p, struct tracker_v
 	struct address_space *space = &view->space;
 	int r;
 
-	if (vmas_read(&view->vmas, space->dir_fd, space->has_locked, err) < 0)
+	if (vmas_read(&view->vmas, space->dir_fd, err) < 0)
 		return -err->code;
 	r = address_space_is_same(space, err);
 	if (r <= 0)

@@ -66,7 +66,7 @@ int tracker_view_read(struct tracker_view *view, struct error *err)
 		return 0;
 	if (view->pagemap_fd < 0)
 		return error_set(err, errno, "open pagemap: %s", strerror(errno));
-	if (vmas_read(&view->vmas, space->dir_fd, space->has_locked, err) < 0)
+	if (vmas_read(&view->vmas, space->dir_fd, err) < 0)
 		return -err->code;
 	return address_space_is_same(space, err);
 }

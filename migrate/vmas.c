@@ -148,40 +148,16 @@ static int read_maps(struct vmas *vmas, int fd, struct error *err)
 	return r;
 }
 
-/* In smaps a mapping's own line is followed by lines of "Key: value"; the last
- * is VmFlags, where "lo" is VM_LOCKED. */
-static int read_smaps(struct vmas *vmas, int fd, struct error *err)
+int vmas_read(struct vmas *vmas, int dir_fd, struct error *err)
 {
-	static const char flags[] = "VmFlags:";
-	struct maps_reader reader = { .fd = fd };
-	struct maps_line line;
-	bool carried = false;
-	char text[256];
-	int r;
-
-	while ((r = next_line(&reader, text, sizeof(text), err)) > 0) {
-		if (!strncmp(text, flags, sizeof(flags) - 1)) {
-			if (carried && !strstr(text, " lo") && add(vmas, &line, err) < 0)
-				return -err->code;
-			carried = false;
-		} else if (parse_line(text, &line)) {
-			carried = maps_line_is_carried(&line);
-		}
-	}
-	return r;
-}
-
-int vmas_read(struct vmas *vmas, int dir_fd, bool has_locked, struct error *err)
-{
-	const char *name = has_locked ? "smaps" : "maps";
-	CLEANUP(fd_closep) int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+	CLEANUP(fd_closep) int fd = openat(dir_fd, "maps", O_RDONLY | O_CLOEXEC);
 
 	vmas->n = 0;
 	if (fd < 0 && (errno == ESRCH || errno == ENOENT))
 		return 0;
 	if (fd < 0)
-		return error_set(err, errno, "open %s: %s", name, strerror(errno));
-	return has_locked ? read_smaps(vmas, fd, err) : read_maps(vmas, fd, err);
+		return error_set(err, errno, "open maps: %s", strerror(errno));
+	return read_maps(vmas, fd, err);
 }
 
 void vmas_free(struct vmas *vmas)

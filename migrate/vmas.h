@@ -36,7 +36,7 @@ struct maps_reader {
 int maps_next(struct maps_reader *reader, struct maps_line *ret, struct error *err);
 
 /* Private, anonymous, readable, no stack of the main thread and nothing of the
- * kernel's. Says nothing of VM_LOCKED, which maps doesn't show. */
+ * kernel's. */
 bool maps_line_is_carried(const struct maps_line *line);
 
 struct vma {
@@ -49,9 +49,7 @@ struct vmas {
 	size_t n, size;
 };
 
-/* Replaces the list by what dir_fd (/proc/PID, borrowed) says now. Locked
- * mappings are left out: has_locked says that there are some (VmLck of
- * /proc/PID/status), and only then smaps is read, which takes 20 ms a GB. A
- * process that is gone has no mappings. */
-int vmas_read(struct vmas *vmas, int dir_fd, bool has_locked, struct error *err);
+/* Replaces the list by what dir_fd (/proc/PID, borrowed) says now. A process that is
+ * gone has no mappings. */
+int vmas_read(struct vmas *vmas, int dir_fd, struct error *err);
 void vmas_free(struct vmas *vmas);

@@ -16,7 +16,7 @@ import pytest
 
 import sabotage
 from conftest import Bed, GODWIT, numbers
-from moving import (Client, end_bed, make_bed, migrate, run, settled, snapshot, status,
+from moving import (Client, end_bed, inspect, make_bed, migrate, run, settled, snapshot, status,
                     until)
 
 MOVES = int(os.environ.get("GODWIT_MEMORY_MOVES", "2"))
@@ -200,6 +200,7 @@ def test_hugetlb_memory(start, huge_pages):
 
 MEGABYTE = 1 << 20
 SHARED_KINDS = ("shared", "memfd", "sysv", "/dev/shm/filled")
+LOCKED_MB = 7       # what may be locked without privileges is 8 MB in all
 
 
 class Filled:
@@ -222,10 +223,11 @@ class Filled:
     def check(self):
         assert self.ask("check") == ["ok"]
 
-    def move(self):
+    def move(self, *options):
         """The report of a move, and how long the program saw itself stand still, in ms."""
         self.check()
-        report = json.loads(migrate(self.nodes[0], self.name, self.nodes[1], "--json", "--compress", "none").stdout)
+        report = json.loads(migrate(self.nodes[0], self.name, self.nodes[1], "--json", "--compress", "none",
+                                    *options).stdout)
         pause = int(self.ask("ping")[1]) / 1000
         self.nodes.reverse()
         self.check()
@@ -233,17 +235,59 @@ class Filled:
 
     def end(self):
         self.client.close()
-        self.nodes[0].godwit("rm", "-f", self.name)
+        for node in self.nodes:
+            node.godwit("rm", "-f", self.name, check=False)
+
+
+@pytest.fixture
+def fill(bed):
+    """fill(kind, megabytes): a Filled; afterwards both nodes are as before."""
+    before, started = snapshot(bed), []
+
+    def begin(kind, megabytes):
+        started.append(it := Filled(bed, kind, megabytes))
+        return it
+    try:
+        yield begin
+    finally:
+        for it in started:
+            it.end()
+    settled(bed, before)
 
 
 @pytest.mark.parametrize("kind", SHARED_KINDS)
-def test_shared_memory_goes_while_it_runs_and_once(bed, kind):
-    it = Filled(bed, kind, 32)
+def test_shared_memory_goes_while_it_runs_and_once(fill, kind):
+    it = fill(kind, 32)
     for _ in range(2):
         report, _ = it.move()
         assert report["rounds"][-1]["sent_bytes"] < MEGABYTE, report
         assert 32 * MEGABYTE < report["bytes_raw"] < 36 * MEGABYTE, report
-    it.end()
+
+
+def test_locked_memory_goes_while_it_runs_and_stays_locked(fill):
+    it = fill("locked", LOCKED_MB)
+    for _ in range(2):
+        report, _ = it.move("--verify")
+        assert report["rounds"][-1]["sent_bytes"] < MEGABYTE, report
+        assert LOCKED_MB * MEGABYTE < report["bytes_raw"] < (LOCKED_MB + 4) * MEGABYTE, report
+        pid = inspect(it.nodes[0], it.name)["state"]["pid"]
+        locked = re.search(r"VmLck:\s*(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
+        assert int(locked.group(1)) >= LOCKED_MB * 1024
+
+
+INHERITED_MB, CHILDREN = 16, 3
+
+
+def test_what_children_inherited_is_each_ones_own_afterwards(start):
+    """Copy-on-write pages are right after a move, and no longer shared: this says how much
+    memory that takes, so that nobody has to guess."""
+    it = start(("inherited", str(INHERITED_MB), str(CHILDREN)))
+    before = int(re.search(r"PSS (\d+) KB", it.ask()).group(1)) / 1024
+    it.move()
+    after = int(re.search(r"PSS (\d+) KB", it.ask()).group(1)) / 1024
+    print(f"{INHERITED_MB} MB and {CHILDREN} children: {before:.0f} MB before, {after:.0f} MB after")
+    assert before < 2 * INHERITED_MB, before
+    assert after < 1.2 * (CHILDREN + 1) * INHERITED_MB, after
 
 
 # --- --verify -----------------------------------------------------------------------
@@ -351,12 +395,12 @@ def test_on_diverge_abort(start, slow_link):
 
 if LONG:
     @pytest.mark.parametrize("kind, small, large", [("shared", 64, 1024), ("/dev/shm/filled", 64, 512)])
-    def test_the_pause_of_idle_shared_memory_diverges_little(bed, kind, small, large):
+    def test_the_pause_of_idle_shared_memory_diverges_little(fill, kind, small, large):
         """Not by what sending or copying it would take, which is 1000 ms a gigabyte and more.
         Comparing it takes 60 ms a gigabyte and processor, beside the dump."""
         pauses = {}
         for megabytes in (small, large):
-            it = Filled(bed, kind, megabytes)
+            it = fill(kind, megabytes)
             pauses[megabytes] = statistics.median(it.move()[1] for _ in range(5))
             it.end()
         print(f"{kind}: pause in ms by MB: {pauses}")
