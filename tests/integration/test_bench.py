@@ -70,6 +70,24 @@ def test_overhead_measures_throughput(tmp_path):
     assert 0 < run["window_ms"] < run["total_ms"]
 
 
+def test_network_sees_what_clients_see(tmp_path):
+    file, drawing = tmp_path / "network.json", tmp_path / "network.svg"
+    code, out, errors = bench("network", "--only", "requests,stream", "--moves", 2, "--connections", 20, "--json", file,
+                              "--svg", drawing)
+    assert code == 0, out + errors
+    results = json.loads(file.read_text())
+    for gate in ("hold", "drop"):
+        it = results[gate]
+        assert it["errors"] == 0 and it["connections"] == 20 and it["requests"] > 200
+        assert 0 < it["pause_ms"]["p50"] <= it["pause_ms"]["p99"] <= it["pause_ms"]["max"]
+    # what was dropped was sent again, and waited for that
+    assert results["drop"]["retransmitted"] > results["hold"]["retransmitted"]
+    assert results["drop"]["pause_ms"]["p50"] > 200
+    for flow in results["stream"].values():
+        assert flow["bytes"] > 10 ** 7 and flow["wrong"] == 0 and len(flow["moves"]) == 2
+    assert xml.dom.minidom.parse(str(drawing)).documentElement.tagName == "svg"
+
+
 def test_checkpoint_compares_engines(tmp_path):
     file = tmp_path / "checkpoint.json"
     code, out, errors = bench("checkpoint", "--mb", "8", "--runs", 1, "--json", file)
@@ -88,6 +106,8 @@ def test_checkpoint_compares_engines(tmp_path):
                                        ["overhead", "--mb", "0"],
                                        ["checkpoint", "--mb", "64,x"],
                                        ["checkpoint", "--runs", "0"],
+                                       ["network", "--only", "all"],
+                                       ["network", "--connections", "1"],
                                        ["migrate", "--only", "idle"],
                                        ["migrate", "--only", "web:64"],
                                        ["migrate", "--only", "idle:0"],

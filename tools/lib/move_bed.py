@@ -9,6 +9,7 @@ import shutil
 from bed import ROOTFS, Failed, call
 
 REDIS = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
+PROGRAMS = ("fill", "stream")     # of tests/workloads, in the image base
 COPIES = 3.3            # of the memory that there must be room for: source, on its way, target
 
 
@@ -48,11 +49,11 @@ def make_roots(bed, kinds):
     for kind in kinds:
         roots[kind] = bed.folder / f"rootfs-{kind}"
         call(ROOTFS, "make", kind, roots[kind])
-    if "base" in roots:
-        program = pathlib.Path(os.environ["GODWIT_BUILD"]) / "tests/workloads/fill"
+    for name in PROGRAMS if "base" in roots else ():
+        program = pathlib.Path(os.environ["GODWIT_BUILD"]) / "tests/workloads" / name
         if not program.exists():
-            raise Failed(f"{program} is not there: build the target workload-fill")
-        shutil.copy(program, roots["base"] / "bin/fill")
+            raise Failed(f"{program} is not there: build the target workload-{name}")
+        shutil.copy(program, roots["base"] / "bin")
     return roots
 
 

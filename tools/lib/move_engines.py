@@ -39,30 +39,31 @@ class Godwit:
     def __init__(self, bed, options=""):
         self.bed = bed
         self.options = shlex.split(options)
-        self.serve = None
+        self.serves = {}
 
     def why_not(self):
         return ""
 
-    def setup(self, roots):
+    def setup(self, roots, targets=("node2",)):
         for image, root in roots.items():
             self.bed.run("node1", "godwit", "image", "import", image, root)
-        self.serve = self.bed.start("node2", "godwit", "serve", "--insecure",
-                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                    stderr=subprocess.DEVNULL)
-        ready_line(self.serve, "godwit serve")
+        for node in targets:
+            self.serves[node] = self.bed.start(node, "godwit", "serve", "--insecure",
+                                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                               stderr=subprocess.DEVNULL)
+            ready_line(self.serves[node], "godwit serve")
 
     def start(self, image, words):
         self.bed.run("node1", "godwit", "run", "-d", "--name", "bench", image, *words)
         inspected = json.loads(self.bed.run("node1", "godwit", "inspect", "bench"))[0]
         return inspected["network"]["address"].split("/")[0]
 
-    def move(self):
+    def move(self, source="node1", target="node2"):
         """What the report says, all of it as "report"."""
-        mover = self.bed.start("node1", "godwit", "migrate", "--quiet", "--json", *self.options,
-                               "bench", "node2", stdin=subprocess.DEVNULL,
+        mover = self.bed.start(source, "godwit", "migrate", "--quiet", "--json", *self.options,
+                               "bench", target, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        memory = PeakMemory({"source": mover.pid, "target": self.serve.pid})
+        memory = PeakMemory({"source": mover.pid, "target": self.serves[target].pid})
         try:
             with memory:
                 out, errors = mover.communicate(timeout=PATIENCE)

@@ -1,0 +1,269 @@
+"""What clients see of a container that moves there and back under load, with the gate and without.
+
+  requests   redis and nginx in one container. Half of --connections each ask, think for
+             --think ms and ask again, all the time; each answer is compared with what it
+             must be. --moves moves with frames held for the target (hold), then as many
+             with frames dropped (--gate drop). A pause is the longest time from a
+             question to its answer on one connection around one move; beyond is how much
+             longer than that move's downtime (freeze to resume, as its report says). A
+             pause is late when that is 50 ms or more: a retransmission timer, which is
+             200 ms at least, made it
+  stream     TCP in either direction for as long as --moves moves take: each byte is
+             compared with what it must be; --svg draws the throughput. timeouts are
+             retransmission timers that expired (TcpExtTCPTimeouts of nstat) at the
+             client, and at the container from its arrival on
+  datagrams  UDP, --rate questions a second, each with a number: how many were answered,
+             twice, or out of turn
+
+The load runs on a third node.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import flow_chart
+from bed import Bed, Failed, exit_on_signals
+from move_bed import Children, event, make_roots, started
+from move_engines import Godwit
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PARTS = ("requests", "stream", "datagrams")
+GATES = ("hold", "drop")
+NODES = ("node1", "node2")
+QUIET = 0.3             # seconds of load before each move, and after it
+LATE = 50              # ms
+SERVERS = ("/bin/sh", "-c", "redis-server --bind 0.0.0.0 --protected-mode no --save '' --daemonize yes && "
+           "exec nginx -c /etc/nginx/echo.conf")
+ECHO = """daemon off;
+worker_processes 2;
+error_log stderr warn;
+events { worker_connections 4096; }
+http {
+	access_log off;
+	keepalive_timeout 1h;
+	keepalive_requests 1000000000;
+	server { listen 80; return 200 $uri; }
+}
+"""
+
+
+def options_of(arguments):
+    parser = argparse.ArgumentParser(prog="tools/bench network", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PART[,...]",
+                        help=f"some of {','.join(PARTS)} (all)")
+    parser.add_argument("--connections", type=int, default=200, help="of requests (200)")
+    parser.add_argument("--think", type=float, default=20, metavar="MS",
+                        help="from an answer to the next question (20)")
+    parser.add_argument("--rate", type=int, default=1000, help="datagrams a second (1000)")
+    parser.add_argument("--moves", type=int, default=10, help="of each (10)")
+    parser.add_argument("--options", default="", help="more options for godwit migrate, one word")
+    parser.add_argument("--json", default="", metavar="FILE", help="write all numbers")
+    parser.add_argument("--svg", default="", metavar="FILE", help="draw the stream's throughput")
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.parts = options.only.split(",")
+    if set(options.parts) - set(PARTS):
+        parser.error(f"--only: some of {', '.join(PARTS)}")
+    if not 2 <= options.connections <= 10000 or not 1 <= options.moves <= 1000:
+        parser.error("--connections: 2 to 10000; --moves: 1 to 1000")
+    if not 0 <= options.think <= 1000 or not 1 <= options.rate <= 20000:
+        parser.error("--think: 0 to 1000; --rate: 1 to 20000")
+    for file in (options.json, options.svg):
+        if file and not os.path.isdir(os.path.dirname(os.path.abspath(file))):
+            parser.error(f"no folder for {file}")
+    return options
+
+
+def tell(client, line):
+    client.stdin.write(f"{line}\n")
+    client.stdin.flush()
+
+
+def ended(client, timeout=30):
+    tell(client, "end")
+    return event(client, "done", timeout)
+
+
+def moves(engine, count, after_each):
+    """There and back, in turn; after_each(downtime_ms, begun, ended)."""
+    for turn in range(count):
+        source, target = NODES if turn % 2 == 0 else NODES[::-1]
+        time.sleep(QUIET)
+        begun = time.time()
+        moved = engine.move(source, target)
+        time.sleep(QUIET)
+        after_each(moved["downtime_ms"], begun, time.time())
+
+
+# --- requests ---------------------------------------------------------------
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def ask_clients(bed, children, address, options):
+    program = os.path.join(os.environ["GODWIT_BUILD"], "tests/clients/ask")
+    half = options.connections // 2
+    clients = {kind: children.start(bed, "node3", program, kind, address, port, count,
+                                    int(options.think * 1e3), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+               for kind, port, count in (("redis", 6379, options.connections - half), ("http", 80, half))}
+    for client in clients.values():
+        event(client, "ready", 60)
+    return clients
+
+
+def requests_of(samples, totals):
+    """samples: (downtime_ms, [pause_ms of each connection]) of each move."""
+    pauses = [pause for _, of_move in samples for pause in of_move]
+    beyond = [pause - downtime for downtime, of_move in samples for pause in of_move]
+    errors = [total["first_error"] for total in totals if total["errors"]]
+    return {"connections": sum(total["connections"] for total in totals), "moves": len(samples),
+            "requests": sum(total["requests"] for total in totals),
+            "errors": sum(total["errors"] + total["waiting"] for total in totals), "first_errors": errors,
+            "retransmitted": sum(total["retransmitted"] for total in totals),
+            "downtime_ms": statistics.median(downtime for downtime, _ in samples),
+            "pause_ms": {"p50": percentile(pauses, 0.5), "p99": percentile(pauses, 0.99), "max": max(pauses)},
+            "beyond_ms": {"p50": percentile(beyond, 0.5), "p99": percentile(beyond, 0.99), "max": max(beyond)},
+            "late": sum(each >= LATE for each in beyond)}
+
+
+def one_gate(bed, engine, gate, options):
+    samples = []
+    engine.options = [*options.options.split(), "--gate", gate]
+    with started(engine, "servers", SERVERS) as address, Children() as children:
+        clients = ask_clients(bed, children, address, options)
+
+        def look(downtime, begun, done):
+            pauses = []
+            for client in clients.values():
+                tell(client, f"window {begun!r} {done!r}")
+                pauses += event(client, "window", 30)["pauses_ms"]
+            samples.append((downtime, pauses))
+        moves(engine, options.moves, look)
+        time.sleep(2 * QUIET)
+        return requests_of(samples, [ended(client) for client in clients.values()])
+
+
+def show_requests(results):
+    print(f"{'':<6}{'moves':>6}{'connections':>12}{'requests':>10}{'errors':>8}{'downtime ms':>12}"
+          f"{'pause ms p50':>13}{'p99':>8}{'max':>8}{'beyond p50':>12}{'p99':>8}{'max':>8}{'late':>6}"
+          f"{'retransmitted':>15}")
+    for gate in GATES:
+        it = results[gate]
+        pause, beyond = it["pause_ms"], it["beyond_ms"]
+        print(f"{gate:<6}{it['moves']:6}{it['connections']:12}{it['requests']:10}{it['errors']:8}"
+              f"{it['downtime_ms']:12.1f}{pause['p50']:13.1f}{pause['p99']:8.1f}{pause['max']:8.1f}"
+              f"{beyond['p50']:12.1f}{beyond['p99']:8.1f}{beyond['max']:8.1f}{it['late']:6}{it['retransmitted']:15}")
+        for error in it["first_errors"]:
+            print(f"{gate}: {error}")
+
+
+# --- streams and datagrams --------------------------------------------------
+
+def timeouts(engine):
+    """Of the container, since it came to where it is."""
+    for node in NODES:
+        if engine.bed.run(node, "godwit", "ps", "-q").split():
+            text = engine.bed.run(node, "godwit", "exec", "bench", "cat", "/proc/net/netstat")
+            names, values = (line.split() for line in text.splitlines()[:2])
+            return int(values[names.index("TCPTimeouts")])
+    raise Failed("the container runs on no node")
+
+
+def one_flow(bed, engine, kind, options):
+    samples = []
+    engine.options = options.options.split()
+    with started(engine, "base", ("/bin/stream",)) as address, Children() as children:
+        client = children.start(bed, "node3", "/usr/bin/python3", "-B", os.path.join(HERE, "flow_client.py"), kind,
+                                address, options.rate, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        event(client, "ready", 60)
+
+        def look(downtime, begun, done):
+            samples.append({"downtime_ms": downtime, "begun": begun, "ended": done,
+                            "container_timeouts": timeouts(engine)})
+        moves(engine, options.moves, look)
+        seen = ended(client)
+    return {**seen, "moves": samples, "container_timeouts": sum(each["container_timeouts"] for each in samples)}
+
+
+def show_stream(results):
+    for kind, it in results.items():
+        span = it["ended"] - it["begun"]
+        print(f"stream {kind}: {it['bytes'] / 1e6:,.0f} MB in {span:.1f} s and {len(it['moves'])} moves, "
+              f"{it['wrong']} bytes wrong, retransmission timeouts: client {it['timeouts']}, "
+              f"container {it['container_timeouts']}; longest time without a byte {it['gap_ms']:.1f} ms, "
+              f"downtime {statistics.median(each['downtime_ms'] for each in it['moves']):.1f} ms")
+
+
+def show_datagrams(it):
+    print(f"datagrams: {it['sent']} sent at {it['rate']:.0f} a second in {len(it['moves'])} moves, {it['answered']} "
+          f"answered, {it['twice']} twice, {it['late']} out of turn, longest wait {it['pause_ms']:.1f} ms")
+
+
+# --- all of them ------------------------------------------------------------
+
+def measure(options):
+    results = {}
+    with Bed("bench", nodes=3) as bed:
+        kinds = (["servers"] if "requests" in options.parts else []) + \
+            (["base"] if set(options.parts) - {"requests"} else [])
+        roots = make_roots(bed, kinds)
+        if "servers" in roots:
+            (roots["servers"] / "etc/nginx/echo.conf").write_text(ECHO, encoding="ascii")
+        engine = Godwit(bed)
+        engine.setup(roots, NODES)
+        if "requests" in options.parts:
+            results.update({gate: one_gate(bed, engine, gate, options) for gate in GATES})
+        if "stream" in options.parts:
+            results["stream"] = {kind: one_flow(bed, engine, kind, options) for kind in ("down", "up")}
+        if "datagrams" in options.parts:
+            results["datagrams"] = one_flow(bed, engine, "datagrams", options)
+    return results
+
+
+def show(results):
+    if "hold" in results:
+        show_requests(results)
+    if "stream" in results:
+        show_stream(results["stream"])
+    if "datagrams" in results:
+        show_datagrams(results["datagrams"])
+
+
+def sound(results):
+    """No client saw anything but a pause."""
+    flows = results.get("stream", {}).values()
+    return (not any(results[gate]["errors"] for gate in GATES if gate in results)
+            and not any(flow["wrong"] for flow in flows)
+            and ("datagrams" not in results or results["datagrams"]["sent"] == results["datagrams"]["answered"]))
+
+
+def main():
+    options = options_of(sys.argv[1:])
+    if options.check:
+        return 0
+    exit_on_signals()
+    try:
+        results = measure(options)
+    except Failed as failed:
+        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
+        return 1
+    show(results)
+    if options.svg and "stream" in results:
+        with open(options.svg, "w", encoding="utf-8") as file:
+            file.write(flow_chart.draw(results["stream"]))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+            file.write("\n")
+    return 0 if sound(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
