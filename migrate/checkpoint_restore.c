@@ -230,8 +230,9 @@ static void give_up(struct reviving *r, struct filler *filler)
 static int revive(struct reviving *r, struct filler *filler, struct error *err)
 {
 	const struct restore_plan plan = { .token = NULL };
-	struct restore_times times;
+	struct restore_times times = { 0 };
 
+	timeline_begin(&times.restore, clock_us());
 	if (tmpfs_make(r->container->spec, &r->tmpfs, err) < 0 || open_memory(r, err) < 0 ||
 	    bring_shared(r, err) < 0 || bring_files(r, err) < 0 ||
 	    restore_begin(r->container, &plan, &r->control, &r->prepared, err) < 0 ||

@@ -255,17 +255,20 @@ static int visit_populated(void *ctx, const struct tracker_process *p,
 	return 0;
 }
 
-int memory_last_round(struct memory *m, struct carried *carried, bool verify,
+int memory_last_round(struct memory *m, struct carried *carried, bool verify, struct timeline *line,
 		      struct policy_round *ret, struct error *err)
 {
 	m->carried = carried;
 	if (shared_compare(m->shared, carried, err) < 0 || begin_round(m, err) < 0 ||
-	    tracker_round(m->tracker, visit_written, m, err) < 0 || page_lanes_settle(m->lanes, err) < 0 ||
-	    tracker_final_carried(m->tracker, visit_carried, m, err) < 0 ||
-	    tracker_final_map(m->tracker, visit_populated, m, err) < 0 ||
-	    (verify && send_hashes(m, err) < 0))
+	    tracker_round(m->tracker, visit_written, m, err) < 0 || page_lanes_settle(m->lanes, err) < 0)
 		return -err->code;
-	return end_round(m, ret, err);
+	timeline_step(line, "last-pages");
+	if (tracker_final_carried(m->tracker, visit_carried, m, err) < 0 ||
+	    tracker_final_map(m->tracker, visit_populated, m, err) < 0 ||
+	    (verify && send_hashes(m, err) < 0) || end_round(m, ret, err) < 0)
+		return -err->code;
+	timeline_step(line, "page-map");
+	return 0;
 }
 
 int memory_last_shared(struct memory *m, bool verify, struct policy_round *ret, struct error *err)

@@ -16,6 +16,7 @@
 #include "engine/cgroup.h"
 #include "migrate/channel.h"
 #include "migrate/policy.h"
+#include "migrate/timeline.h"
 #include "migrate/tracker.h"
 
 struct memory;
@@ -38,7 +39,7 @@ int memory_round(struct memory *m, struct policy_round *ret, struct error *err);
 /* The container is frozen: the last round with the map of what is populated,
  * and the list of what CRIU leaves out; with verify also a hash of each address
  * space, for which all of its memory is read. */
-int memory_last_round(struct memory *m, struct carried *carried, bool verify,
+int memory_last_round(struct memory *m, struct carried *carried, bool verify, struct timeline *line,
 		      struct policy_round *ret, struct error *err);
 
 /* Next of all that is sent: what has changed in shared memory, in a tree of its own.

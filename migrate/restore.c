@@ -21,6 +21,16 @@ static int hear_monitor(int control, uint32_t expected, struct monitor_message *
 	return 0;
 }
 
+static void take_timeline(const struct monitor_message *m, struct timeline *to)
+{
+	struct timeline its;
+
+	if (m->len != sizeof(its))
+		return;
+	memcpy(&its, m->data, sizeof(its));
+	timeline_append(to, &its, "wake-up");
+}
+
 int restore_begin(struct container *c, const struct restore_plan *plan, int *ret_control,
 		  struct prepared **ret_prepared, struct error *err)
 {
@@ -48,13 +58,18 @@ static void wait_patiently(int control, void (*on_wait)(void *ctx), void *ctx)
 
 /* The filler lives as long as the monitor needs it; that this process ends means
  * nothing to it. */
-static int start_filler(int workdir_fd, struct store *store, struct filler *ret, struct error *err)
+static int start_filler(int workdir_fd, struct store *store, struct filler *ret, struct timeline *line,
+			struct error *err)
 {
 	CLEANUP(fd_closep) int images = -EBADF;
 
 	if (workdir_open(workdir_fd, "images", &images, err) < 0 || lazy_images_rewrite(images, store, err) < 0)
 		return -err->code;
-	return filler_start(images, store, ret, err);
+	timeline_step(line, "page-images");
+	if (filler_start(images, store, ret, err) < 0)
+		return -err->code;
+	timeline_step(line, "filler");
+	return 0;
 }
 
 static int send_go(int control, int workdir_fd, const struct filler *filler, const struct tmpfs *tmpfs,
@@ -75,13 +90,16 @@ int restore_go(int control, struct prepared *prepared, int workdir_fd, struct st
 {
 	struct monitor_message reply;
 
-	if (start_filler(workdir_fd, store, ret_filler, err) < 0 ||
-	    shared_store_prepare(shared, prepared, err) < 0 ||
-	    send_go(control, workdir_fd, ret_filler, tmpfs, err) < 0)
+	if (start_filler(workdir_fd, store, ret_filler, &times->restore, err) < 0 ||
+	    shared_store_prepare(shared, prepared, err) < 0)
+		return -err->code;
+	timeline_step(&times->restore, "shared-memory");
+	if (send_go(control, workdir_fd, ret_filler, tmpfs, err) < 0)
 		return -err->code;
 	wait_patiently(control, on_wait, ctx);
 	if (hear_monitor(control, RESTORE_DONE, &reply, NULL, err) < 0)
 		return -err->code;
+	take_timeline(&reply, &times->restore);
 	times->restore_us = reply.value[0];
 	times->pid = (pid_t)reply.value[1];
 	return 0;
@@ -91,9 +109,11 @@ int restore_commit(int control, struct restore_times *times, struct error *err)
 {
 	struct monitor_message reply;
 
+	timeline_begin(&times->resume, clock_us());
 	if (monitor_send(control, RESTORE_COMMIT, NULL, NULL, 0, -EBADF, err) < 0 ||
 	    hear_monitor(control, RESTORE_RESUMED, &reply, NULL, err) < 0)
 		return -err->code;
+	take_timeline(&reply, &times->resume);
 	times->resume_us = reply.value[0];
 	times->resumed_real_us = reply.value[1];
 	return 0;

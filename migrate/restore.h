@@ -30,6 +30,7 @@
 #include "engine/monitor.h"
 #include "migrate/filler.h"
 #include "migrate/manifest.h"
+#include "migrate/timeline.h"
 #include "migrate/tmpfs.h"
 #include "migrate/token.h"
 
@@ -44,6 +45,9 @@ struct restore_times {
 	uint64_t resume_us;		/* COMMIT to RESUMED */
 	uint64_t resumed_real_us;
 	pid_t pid;
+	/* Step by step: restore is begun by the caller, before restore_go, and holds
+	 * what went before it too. */
+	struct timeline restore, resume;
 };
 
 /* Forks the monitor of c (locked, status incoming) and waits for PREPARED. */

@@ -17,6 +17,7 @@
 #include "migrate/protocol.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
+#include "migrate/timeline.h"
 #include "migrate/restore_network.h"
 #include "migrate/workdir.h"
 
@@ -36,6 +37,7 @@ struct restore {
 	struct monitor_guard guard;	/* of a filler, which is no child of ours */
 	pid_t pid;
 	uint64_t committed_us;
+	struct timeline line;		/* of the restore, then of the resume */
 };
 
 static void restore_closep(struct restore *r)
@@ -137,13 +139,24 @@ static int prepare(struct restore *r, struct error *err)
 	return criu_restorer_start(&criu, &plan, &hooks, &r->restorer, err);
 }
 
+/* What CRIU has done when it tells of a stage. */
+static const char *const stage_names[] = {
+	[CRIU_PRE_RESTORE] = "criu-images",
+	[CRIU_SETUP_NAMESPACES] = "criu-root-task",
+	[CRIU_POST_SETUP_NAMESPACES] = "criu-namespaces",
+	[CRIU_POST_RESTORE] = "criu-tasks",
+	[CRIU_PRE_RESUME] = "criu-credentials",
+};
+
 /* The tasks are complete and held by CRIU: freeze them, so that they stand
  * still when CRIU lets go. From now on they may use the container's devices
  * only (CRIU itself, which opens others, is not in this cgroup). */
 static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *err)
 {
-	const struct restore *r = ctx;
+	struct restore *r = ctx;
 
+	if (stage < sizeof(stage_names) / sizeof(*stage_names) && stage_names[stage])
+		timeline_step(&r->line, stage_names[stage]);
 	if (stage != CRIU_PRE_RESUME)
 		return 0;
 	if (!cgroup_contains(r->setup->cgroup, pid))
@@ -230,6 +243,7 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 		workdir_keep_log(r->images, CRIU_RESTORE_LOG, c, err);
 		return -err->code;
 	}
+	timeline_step(&r->line, "criu-leaves");
 	return 0;
 }
 
@@ -244,6 +258,7 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	    in_child(r, mount_everything, err) < 0 ||
 	    fault_point("restore-mounted", err) < 0)
 		return -err->code;
+	timeline_step(&r->line, "mounts");
 	return run_criu(r, ret_pid, err);
 }
 
@@ -309,8 +324,10 @@ static int decide_resumed(void *ctx, struct error *err)
 	struct restore *r = ctx;
 
 	r->committed_us = clock_us();
+	timeline_begin(&r->line, clock_us());
 	if (decide(r, TOKEN_RESUMED, err) < 0)
 		return -err->code;
+	timeline_step(&r->line, "decide");
 	fault_pass("restore-decided");
 	r->setup->irrevocable = true;
 	return 0;
@@ -323,20 +340,23 @@ static int thaw_copy(void *ctx, struct error *err)
 
 	(void)err;
 	restore_network_speak(&r->network, r->setup);
+	timeline_step(&r->line, "network");
 	fault_pass("restore-unmuted");
 	if (!r->manifest->was_paused)
 		(void)cgroup_thaw(r->setup->cgroup, &ignored);
+	timeline_step(&r->line, "thaw");
 	fault_pass("restore-thawed");
 	return 0;
 }
 
 static int record_running(void *ctx, struct error *err)
 {
-	const struct restore *r = ctx;
+	struct restore *r = ctx;
 	struct error ignored;
 
 	(void)err;
 	(void)record(r, CONTAINER_RUNNING, r->pid, &ignored);
+	timeline_step(&r->line, "record");
 	fault_pass("restore-recorded");
 	return 0;
 }
@@ -348,7 +368,8 @@ static int tell_resumed(void *ctx, struct error *err)
 	struct error ignored;
 
 	(void)err;
-	(void)monitor_send(r->setup->control, RESTORE_RESUMED, value, NULL, 0, -EBADF, &ignored);
+	(void)monitor_send(r->setup->control, RESTORE_RESUMED, value, &r->line, sizeof(r->line), -EBADF,
+			   &ignored);
 	fault_pass("restore-resumed");
 	return 0;
 }
@@ -399,12 +420,14 @@ static int run(struct restore *r, struct error *err)
 	r->guard = (struct monitor_guard){ .fd = fds[1], .hold_fd = fds[2] };
 	memcpy(r->tmpfs, fds + RESTORE_GO_TMPFS, sizeof(r->tmpfs));
 	t0 = clock_us();
+	timeline_begin(&r->line, clock_us());
 	if (restore_tasks(r, &r->pid, err) < 0 || fault_point("restore-tasks", err) < 0 ||
 	    record(r, CONTAINER_INCOMING, r->pid, err) < 0 || fault_point("restore-done", err) < 0)
 		return -err->code;
+	timeline_step(&r->line, "record");
 	value[0] = clock_us() - t0;
 	value[1] = (uint64_t)r->pid;
-	if (monitor_send(control, RESTORE_DONE, value, NULL, 0, -EBADF, err) < 0 ||
+	if (monitor_send(control, RESTORE_DONE, value, &r->line, sizeof(r->line), -EBADF, err) < 0 ||
 	    receive_op(control, RESTORE_COMMIT, NULL, 0, err) < 0 || fault_point("restore-commit", err) < 0 ||
 	    check_guard(r, err) < 0)
 		return -err->code;

@@ -10,9 +10,9 @@
 enum restore_op {
 	RESTORE_PREPARED = MONITOR_OP_MAX_ + 100,
 	RESTORE_GO,			/* with RESTORE_GO_FDS descriptors at most */
-	RESTORE_DONE,			/* value: microseconds, pid */
+	RESTORE_DONE,			/* value: microseconds, pid; data: a struct timeline */
 	RESTORE_COMMIT,
-	RESTORE_RESUMED,		/* value: microseconds, real time */
+	RESTORE_RESUMED,		/* value: microseconds, real time; data: a struct timeline */
 	RESTORE_OPEN,
 };
 

@@ -86,11 +86,13 @@ static int on_frozen(void *ctx, struct error *err)
 	const struct message frozen = { .type = WIRE_FROZEN,
 					.frozen.frozen_at_real_us = s->lease.frozen_real_us };
 
+	timeline_begin(&s->report->frozen, s->lease.frozen_us);
 	if (s->gate)
 		gate_set(s->gate, GATE_HELD_IN);
 	source_rejoin_end(s);
 	if (channel_send(s->channel, &frozen, err) < 0)
 		return -err->code;
+	timeline_step(&s->report->frozen, "gate");
 	return source_last_round(s, err);
 }
 
@@ -102,6 +104,7 @@ static void on_seized(void *ctx)
 
 	if (s->gate)
 		gate_set(s->gate, GATE_HELD);
+	timeline_step(&s->report->frozen, "seize");
 }
 
 static int send_files(void *ctx, const struct manifest *m, struct error *err)
@@ -109,11 +112,17 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 	struct source *s = ctx;
 	CLEANUP(fd_closep) int upper = -EBADF;
 
-	if (source_last_shared(s, err) < 0 ||
-	    fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	timeline_step(&s->report->frozen, "dump");
+	if (source_last_shared(s, err) < 0)
+		return -err->code;
+	timeline_step(&s->report->frozen, "last-shared");
+	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
 	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0)
 		return -err->code;
-	return send_tmpfs(s, m, err);
+	if (send_tmpfs(s, m, err) < 0)
+		return -err->code;
+	timeline_step(&s->report->frozen, "files");
+	return 0;
 }
 
 int source_dump(struct source *s, struct error *err)
@@ -133,6 +142,7 @@ int source_dump(struct source *s, struct error *err)
 			workdir_keep_log(s->images, CRIU_DUMP_LOG, s->container, err);
 		return -err->code;
 	}
+	timeline_step(&s->report->frozen, "let-go");
 	return manifest_write(s->meta, s->manifest, err);
 }
 
@@ -161,9 +171,11 @@ int source_transfer(struct source *s, struct error *err)
 	const struct message m = { .type = WIRE_RESTORE };
 
 	if (trees_send(s->channel, MESSAGE_TREE_CHECKPOINT, "", s->images, err) < 0 ||
-	    trees_send(s->channel, MESSAGE_TREE_META, "", s->meta, err) < 0)
+	    trees_send(s->channel, MESSAGE_TREE_META, "", s->meta, err) < 0 ||
+	    channel_send(s->channel, &m, err) < 0)
 		return -err->code;
-	return channel_send(s->channel, &m, err);
+	timeline_step(&s->report->frozen, "images");
+	return 0;
 }
 
 /* ---- restore ---- */
@@ -175,6 +187,8 @@ int source_await_restore(struct source *s, struct error *err)
 	if (channel_receive(s->channel, WIRE_RESTORED, &m, err) < 0)
 		return -err->code;
 	s->report->restore_us = m.restored.restore_us;
+	timeline_from_message(m.restored.steps, m.restored.n_steps, &s->report->restore);
+	timeline_step(&s->report->frozen, "restore");
 	message_free(&m);
 	return 0;
 }

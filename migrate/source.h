@@ -20,6 +20,7 @@
 #include "migrate/protocol.h"
 #include "migrate/reasons.h"
 #include "migrate/stage.h"
+#include "migrate/timeline.h"
 
 /* One round of memory and the downtime that freezing after it was expected to mean. */
 struct source_round {
@@ -45,6 +46,8 @@ struct source_report {
 	uint64_t total_us;
 	uint64_t downtime_us;		/* freeze complete to RESUMED received */
 	uint64_t restore_us, resume_us;	/* as the target measured them */
+	struct timeline frozen;		/* downtime_us, step by step, here */
+	struct timeline restore, resume;	/* the target's part: within the steps of these names */
 	uint64_t bytes_raw, bytes_wire;
 	uint64_t reconnects, bytes_resent;	/* connections that took the place of a lost one */
 	uint64_t predicted_us;		/* the downtime that was expected at the freeze */

@@ -65,8 +65,10 @@ static int hear(struct source *s, enum wire_type type, enum protocol_event *ret,
 		(void)step(s, EVENT_LINK_LOST, &ignored);
 		return ask_until(s, ret, err);
 	}
-	if (type == WIRE_RESUMED)
+	if (type == WIRE_RESUMED) {
 		s->report->resume_us = m.resumed.resume_us;
+		timeline_from_message(m.resumed.steps, m.resumed.n_steps, &s->report->resume);
+	}
 	message_free(&m);
 	*ret = type == WIRE_RESUMED ? EVENT_TOLD_RESUMED : EVENT_TOLD_SYNCED;
 	return 0;
@@ -114,12 +116,16 @@ int source_commit(struct source *s, struct error *err)
 {
 	enum protocol_event event;
 
-	if (decide(s, err) < 0 || hear(s, WIRE_RESUMED, &event, err) < 0)
+	if (decide(s, err) < 0)
 		return -err->code;
+	timeline_step(&s->report->frozen, "decide");
+	if (hear(s, WIRE_RESUMED, &event, err) < 0)
+		return -err->code;
+	timeline_step(&s->report->frozen, "resume");
 	if (event != EVENT_TOLD_RESUMED && event != EVENT_TOLD_SYNCED)
 		return take_back(s, event, err);
 	s->report->runs_there = true;
-	s->report->downtime_us = clock_us() - s->lease.frozen_us;
+	s->report->downtime_us = s->report->frozen.last_us - s->lease.frozen_us;
 	source_learn(s);
 	s->synced = event == EVENT_TOLD_SYNCED;
 	return step(s, EVENT_TOLD_RESUMED, err);

@@ -138,7 +138,8 @@ void source_untrack(struct source *s)
 
 int source_last_round(struct source *s, struct error *err)
 {
-	return memory_last_round(s->memory, s->carried, s->options->verify, &s->last_round, err);
+	return memory_last_round(s->memory, s->carried, s->options->verify, &s->report->frozen,
+				 &s->last_round, err);
 }
 
 int source_last_shared(struct source *s, struct error *err)

@@ -234,15 +234,20 @@ int target_transfer(struct target *t, struct error *err)
 {
 	enum message_tree_kind kind = MESSAGE_TREE_UPPER;
 
-	while (kind != MESSAGE_TREE_META)
+	while (kind != MESSAGE_TREE_META) {
 		if (receive_tree(t, &kind, err) < 0)
 			return -err->code;
+		timeline_step(&t->times.restore, message_tree_kind_name(kind));
+	}
 	if (target_lanes_settle(t, err) < 0)
 		return -err->code;
 	target_lanes_end(t);
 	if (store_seal(t->store, err) < 0)
 		return -err->code;
-	return memory_verify(t->store, t->shared, &t->hashes, err);
+	if (memory_verify(t->store, t->shared, &t->hashes, err) < 0)
+		return -err->code;
+	timeline_step(&t->times.restore, "page-store");
+	return 0;
 }
 
 /* ---- restore ---- */
@@ -258,17 +263,21 @@ static void show_life(void *ctx)
 
 int target_restore(struct target *t, struct error *err)
 {
+	struct message_step steps[MESSAGE_STEPS_MAX];
 	struct message m = { 0 };
 
 	if (channel_receive(t->channel, WIRE_RESTORE, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
-	if (tmpfs_complete(&t->tmpfs, t->container->spec, err) < 0 ||
-	    restore_go(t->control, t->prepared, t->workdir, t->store, t->shared, &t->tmpfs, &t->filler, show_life, t,
+	if (tmpfs_complete(&t->tmpfs, t->container->spec, err) < 0)
+		return -err->code;
+	timeline_step(&t->times.restore, "tmpfs");
+	if (restore_go(t->control, t->prepared, t->workdir, t->store, t->shared, &t->tmpfs, &t->filler, show_life, t,
 		       &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
-		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid } };
+		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid, .steps = steps,
+		.n_steps = timeline_to_message(&t->times.restore, steps) } };
 	return channel_send(t->channel, &m, err);
 }
 

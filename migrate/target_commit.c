@@ -86,6 +86,7 @@ static int receive_held(struct target *t, enum wire_type type, struct message *r
 
 int target_commit(struct target *t, struct error *err)
 {
+	struct message_step steps[MESSAGE_STEPS_MAX];
 	struct message m = { 0 };
 	int r;
 
@@ -104,7 +105,8 @@ int target_commit(struct target *t, struct error *err)
 	target_say(t, "container '%s' has arrived from %s and runs", t->container->name, t->peer.name);
 	m = (struct message){ .type = WIRE_RESUMED, .resumed = {
 		.token = t->offer.offer.token, .resume_us = t->times.resume_us,
-		.resumed_at_real_us = t->times.resumed_real_us } };
+		.resumed_at_real_us = t->times.resumed_real_us, .steps = steps,
+		.n_steps = timeline_to_message(&t->times.resume, steps) } };
 	/* It runs here, whether the source hears of it now or asks later, and may
 	 * move on at once. */
 	container_unlock(t->container);

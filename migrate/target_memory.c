@@ -1,4 +1,5 @@
 /* The target's column of the stages in which memory moves. */
+#include "engine/base/clock.h"
 #include "migrate/machine.h"
 #include "migrate/memory_receive.h"
 #include "migrate/reservation.h"
@@ -60,6 +61,7 @@ static int receive_rounds(struct target *t, struct error *err)
 		type = m.type;
 		message_free(&m);
 		if (type == WIRE_FROZEN) {
+			timeline_begin(&t->times.restore, clock_us());
 			target_lanes_freeze(t);
 			target_rejoin_end(t);
 			return 0;

@@ -115,9 +115,18 @@ struct message_frozen {
 	uint64_t frozen_at_real_us;	/* clock_real_us of the source */
 };
 
+#define MESSAGE_STEPS_MAX 24u
+
+struct message_step {
+	const char *name;
+	uint64_t us;
+};
+
 struct message_restored {
 	uint64_t restore_us;
 	uint32_t pid;			/* on the target, from 1 */
+	struct message_step *steps;
+	size_t n_steps;
 };
 
 struct message_commit {
@@ -128,6 +137,8 @@ struct message_resumed {
 	const char *token;
 	uint64_t resume_us;
 	uint64_t resumed_at_real_us;	/* clock_real_us of the target */
+	struct message_step *steps;
+	size_t n_steps;
 };
 
 struct message_abort {

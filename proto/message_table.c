@@ -89,9 +89,16 @@ static const struct message_field frozen[] = {
 	U64(message_frozen, frozen_at_real_us, TIME_MAX),
 };
 
+static const struct message_field step[] = {
+	TEXT(message_step, name, NAME),
+	U64(message_step, us, TIME_MAX),
+};
+static const struct message_shape step_shape = SHAPE(message_step, step, NULL);
+
 static const struct message_field restored[] = {
 	U64(message_restored, restore_us, TIME_MAX),
 	U32(message_restored, pid, 1, 1u << 22),	/* PID_MAX_LIMIT, proc(5) */
+	STRUCTS(message_restored, steps, &step_shape, MESSAGE_STEPS_MAX),
 };
 
 static const struct message_field commit[] = { TEXT(message_commit, token, TOKEN) };
@@ -104,6 +111,7 @@ static const struct message_field resumed[] = {
 	TEXT(message_resumed, token, TOKEN),
 	U64(message_resumed, resume_us, TIME_MAX),
 	U64(message_resumed, resumed_at_real_us, TIME_MAX),
+	STRUCTS(message_resumed, steps, &step_shape, MESSAGE_STEPS_MAX),
 };
 
 static const struct message_field aborted[] = {

@@ -81,8 +81,8 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x54574447u			/* "GDWT" in memory */
-#define WIRE_VERSION 2u				/* what this program speaks */
-#define WIRE_LOWEST_VERSION 2u			/* the oldest that it still speaks */
+#define WIRE_VERSION 3u				/* what this program speaks */
+#define WIRE_LOWEST_VERSION 3u			/* the oldest that it still speaks */
 #define WIRE_DEFAULT_PORT 4967
 
 /* A frame's type; the numbers are the protocol and never change meaning. */

@@ -68,6 +68,17 @@ static void print_held(const struct source_held *h)
 		       (unsigned long long)h->too_old);
 }
 
+static void print_steps(const char *what, const struct timeline *t)
+{
+	if (!t->n)
+		return;
+	printf("  %-12s", what);
+	for (size_t i = 0; i < t->n; i++)
+		printf("%s%s %.1f", i == 0 ? "" : i % 6 ? ", " : ",\n              ", t->steps[i].name,
+		       ms(t->steps[i].us));
+	printf(" ms\n");
+}
+
 void progress_print_report(const struct container *c, const struct source_report *r)
 {
 	printf("container '%s' runs on %s\n\n", c->name, r->peer);
@@ -76,6 +87,9 @@ void progress_print_report(const struct container *c, const struct source_report
 	printf("  %-12s%10.1f ms\n\n", "total", ms(r->total_us));
 	printf("  downtime    %10.1f ms   freeze to resume (CRIU's restore %.1f, resume %.1f)\n",
 	       ms(r->downtime_us), ms(r->restore_us), ms(r->resume_us));
+	print_steps("  of it", &r->frozen);
+	print_steps("  restore", &r->restore);
+	print_steps("  resume", &r->resume);
 	printf("  predicted   %10.1f ms   at the freeze (%s), after %llu rounds; writes followed by %s\n",
 	       ms(r->predicted_us), policy_verdict_name(r->verdict), (unsigned long long)r->memory.rounds,
 	       r->tracker);
@@ -169,6 +183,15 @@ static json_t *rounds(const struct source_report *r)
 	return a;
 }
 
+static json_t *steps(const struct timeline *t)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < t->n; i++)
+		(void)json_object_set_new(o, t->steps[i].name, json_real(ms(t->steps[i].us)));
+	return o;
+}
+
 void progress_print_json(const struct container *c, const struct source_report *r,
 			 const struct error *error)
 {
@@ -183,6 +206,9 @@ void progress_print_json(const struct container *c, const struct source_report *
 		"tracker", r->tracker, "memory", memory(r),
 		"held", held(&r->held));
 
+	(void)json_object_set_new(o, "frozen_ms", steps(&r->frozen));
+	(void)json_object_set_new(o, "frozen_restore_ms", steps(&r->restore));
+	(void)json_object_set_new(o, "frozen_resume_ms", steps(&r->resume));
 	(void)json_object_set_new(o, "rounds", rounds(r));
 	(void)json_object_set_new(o, "reconnects", json_integer((json_int_t)r->reconnects));
 	(void)json_object_set_new(o, "bytes_resent", json_integer((json_int_t)r->bytes_resent));

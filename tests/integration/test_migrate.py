@@ -243,12 +243,22 @@ def test_redis_moves_while_a_client_writes(bed, gone, user):
     assert inspect(two, "web")["network"]["address"].split("/")[0] == address
     assert log_of(two, "web").startswith(log) and "Ready to accept" in log
     assert report["ok"] and report["downtime_ms"] > 0, report
+    told(report)
     # and the log goes on there
     assert writer.command("CONFIG", "SET", "loglevel", "debug") == "OK"
     until(lambda: len(log_of(two, "web")) > len(log))
     writer.client.close()
     two.godwit("rm", "-f", "web")
     two.godwit("image", "rm", "redis")
+
+
+def told(report):
+    """Where each millisecond of the downtime went, on both sides."""
+    frozen, restore, resume = (report[key] for key in ("frozen_ms", "frozen_restore_ms", "frozen_resume_ms"))
+    assert {"last-pages", "dump", "restore", "resume"} <= set(frozen), report
+    assert {"page-store", "filler", "criu-tasks"} <= set(restore) and {"decide", "thaw"} <= set(resume), report
+    assert abs(sum(frozen.values()) - report["downtime_ms"]) < 0.1, report
+    assert sum(resume.values()) < 1.01 * frozen["resume"], report
 
 
 def test_the_image_is_sent_when_the_target_lacks_it(bed, gone):

@@ -60,7 +60,9 @@ static struct message sample_answer(void)
 
 static struct message sample_restored(void)
 {
-	return (struct message){ .type = WIRE_RESTORED, .restored = { 12000, 4242 } };
+	static struct message_step steps[] = { { "mounts", 2000 }, { "criu-tasks", 10000 } };
+
+	return (struct message){ .type = WIRE_RESTORED, .restored = { 12000, 4242, steps, 2 } };
 }
 
 /* One of each type, filled. */
@@ -74,7 +76,7 @@ static size_t all_samples(struct message ret[WIRE_TYPE_END])
 		{ .type = WIRE_FROZEN, .frozen = { WIRE_TIME_MAX_US } },
 		{ .type = WIRE_RESTORE },
 		{ .type = WIRE_COMMIT, .commit = { TOKEN } },
-		{ .type = WIRE_RESUMED, .resumed = { TOKEN, 40, 50 } },
+		{ .type = WIRE_RESUMED, .resumed = { TOKEN, 40, 50, NULL, 0 } },
 		{ .type = WIRE_RELEASE, .release = { TOKEN } },
 		{ .type = WIRE_ABORT, .abort = { "disk-full", "no space left", "runs there" } },
 		{ .type = WIRE_QUERY, .query = { TOKEN } },

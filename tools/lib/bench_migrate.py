@@ -173,6 +173,10 @@ def result_of(key, got):
     result["memory_bytes"] = {side: spread([run["memory_bytes"][side] for run in runs])
                               for side in ("source", "target")
                               if runs and "memory_bytes" in runs[0]}
+    for line in ("frozen_ms", "frozen_restore_ms", "frozen_resume_ms"):
+        steps = [run["report"].get(line, {}) for run in runs if "report" in run]
+        result[line] = {step: spread([one.get(step) for one in steps])
+                        for step in dict.fromkeys(step for one in steps for step in one)}
     result["before_ms"] = spread([run["before_ms"] for run in runs])
     result["retransmitted"] = [run["retransmitted"] for run in runs]
     result["reconnects"] = [run["reconnects"] for run in runs]
@@ -258,10 +262,21 @@ def show_memory(results):
                 f"{side} {peak['max'] / 1e6:.1f} MB" for side, peak in result["memory_bytes"].items()))
 
 
+def show_frozen(results):
+    for result in results:
+        for line, what in (("frozen_ms", "frozen"), ("frozen_restore_ms", "its restore"),
+                           ("frozen_resume_ms", "its resume")):
+            if result[line]:
+                print(f"{name_of(result)}, {what}: " + ", ".join(
+                    f"{step} {values['median']:,.1f}" for step, values in result[line].items()))
+
+
 def show(results, left_out, options):
     show_table(results)
     print("\nmedian ms of each phase")
     show_phases(results)
+    print("\nmedian ms of each step while it stands still")
+    show_frozen(results)
     print("\nmost memory, beside the container's and the page store's")
     show_memory(results)
     print()
