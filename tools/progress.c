@@ -53,9 +53,9 @@ static double ms(uint64_t us)
 	return (double)us / 1000;
 }
 
-static unsigned long long lost(const struct source_held *h)
+static uint64_t lost(const struct source_held *h)
 {
-	return (unsigned long long)(h->full.frames + h->too_long.frames + h->too_old);
+	return h->full.frames + h->too_long.frames + h->too_old;
 }
 
 static void print_held(const struct source_held *h)
@@ -63,9 +63,9 @@ static void print_held(const struct source_held *h)
 	printf("  held        %10llu frames (%.1f KB) that came for it meanwhile, delivered on the target\n",
 	       (unsigned long long)h->sent.frames, (double)h->sent.bytes / 1000);
 	if (lost(h))
-		printf("  lost        %10llu frames: %llu for want of room, %llu too long, %llu too old\n", lost(h),
-		       (unsigned long long)h->full.frames, (unsigned long long)h->too_long.frames,
-		       (unsigned long long)h->too_old);
+		printf("  lost        %10llu frames: %llu for want of room, %llu too long, %llu too old\n",
+		       (unsigned long long)lost(h), (unsigned long long)h->full.frames,
+		       (unsigned long long)h->too_long.frames, (unsigned long long)h->too_old);
 }
 
 static void print_steps(const char *what, const struct timeline *t)

@@ -1,4 +1,5 @@
 """What the tests of migrations share: beds with workloads, clients, comparisons."""
+import contextlib
 import ctypes
 import json
 import os
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, GODWIT, TOP
+from conftest import BUILD, GODWIT, TOP, Bed
 
 WORKLOADS = BUILD / "tests" / "workloads"
 PORT = 7000
@@ -191,9 +192,9 @@ def has_nothing(node):
     assert node.godwit("ps", "-a", "-q").stdout == ""
 
 
-def make_bed(tmp_path_factory, bed_class, nodes=3, images=("work",)):
+def make_bed(tmp_path_factory, nodes=3, images=("work",)):
     """A bed whose nodes all have the image with the workloads, and whose daemons run."""
-    bed = bed_class(nodes, "host")
+    bed = Bed(nodes, "host")
     try:
         folder = make_image(tmp_path_factory.mktemp("rootfs") / "work")
         logs = tmp_path_factory.mktemp("logs")
@@ -218,6 +219,32 @@ def end_bed(bed):
         if process.poll() is None:
             stop(process)
     bed.down()
+
+
+@pytest.fixture(scope="module", name="bed")
+def moving_bed(tmp_path_factory):
+    """To import: the bed of a file's tests, which leave it as they found it."""
+    it = make_bed(tmp_path_factory)
+    yield it
+    end_bed(it)
+
+
+def remove_all(bed):
+    for node in bed.nodes.values():
+        names = node.godwit("ps", "-a", "-q").stdout.split()
+        if names:
+            node.godwit("rm", "-f", *names)
+
+
+@contextlib.contextmanager
+def left_as_found(bed):
+    """Whatever is started inside, all nodes are as before after it."""
+    before = snapshot(bed)
+    try:
+        yield
+    finally:
+        remove_all(bed)
+    settled(bed, before)
 
 
 def fail_unless(condition, text):

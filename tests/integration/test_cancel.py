@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import GODWIT, Bed
+from conftest import GODWIT
 from moving import (Client, end_bed, has_nothing, make_bed, migrate, run, serve, settled, snapshot, status, stop,
                     until)
 
@@ -15,7 +15,7 @@ WAYS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "--cancel": None}
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
+    it = make_bed(tmp_path_factory)
     it.faults = tmp_path_factory.mktemp("faults") / "faults"
     it.faults.touch()
     stop(it.daemons["node2"])

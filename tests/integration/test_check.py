@@ -11,31 +11,19 @@ import threading
 
 import pytest
 
-from conftest import GODWIT, Bed
-from moving import end_bed, has_nothing, inspect, make_bed, migrate, run, settled, snapshot, status, until
+from conftest import GODWIT
+from moving import has_nothing, inspect, left_as_found, migrate, moving_bed, run, status, until
 from terminal import Terminal
 
 libc = ctypes.CDLL(None, use_errno=True)
 PTRACE_SEIZE, PTRACE_DETACH = 0x4206, 17
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
-
-
 @pytest.fixture
 def one(bed):
     """node1; afterwards both nodes are as before."""
-    before = snapshot(bed)
-    yield bed["node1"]
-    for node in (bed["node1"], bed["node2"]):
-        names = node.godwit("ps", "-a", "-q").stdout.split()
-        if names:
-            node.godwit("rm", "-f", *names)
-    settled(bed, before)
+    with left_as_found(bed):
+        yield bed["node1"]
 
 
 def check(node, *args):

@@ -6,29 +6,18 @@ import time
 
 import pytest
 
-from conftest import GODWIT, Bed
-from moving import Client, end_bed, inspect, log_of, make_bed, run, settled, snapshot, status
+from conftest import GODWIT
+from moving import Client, inspect, left_as_found, log_of, moving_bed, run, settled, snapshot, status
 from terminal import Terminal
 
 MAGICS = {"inventory.img": (0x58313116,), "pstree.img": (0x54564319, 0x50273030)}
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
-
-
 @pytest.fixture
 def one(bed):
     """node1, which is afterwards as before."""
-    before = snapshot(bed)
-    yield bed["node1"]
-    names = bed["node1"].godwit("ps", "-a", "-q").stdout.split()
-    if names:
-        bed["node1"].godwit("rm", "-f", *names)
-    settled(bed, before)
+    with left_as_found(bed):
+        yield bed["node1"]
 
 
 @pytest.fixture

@@ -9,29 +9,18 @@ import time
 
 import pytest
 
-from conftest import GODWIT, TOP, Bed
-from moving import Client, end_bed, make_bed, run, settled, snapshot, until
+from conftest import GODWIT, TOP
+from moving import Client, left_as_found, moving_bed, run, until
 
 CRIT = TOP / "tests/lib/crit"
 PREFIX = pathlib.Path("/usr/local/lib/godwit/criu/usr/sbin/criu")
 CRIU = os.environ.get("GODWIT_CRIU") or (str(PREFIX) if PREFIX.exists() else "criu")
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
-
-
 @pytest.fixture
 def one(bed):
-    before = snapshot(bed)
-    yield bed["node1"]
-    names = bed["node1"].godwit("ps", "-a", "-q").stdout.split()
-    if names:
-        bed["node1"].godwit("rm", "-f", *names)
-    settled(bed, before)
+    with left_as_found(bed):
+        yield bed["node1"]
 
 
 def crit(folder, *args):

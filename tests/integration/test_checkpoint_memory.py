@@ -12,8 +12,8 @@ import time
 import pytest
 
 import sabotage
-from conftest import GODWIT, Bed, numbers
-from moving import Client, end_bed, inspect, make_bed, run, settled, snapshot, status, until
+from conftest import GODWIT, numbers
+from moving import Client, inspect, left_as_found, moving_bed, run, settled, snapshot, status, until
 
 SAVES = int(os.environ.get("GODWIT_CHECKPOINTS", "2"))
 LARGE = ("fill", "256")
@@ -35,23 +35,11 @@ WORKLOADS = {
 }
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
-
-
 @pytest.fixture
 def one(bed):
     """node1; afterwards it and node2 are as before."""
-    before = snapshot(bed)
-    yield bed["node1"]
-    for node in (bed["node1"], bed["node2"]):
-        names = node.godwit("ps", "-a", "-q").stdout.split()
-        if names:
-            node.godwit("rm", "-f", *names)
-    settled(bed, before)
+    with left_as_found(bed):
+        yield bed["node1"]
 
 
 def start(bed, node, workload):

@@ -5,16 +5,9 @@ import subprocess
 
 import pytest
 
-from conftest import GODWIT, Bed
+from conftest import GODWIT
 from peers import CommitProxy
-from moving import Client, end_bed, make_bed, run, serve, settled, snapshot, status, stop, until
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
+from moving import Client, moving_bed, run, serve, settled, snapshot, status, stop, until
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import time
 import pytest
 
 import sabotage
-from conftest import Bed, GODWIT, numbers
-from moving import (Client, end_bed, inspect, make_bed, migrate, run, settled, snapshot, status,
-                    until)
+from conftest import GODWIT, numbers
+from moving import Client, inspect, left_as_found, migrate, moving_bed, run, status, until
 
 MOVES = int(os.environ.get("GODWIT_MEMORY_MOVES", "2"))
 LONG = MOVES > 2
@@ -51,13 +50,6 @@ WORKLOADS = {
 USERS = ("threads", "process tree", "churn", "shared anonymous", "guards, locks and stacks")
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
-
-
 class Moved:
     """A container with a workload, and a client on a third node that asks it."""
 
@@ -89,21 +81,15 @@ class Moved:
 @pytest.fixture
 def start(bed):
     """start(workload): a Moved; afterwards both nodes are as before."""
-    before, started = snapshot(bed), []
+    started = []
 
     def begin(workload, *options):
         started.append(it := Moved(bed, workload, *options))
         return it
-    try:
+    with left_as_found(bed):
         yield begin
-    finally:
         for it in started:
             it.client.close()
-        for node in (bed["node1"], bed["node2"]):
-            names = node.godwit("ps", "-a", "-q").stdout.split()
-            if names:
-                node.godwit("rm", "-f", *names)
-    settled(bed, before)
 
 
 @pytest.mark.parametrize("which", WORKLOADS)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from conftest import GODWIT, Bed, TOP
-from moving import (Client, end_bed, has_nothing, in_node, inspect, log_of, make_bed, migrate, run,
-                    settled, snapshot, status, until)
+from conftest import GODWIT, TOP
+from moving import (Client, end_bed, has_nothing, inspect, left_as_found, log_of, make_bed, migrate, run, settled,
+                    snapshot, status, until)
 from terminal import Terminal
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
@@ -21,7 +21,7 @@ STATUS = ("Uid", "Gid", "Groups", "Umask", "CapInh", "CapPrm", "CapEff", "CapBnd
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
+    it = make_bed(tmp_path_factory)
     redis = tmp_path_factory.mktemp("redis") / "redis"
     subprocess.run([str(TOP / "tests/lib/rootfs"), "make", "redis", str(redis)], check=True)
     it["node1"].godwit("image", "import", "redis", redis)
@@ -32,13 +32,8 @@ def bed(tmp_path_factory):
 @pytest.fixture
 def gone(bed):
     """Whatever a test starts, both nodes are as before after it."""
-    before = snapshot(bed)
-    yield
-    for node in (bed["node1"], bed["node2"]):
-        names = node.godwit("ps", "-a", "-q").stdout.split()
-        if names:
-            node.godwit("rm", "-f", *names)
-    settled(bed, before)
+    with left_as_found(bed):
+        yield
 
 
 # --- what a container is, from outside ---------------------------------------

@@ -2,16 +2,8 @@
 moment: tools/faults.)"""
 import pytest
 
-from conftest import Bed
 from peers import CommitProxy
-from moving import Client, end_bed, make_bed, migrate, run, settled, snapshot, status
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
+from moving import Client, migrate, moving_bed, run, settled, snapshot, status
 
 
 @pytest.fixture

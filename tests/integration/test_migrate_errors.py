@@ -9,18 +9,10 @@ import time
 
 import pytest
 
-from conftest import GODWIT, Bed
+from conftest import GODWIT
 from peers import Peer, Proxy, frame, read_some
-from moving import (PEER_PORT, Client, end_bed, has_nothing, in_node, inspect, make_bed, migrate, run, serve,
-                    settled, snapshot, status, stop, until)
-
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
+from moving import (Client, has_nothing, in_node, inspect, migrate, moving_bed, PEER_PORT, run, serve, settled,
+                    snapshot, status, stop, until)
 
 
 @pytest.fixture

@@ -2,32 +2,17 @@
 import json
 import pathlib
 import subprocess
-import time
 
 import pytest
 
-from conftest import Bed
-from moving import (Client, end_bed, holder, inspect, make_bed, migrate, run, settled, snapshot,
-                    until)
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
+from moving import Client, holder, inspect, left_as_found, migrate, moving_bed, run, until
 
 
 @pytest.fixture
 def gone(bed):
     """Whatever a test starts, all nodes are as before after it."""
-    before = snapshot(bed)
-    yield
-    for node in bed.nodes.values():
-        names = node.godwit("ps", "-a", "-q").stdout.split()
-        if names:
-            node.godwit("rm", "-f", *names)
-    settled(bed, before)
+    with left_as_found(bed):
+        yield
 
 
 def on_switch(bed, *words):

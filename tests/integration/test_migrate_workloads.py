@@ -1,19 +1,11 @@
 """Everything that a program can hold is there after a move, and after the way back."""
 import pytest
 
-from conftest import Bed
-from moving import Client, end_bed, log_of, make_bed, migrate, run, settled, snapshot, status
+from moving import Client, log_of, migrate, moving_bed, run, settled, snapshot, status
 
 WORKLOADS = ("count", "threads", "events", "deleted", "locks", "mapped", "sysv", "sockets", "fifo",
              "changes", "users", "watches", "odd netlink", "odd pagemap", "odd mem", "odd namespace",
              "odd pidfd", "odd in-flight")
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)

@@ -3,8 +3,7 @@ import json
 
 import pytest
 
-from conftest import Bed
-from moving import end_bed, inspect, make_bed, migrate, settled, snapshot, status
+from moving import inspect, left_as_found, migrate, moving_bed, remove_all, status
 
 PORT = 18080
 ECHO = ("/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox", "hostname")
@@ -23,13 +22,6 @@ with socket.create_server(("192.0.2.9", 7000)) as s:
 """
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
-
-
 def rules(node):
     return node.run("nft", "list", "ruleset").stdout
 
@@ -37,15 +29,11 @@ def rules(node):
 @pytest.fixture
 def gone(bed):
     """Containers, rules and links are as before afterwards."""
-    before = snapshot(bed)
-    rules_before = {node.name: rules(node) for node in bed.nodes.values()}
-    yield
-    for node in bed.nodes.values():
-        names = node.godwit("ps", "-a", "-q").stdout.split()
-        if names:
-            node.godwit("rm", "-f", *names)
-    assert rules_before == {node.name: rules(node) for node in bed.nodes.values()}
-    settled(bed, before)
+    before = {node.name: rules(node) for node in bed.nodes.values()}
+    with left_as_found(bed):
+        yield
+        remove_all(bed)
+        assert before == {node.name: rules(node) for node in bed.nodes.values()}
 
 
 def publish(node, name, *ports, check=True):

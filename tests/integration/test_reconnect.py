@@ -10,20 +10,13 @@ import time
 
 import pytest
 
-from conftest import Bed, GODWIT
-from moving import (Client, PEER_PORT, end_bed, has_nothing, in_node, make_bed, migrate, run, settled,
-                    snapshot, status, until)
+from conftest import GODWIT
+from moving import (Client, has_nothing, in_node, migrate, moving_bed, PEER_PORT, run, settled, snapshot, status,
+                    until)
 from peers import Proxy
 
 MEGABYTES = 100
 BWLIMIT = "40m"         # of its memory a second, so that there is a time to pull the cable
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
 
 
 @pytest.fixture

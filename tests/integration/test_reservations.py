@@ -8,32 +8,21 @@ import time
 
 import pytest
 
-from conftest import GODWIT, Bed
-from moving import (Client, end_bed, has_nothing, inspect, make_bed, migrate, run, serve, settled, snapshot,
+from conftest import GODWIT
+from moving import (Client, has_nothing, inspect, left_as_found, migrate, moving_bed, remove_all, run, serve,
                     status, stop, until)
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory, Bed)
-    yield it
-    end_bed(it)
 
 
 @pytest.fixture
 def gone(bed):
     """Whatever a test starts, all nodes are as before after it."""
-    before = snapshot(bed)
-    yield
-    for node in bed.nodes.values():
-        names = node.godwit("ps", "-a", "-q").stdout.split()
-        if names:
-            node.godwit("rm", "-f", *names)
-    # who was killed could not forget its refusal
-    for record in (bed["node2"].state / "tokens").glob("*"):
-        assert record.read_text() == "refused\n"
-        record.unlink()
-    settled(bed, before)
+    with left_as_found(bed):
+        yield
+        remove_all(bed)
+        # who was killed could not forget its refusal
+        for record in (bed["node2"].state / "tokens").glob("*"):
+            assert record.read_text() == "refused\n"
+            record.unlink()
 
 
 def begin(node, name, *options):
