@@ -1,9 +1,7 @@
 #include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "engine/base/cleanup.h"
@@ -14,6 +12,11 @@
 #define EVENT_STOP 128
 #define LOOK_AGAIN_NS 20000
 #define PASSES_MAX 1000
+
+struct wanted {
+	pid_t pid;
+	uint64_t timeout_us;
+};
 
 /* Signals that come first are delivered; the stop that was asked for follows. */
 static int wait_thread(pid_t tid, uint64_t deadline_us, struct error *err)
@@ -117,44 +120,28 @@ static int stop_all(pid_t pid, uint64_t timeout_us, struct error *err)
 }
 
 /* Its end, whenever it comes, lets everything go. */
-static _Noreturn void helper(pid_t pid, uint64_t timeout_us, int sock)
+static void stop_and_wait(int sock, const void *what)
 {
+	const struct wanted *w = what;
 	struct error err = { 0 }, ignored;
-	sigset_t all;
 	char byte;
 
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, NULL);
-	if (stop_all(pid, timeout_us, &err) == 0)
+	if (stop_all(w->pid, w->timeout_us, &err) == 0)
 		err.code = 0;
 	if (fd_send_msg(sock, &err, sizeof(err), NULL, 0, &ignored) == 0)
 		(void)!read(sock, &byte, 1);
-	_exit(0);
 }
 
-int hold_begin(pid_t pid, uint64_t timeout_us, struct hold *ret, struct error *err)
+int hold_begin(pid_t pid, uint64_t timeout_us, struct helper *ret, struct error *err)
 {
-	CLEANUP(hold_end) struct hold hold = HOLD_EMPTY;
-	CLEANUP(fd_closep) int its = -EBADF;
+	CLEANUP(helper_end) struct helper h = HELPER_EMPTY;
+	struct wanted wanted = { .pid = pid, .timeout_us = timeout_us };
 	struct error what;
-	int pair[2];
 	ssize_t n;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_set(err, errno, "socketpair: %s", strerror(errno));
-	hold.sock = pair[0];
-	its = pair[1];
-	hold.helper = fork();
-	if (hold.helper < 0) {
-		hold.helper = 0;
-		return error_set(err, errno, "fork: %s", strerror(errno));
-	}
-	if (hold.helper == 0) {
-		(void)close(pair[0]);
-		helper(pid, timeout_us, its);
-	}
-	fd_close(&its);
-	n = fd_recv_msg(hold.sock, &what, sizeof(what), NULL, 0, err);
+	if (helper_start(stop_and_wait, &wanted, &h, err) < 0)
+		return -err->code;
+	n = fd_recv_msg(h.sock, &what, sizeof(what), NULL, 0, err);
 	if (n < 0)
 		return (int)n;
 	if (n != sizeof(what))
@@ -163,16 +150,7 @@ int hold_begin(pid_t pid, uint64_t timeout_us, struct hold *ret, struct error *e
 		*err = what;
 		return error_wrap(err, "hold process %d", pid);
 	}
-	*ret = hold;
-	hold = (struct hold)HOLD_EMPTY;
+	*ret = h;
+	h = (struct helper)HELPER_EMPTY;
 	return 0;
-}
-
-void hold_end(struct hold *hold)
-{
-	fd_close(&hold->sock);
-	if (hold->helper > 0)
-		while (waitpid(hold->helper, NULL, 0) < 0 && errno == EINTR)
-			;
-	hold->helper = 0;
 }

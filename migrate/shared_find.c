@@ -8,12 +8,11 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/shm.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include "engine/base/fd.h"
+#include "migrate/helper.h"
 #include "migrate/shared_state.h"
 #include "migrate/vmas.h"
 
@@ -241,8 +240,10 @@ static void tell_segments(const struct shared *s, int sock)
 	}
 }
 
-static _Noreturn void segments_child(const struct shared *s, int sock)
+/* In a helper, since it enters the container's ipc namespace. */
+static void enter_and_tell(int sock, const void *what)
 {
+	const struct shared *s = what;
 	CLEANUP(fd_closep) int ns = -EBADF;
 	char path[48];
 
@@ -250,7 +251,6 @@ static _Noreturn void segments_child(const struct shared *s, int sock)
 	ns = open(path, O_RDONLY | O_CLOEXEC);
 	if (ns >= 0 && setns(ns, CLONE_NEWIPC) == 0 && !ends_unattached())
 		tell_segments(s, sock);
-	_exit(0);
 }
 
 static int take_segments(struct shared *s, int sock, struct error *err)
@@ -271,28 +271,13 @@ static int take_segments(struct shared *s, int sock, struct error *err)
 	return (int)n;
 }
 
-/* In a child, since it enters the container's ipc namespace. */
 static int look_at_segments(struct shared *s, struct error *err)
 {
-	CLEANUP(fd_closep) int ours = -EBADF;
-	CLEANUP(fd_closep) int its = -EBADF;
-	int pair[2], r;
-	pid_t child;
+	CLEANUP(helper_end) struct helper h = HELPER_EMPTY;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_set(err, errno, "socketpair: %s", strerror(errno));
-	ours = pair[0];
-	its = pair[1];
-	child = fork();
-	if (child < 0)
-		return error_set(err, errno, "fork: %s", strerror(errno));
-	if (child == 0)
-		segments_child(s, its);
-	fd_close(&its);
-	r = take_segments(s, ours, err);
-	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-		;
-	return r;
+	if (helper_start(enter_and_tell, s, &h, err) < 0)
+		return -err->code;
+	return take_segments(s, h.sock, err);
 }
 
 int shared_find(struct shared *s, struct error *err)

@@ -179,7 +179,7 @@ static int look_and_clear(struct tracker *t, struct tracked *p, struct tracker_v
 static int scan(struct tracker *t, struct tracked *p, struct tracker_view *view, struct error *err)
 {
 	CLEANUP(free_ranges) struct ranges list = { 0 };
-	CLEANUP(hold_end) struct hold hold = HOLD_EMPTY;
+	CLEANUP(helper_end) struct helper hold = HELPER_EMPTY;
 	struct error why;
 	int r;
 
@@ -187,7 +187,7 @@ static int scan(struct tracker *t, struct tracked *p, struct tracker_view *view,
 		r = look_and_clear(t, p, view, &list, err);
 	else
 		r = look_at_all(t, p, view, &list, err);
-	hold_end(&hold);
+	helper_end(&hold);
 	for (size_t i = 0; r == 0 && i < list.n; i++)
 		r = tracker_batch_add(&t->batch, list.at[i].start, list.at[i].end, err);
 	return r;

@@ -6,15 +6,13 @@
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include "engine/base/fd.h"
+#include "migrate/helper.h"
 #include "migrate/inject.h"
 #include "migrate/tracker_state.h"
 
@@ -148,17 +146,15 @@ static int inject_uffd(pid_t pid, int *ret_fd, struct error *err)
 	return r;
 }
 
-static _Noreturn void helper(pid_t pid, int sock)
+/* The tracer is a process of its own: when we are killed it still puts the
+ * thread back as it was, and its end lets go whatever does not stop. */
+static void inject_and_send(int sock, const void *what)
 {
 	CLEANUP(fd_closep) int fd = -EBADF;
 	struct error err = { 0 }, ignored;
-	sigset_t all;
 
-	(void)sigfillset(&all);	/* a terminal's ^C is not for it */
-	(void)sigprocmask(SIG_SETMASK, &all, NULL);
-	(void)inject_uffd(pid, &fd, &err);
+	(void)inject_uffd(*(const pid_t *)what, &fd, &err);
 	(void)fd_send_msg(sock, &err, sizeof(err), &fd, fd >= 0, &ignored);
-	_exit(0);
 }
 
 static int receive(int sock, int *ret_fd, struct error *err)
@@ -181,29 +177,13 @@ static int receive(int sock, int *ret_fd, struct error *err)
 	return 0;
 }
 
-/* The tracer is a process of its own: when we are killed it still puts the
- * thread back as it was, and its end lets go whatever does not stop. */
 static int fetch_uffd(pid_t pid, int *ret_fd, struct error *err)
 {
-	CLEANUP(fd_closep) int ours = -EBADF;
-	CLEANUP(fd_closep) int its = -EBADF;
-	int pair[2], r;
-	pid_t child;
+	CLEANUP(helper_end) struct helper h = HELPER_EMPTY;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_set(err, errno, "socketpair: %s", strerror(errno));
-	ours = pair[0];
-	its = pair[1];
-	child = fork();
-	if (child < 0)
-		return error_set(err, errno, "fork: %s", strerror(errno));
-	if (child == 0)
-		helper(pid, its);
-	fd_close(&its);
-	r = receive(ours, ret_fd, err);
-	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-		;
-	return r;
+	if (helper_start(inject_and_send, &pid, &h, err) < 0)
+		return -err->code;
+	return receive(h.sock, ret_fd, err);
 }
 
 static int follow(struct tracker *t, struct tracked *p, struct error *err)

@@ -72,7 +72,7 @@ static void nothing_runs_in_a_process_that_is_held(void **state)
 	assert_true(n != MAP_FAILED);
 	pid = start(n);
 	for (int i = 0; i < 50; i++) {
-		struct hold hold = HOLD_EMPTY;
+		struct helper hold = HELPER_EMPTY;
 		unsigned before;
 
 		if (hold_begin(pid, 5 * SECOND_US, &hold, &err) < 0)
@@ -80,7 +80,7 @@ static void nothing_runs_in_a_process_that_is_held(void **state)
 		before = read_count(n);
 		(void)usleep(2000);
 		assert_int_equal(read_count(n), before);
-		hold_end(&hold);
+		helper_end(&hold);
 		for (uint64_t end_us = clock_us() + 10 * SECOND_US; read_count(n) == before;) {
 			assert_true(clock_us() < end_us);
 			(void)sched_yield();
@@ -95,7 +95,7 @@ static void nothing_runs_in_a_process_that_is_held(void **state)
 static void what_does_not_stop_is_let_go(void **state)
 {
 	unsigned *n = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct hold hold = HOLD_EMPTY;
+	struct helper hold = HELPER_EMPTY;
 	struct error err;
 	pid_t pid;
 
