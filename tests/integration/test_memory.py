@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import signal
-import statistics
 import subprocess
 import time
 
