@@ -13,7 +13,6 @@
 #include "engine/base/fd.h"
 #include "engine/cgroup_layout.h"
 
-#define HELPERS ".helpers"
 #define PROCS_MAX (1 << 20)
 
 void cgroup_free(struct cgroup *cg)
@@ -200,7 +199,6 @@ int cgroup_remove(const struct cgroup *cg, struct error *err)
 		if (cg->parent_fd[h] >= 0 &&
 		    cgroup_layout_remove(cg->parent_fd[h], cg->name, err) < 0)
 			return error_wrap(err, "%s", cg->parent);
-	(void)unlinkat(cg->parent_fd[CGROUP_V2], HELPERS, AT_REMOVEDIR);
 	return 0;
 }
 
@@ -318,37 +316,3 @@ int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *
 	return r < 0 ? error_wrap(err, "cgroup namespace of %s/%s", cg->parent, cg->name) : 0;
 }
 
-/* A v2 directory that passes controllers on can't hold processes itself. */
-static int leave_v2(const struct cgroup *cg, pid_t pid, struct error *err)
-{
-	int parent = cg->parent_fd[CGROUP_V2];
-	struct error why;
-	int r = move_to(parent, CGROUP_V2, pid, false, &why);
-
-	/* -ENODEV, -ENOENT: a cgroup_remove took the empty helper directory meanwhile. */
-	for (int tries = 0; r == -EBUSY || (tries < 3 && (r == -ENODEV || r == -ENOENT)); tries++) {
-		CLEANUP(fd_closep) int helpers = -EBADF;
-
-		r = fd_open_dir_at(parent, HELPERS, true, 0755, &helpers, &why);
-		if (r == 0)
-			r = move_to(helpers, CGROUP_V2, pid, false, &why);
-		if (r == -EBUSY)
-			break;
-	}
-	if (r < 0)
-		*err = why;
-	return r;
-}
-
-int cgroup_leave(const struct cgroup *cg, pid_t pid, struct error *err)
-{
-	bool alone = pid == 0 && is_alone();
-
-	if (leave_v2(cg, pid, err) < 0)
-		return error_wrap(err, "leave cgroup %s/%s", cg->parent, cg->name);
-	for (int h = CGROUP_V2 + 1; h < CGROUP_HIERARCHY_MAX_; h++)
-		if (cg->parent_fd[h] >= 0 &&
-		    move_to(cg->parent_fd[h], (enum cgroup_hierarchy)h, pid, alone, err) < 0)
-			return error_wrap(err, "leave cgroup %s/%s", cg->parent, cg->name);
-	return 0;
-}

@@ -81,13 +81,6 @@ int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *
 /* Whether a process is in the v2 directory itself. */
 bool cgroup_contains(const struct cgroup *cg, pid_t pid);
 
-/* Moves a process (0: the caller) to PARENT's own v2 directory and out of the
- * container's v1 ones: for a helper that joined and must not be frozen or
- * killed with the container. Where PARENT passes controllers on, and so can't
- * hold processes (pure v2), it goes to PARENT/.helpers, which a later
- * cgroup_remove takes away when it is empty. */
-int cgroup_leave(const struct cgroup *cg, pid_t pid, struct error *err);
-
 /* Writes cgroup.freeze and waits for "frozen 1" in cgroup.events by poll(2),
  * at most timeout_us; on -ETIMEDOUT the cgroup is thawed again. */
 int cgroup_freeze(const struct cgroup *cg, uint64_t timeout_us, struct error *err);

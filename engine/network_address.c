@@ -47,11 +47,6 @@ int network_cidr_parse(const char *text, struct network_cidr *ret, struct error 
 	return 0;
 }
 
-bool network_cidr_same_address(const struct network_cidr *a, const struct network_cidr *b)
-{
-	return a->family == b->family && memcmp(a->bytes, b->bytes, network_cidr_size(a)) == 0;
-}
-
 static wide to_wide(const struct network_cidr *cidr)
 {
 	wide value = 0;

@@ -25,6 +25,3 @@ static inline unsigned network_cidr_size(const struct network_cidr *cidr)
 
 /* "10.88.0.7/16" or "10.88.0.7"; -EINVAL names the text. */
 int network_cidr_parse(const char *text, struct network_cidr *ret, struct error *err);
-
-/* Same family and same address; the prefixes may differ. */
-bool network_cidr_same_address(const struct network_cidr *a, const struct network_cidr *b);

@@ -89,6 +89,13 @@ void port_format(const struct port *port, char ret[PORT_TEXT_MAX])
 		       port->address[0] ? ":" : "", port->node, port->container, port_protocol(port));
 }
 
+/* Both want the same port of a node. */
+static bool collides(const struct port *a, const struct port *b)
+{
+	return a->node == b->node && a->protocol == b->protocol &&
+	       (!a->address[0] || !b->address[0] || !strcmp(a->address, b->address));
+}
+
 int port_list_add(struct port *ports, size_t *n, const char *text, struct error *err)
 {
 	struct port port;
@@ -98,7 +105,7 @@ int port_list_add(struct port *ports, size_t *n, const char *text, struct error 
 	if (*n == PORTS_MAX)
 		return error_set(err, E2BIG, "more than %d published ports", PORTS_MAX);
 	for (size_t i = 0; i < *n; i++)
-		if (port_collides(ports + i, &port))
+		if (collides(ports + i, &port))
 			return error_set(err, EEXIST, "port %u/%s is published twice", port.node, port_protocol(&port));
 	ports[(*n)++] = port;
 	return 0;
@@ -132,10 +139,4 @@ void port_list_format(const struct port *ports, size_t n, char ret[PORT_LIST_TEX
 		port_format(ports + i, ret);
 		ret += strlen(ret);
 	}
-}
-
-bool port_collides(const struct port *a, const struct port *b)
-{
-	return a->node == b->node && a->protocol == b->protocol &&
-	       (!a->address[0] || !b->address[0] || !strcmp(a->address, b->address));
 }

@@ -33,6 +33,3 @@ int port_list_parse(const char *text, struct port ret[PORTS_MAX], size_t *ret_n,
 int port_list_add(struct port *ports, size_t *n, const char *text, struct error *err);
 #define PORT_LIST_TEXT_MAX (PORTS_MAX * (PORT_TEXT_MAX + 1))
 void port_list_format(const struct port *ports, size_t n, char ret[PORT_LIST_TEXT_MAX]);
-
-/* True when both want the same port of a node. */
-bool port_collides(const struct port *a, const struct port *b);

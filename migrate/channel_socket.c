@@ -29,7 +29,7 @@ void channel_tune(int fd, uint64_t dead_us)
 }
 
 /* The socket does not block; all waiting is here. */
-int channel_wait(struct channel *ch, short events, struct error *err)
+static int channel_wait(struct channel *ch, short events, struct error *err)
 {
 	struct pollfd p[] = { { .fd = ch->fd, .events = events },
 			      { .fd = ch->recovery.again_fd, .events = POLLIN } };

@@ -73,9 +73,6 @@ enum wire_side channel_other_side(const struct channel *ch);
 /* An unresponsive peer is taken as gone after so long. */
 void channel_tune(int fd, uint64_t dead_us);
 
-/* Waits for the socket, patiently. */
-int channel_wait(struct channel *ch, short events, struct error *err);
-
 /* Sends two pieces of memory on the connection that there is; len may be 0. */
 int channel_write(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
 		  struct error *err);

@@ -28,7 +28,7 @@ void filling_hold(struct filling *f, uint64_t slot, uint64_t n_pages)
 	}
 }
 
-void filling_release(void *filling, uint64_t slot, uint64_t n_pages)
+static void filling_release(void *filling, uint64_t slot, uint64_t n_pages)
 {
 	struct filling *f = filling;
 

@@ -39,7 +39,6 @@ struct filling {
 };
 
 void filling_hold(struct filling *f, uint64_t slot, uint64_t n_pages);
-void filling_release(void *filling, uint64_t slot, uint64_t n_pages);
 
 struct filler_task {
 	pid_t pid;			/* in the container; a forked one: its origin's */

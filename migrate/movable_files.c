@@ -63,7 +63,8 @@ static bool has_mount(const struct look *l, int id)
 
 /* ---- what is no file of a file system ---- */
 
-const char *look_anonymous_name(const char *link, char ret[64])
+/* How what /proc/PID/fd shows as "anon_inode:..." is called, or NULL when CRIU can move it. */
+static const char *anonymous_name(const char *link, char ret[64])
 {
 	static const char *const movable[] = { "[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "[pidfd]",
 					       "inotify", "[fanotify]" };
@@ -76,7 +77,7 @@ const char *look_anonymous_name(const char *link, char ret[64])
 	if (*name == '[')
 		(void)snprintf(ret, 64, "%.*s", (int)strcspn(name + 1, "]"), name + 1);
 	else
-		(void)snprintf(ret, 64, "%s", name);
+		(void)snprintf(ret, 64, "%.63s", name);
 	return ret;
 }
 
@@ -120,7 +121,7 @@ static void check_anonymous(const struct entry *e)
 {
 	char name[64];
 
-	if (look_anonymous_name(e->link, name))
+	if (anonymous_name(e->link, name))
 		look_find(e->look, REASON_OBJECT_UNSUPPORTED, e->task->pid, e->fd, "a descriptor of the kind %s", name);
 	else if (!strcmp(e->link, "anon_inode:inotify"))
 		check_watches(e);

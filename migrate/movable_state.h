@@ -70,9 +70,6 @@ int look_read_mounts(struct look *l, struct error *err);
 void look_at_files(struct look *l, struct moving_task *t);
 void look_at_pipes(struct look *l);
 
-/* How what /proc/PID/fd shows as "anon_inode:..." is called, or NULL when CRIU can move it. */
-const char *look_anonymous_name(const char *link, char ret[64]);
-
 /* movable_sockets.c */
 int look_open_diag(struct look *l, struct error *err);
 void look_at_socket(struct look *l, const struct moving_task *t, int pidfd, int fd, uint64_t inode);

@@ -86,12 +86,3 @@ bool sent_pages_same(struct sent_pages *s, uint64_t space, uint64_t address, uin
 	return same;
 }
 
-void sent_pages_forget(struct sent_pages *s, uint64_t space, uint64_t address, uint64_t n)
-{
-	for (uint64_t page = address / PAGES_SIZE, end = page + n; page < end; page++) {
-		struct chunk *c = find(s, space, page / CHUNK_PAGES);
-
-		if (is_it(c, space, page / CHUNK_PAGES))
-			c->hash[page % CHUNK_PAGES] = 0;
-	}
-}

@@ -28,5 +28,3 @@ DEFINE_CLEANUP(struct sent_pages *, sent_pages_free)
  * this address had this hash the last time; remembers it. */
 bool sent_pages_same(struct sent_pages *s, uint64_t space, uint64_t address, uint64_t hash);
 
-/* n pages from address on have not been sent after all. */
-void sent_pages_forget(struct sent_pages *s, uint64_t space, uint64_t address, uint64_t n);

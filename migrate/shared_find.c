@@ -20,7 +20,9 @@
 #define MEMFD_PREFIX "/memfd:"
 #define DELETED " (deleted)"
 
-int shared_device(const struct shared *s, dev_t dev)
+/* Log2 of the size of the huge pages of such a device, 0 for ordinary memory, or
+ * -1 when its files aren't in memory. */
+static int device_kind(const struct shared *s, dev_t dev)
 {
 	if (dev == s->shmem_dev)
 		return 0;
@@ -68,7 +70,7 @@ int shared_add(struct shared *s, int fd_consume, const struct stat *st, enum pag
 	       const char *name, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = fd_consume;
-	int shift = shared_device(s, st->st_dev), seals = fcntl(fd, F_GET_SEALS);
+	int shift = device_kind(s, st->st_dev), seals = fcntl(fd, F_GET_SEALS);
 	struct shared_object *o;
 
 	if ((uint64_t)st->st_size < SHARED_MIN_BYTES || s->n == SHARED_OBJECTS_MAX || s->last)
@@ -94,7 +96,7 @@ static int note(struct shared *s, int fd_consume, const char *link, struct error
 	struct shared_object *o;
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || shared_device(s, st.st_dev) < 0)
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || device_kind(s, st.st_dev) < 0)
 		return 0;
 	o = shared_known(s, st.st_dev, st.st_ino, kind_of(link));
 	if (o) {
@@ -132,7 +134,7 @@ static int look_at_maps(struct shared *s, int dir_fd, struct error *err)
 		struct shared_object *o;
 		char path[64];
 
-		if (!line.inode || shared_device(s, line.dev) < 0)
+		if (!line.inode || device_kind(s, line.dev) < 0)
 			continue;
 		o = shared_known(s, line.dev, line.inode, kind_of(line.name));
 		if (o) {
@@ -161,7 +163,7 @@ static int look_at_fds(struct shared *s, int dir_fd, struct error *err)
 		struct stat st;
 
 		if (*e->d_name == '.' || fstatat(dirfd(fds), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode) ||
-		    shared_device(s, st.st_dev) < 0)
+		    device_kind(s, st.st_dev) < 0)
 			continue;
 		o = shared_known(s, st.st_dev, st.st_ino, PAGES_SHMEM);
 		if (o)

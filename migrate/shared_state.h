@@ -95,10 +95,6 @@ int shared_add(struct shared *s, int fd_consume, const struct stat *st, enum pag
 /* NULL when it is not known. */
 struct shared_object *shared_known(const struct shared *s, dev_t dev, ino_t ino, enum pages_object_kind kind);
 
-/* Log2 of the size of the huge pages of such a device, 0 for ordinary memory, or
- * -1 when its files aren't in memory. */
-int shared_device(const struct shared *s, dev_t dev);
-
 void shared_object_free(struct shared_object *o);
 
 /* Takes note of its size now. */

@@ -255,19 +255,6 @@ static int place(struct store *s, uint32_t pid, uint64_t address, size_t n, uint
 	return 0;
 }
 
-int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void **ret_data,
-		size_t *ret_n, struct error *err)
-{
-	uint64_t slot;
-
-	if (!s->map)
-		return error_set(err, EOPNOTSUPP, "the page store is on disk");
-	if (place(s, pid, address, n, &slot, ret_n, err) < 0)
-		return -err->code;
-	*ret_data = s->map + slot * STORE_PAGE;
-	return 0;
-}
-
 static int sum_pages(struct store *s, uint64_t slot, const uint8_t *pages, size_t n, struct error *err)
 {
 	if (slot + n > s->sums_size) {
@@ -340,8 +327,8 @@ int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data,
 	if (store_check_range(s, pid, address, n, err) < 0)
 		return -err->code;
 	while (n > 0) {
-		uint64_t slot;
-		size_t some;
+		uint64_t slot = 0;
+		size_t some = 0;
 
 		if (place_locked(s, pid, address, n, &slot, &some, err) < 0 || fill(s, slot, from, some, err) < 0)
 			return -err->code;

@@ -57,13 +57,6 @@ DEFINE_CLEANUP(struct store *, store_free)
 int store_put(struct store *s, uint32_t pid, uint64_t address, const void *data, size_t n,
 	      struct error *err);
 
-/* Memory to receive into, without a copy (for memory that is new slower than
- * store_put): *ret_n (1 to n) pages from address on
- * belong at *ret_data. They count as put, so whoever asks must fill them. Not for
- * a store on disk (-EOPNOTSUPP). */
-int store_place(struct store *s, uint32_t pid, uint64_t address, size_t n, void **ret_data,
-		size_t *ret_n, struct error *err);
-
 /* The pages are zero: their slots are given back. */
 int store_put_zero(struct store *s, uint32_t pid, uint64_t address, uint64_t n, struct error *err);
 

@@ -283,7 +283,7 @@ int target_restore(struct target *t, struct error *err)
 
 /* ---- the whole ---- */
 
-void target_closep(struct target *t)
+static void target_closep(struct target *t)
 {
 	target_lanes_end(t);
 	fd_close(&t->control);

@@ -68,7 +68,6 @@ int target_serve(const struct node *node, int fd_consumed, bool *spoken,
  * of TARGET_EMPTY, by its table, from the greeting on; fd is consumed. */
 int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
 	       struct error *err);
-void target_closep(struct target *t);
 #define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .successor = -EBADF, .filler = FILLER_EMPTY, \
 		     .connections[0] = { .door = -EBADF }, .tmpfs = TMPFS_EMPTY
 

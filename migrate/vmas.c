@@ -102,7 +102,9 @@ int maps_next(struct maps_reader *reader, struct maps_line *ret, struct error *e
 	return r;
 }
 
-bool maps_line_is_carried(const struct maps_line *line)
+/* Private, anonymous, readable, no stack of the main thread and nothing of the
+ * kernel's. */
+static bool is_carried(const struct maps_line *line)
 {
 	static const char named[] = "[anon:";
 
@@ -143,7 +145,7 @@ static int read_maps(struct vmas *vmas, int fd, struct error *err)
 	int r;
 
 	while ((r = maps_next(&reader, &line, err)) > 0)
-		if (maps_line_is_carried(&line) && add(vmas, &line, err) < 0)
+		if (is_carried(&line) && add(vmas, &line, err) < 0)
 			return -err->code;
 	return r;
 }

@@ -35,10 +35,6 @@ struct maps_reader {
 /* 1 with a line, 0 at the end. Doesn't allocate. */
 int maps_next(struct maps_reader *reader, struct maps_line *ret, struct error *err);
 
-/* Private, anonymous, readable, no stack of the main thread and nothing of the
- * kernel's. */
-bool maps_line_is_carried(const struct maps_line *line);
-
 struct vma {
 	uint64_t start, end;
 };

@@ -241,4 +241,3 @@ int message_agree_version(const struct message_hello *ours, const struct message
 
 /* "checkpoint", "resumed": for people; NULL out of range. */
 const char *message_tree_kind_name(enum message_tree_kind kind);
-const char *message_outcome_name(enum message_outcome outcome);

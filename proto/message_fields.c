@@ -21,7 +21,7 @@ const void *message_list(const void *content, const struct message_field *field)
 	return list;
 }
 
-const char *message_text(const void *content, const struct message_field *field)
+static const char *message_text(const void *content, const struct message_field *field)
 {
 	const char *text = message_list(content, field);
 

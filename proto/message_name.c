@@ -15,14 +15,3 @@ const char *message_tree_kind_name(enum message_tree_kind kind)
 	return (unsigned)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : NULL;
 }
 
-const char *message_outcome_name(enum message_outcome outcome)
-{
-	static const char *const names[] = {
-		[MESSAGE_OUTCOME_REFUSED] = "refused",
-		[MESSAGE_OUTCOME_RESUMED] = "resumed",
-		[MESSAGE_OUTCOME_SYNCED] = "synced",
-		[MESSAGE_OUTCOME_LOST] = "lost",
-	};
-
-	return (unsigned)outcome < sizeof(names) / sizeof(names[0]) ? names[outcome] : NULL;
-}

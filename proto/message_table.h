@@ -49,7 +49,6 @@ const struct message_shape *message_shape(unsigned type);
 /* Lists of a content struct, by offset. */
 size_t message_count(const void *content, const struct message_field *field);
 const void *message_list(const void *content, const struct message_field *field);
-const char *message_text(const void *content, const struct message_field *field);
 
 /* Applies every rule; the error has this code and names the field. */
 int message_check(const struct message *message, int code, struct error *err);

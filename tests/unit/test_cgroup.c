@@ -233,7 +233,7 @@ static void directories_come_and_go_together(void **state)
 	assert_int_equal(cgroup_remove(cg, &err), 0);
 }
 
-static void join_reaches_every_hierarchy_and_leave_undoes_it(void **state)
+static void join_reaches_every_hierarchy(void **state)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = create("web", &unlimited);
 	struct error err;
@@ -242,58 +242,18 @@ static void join_reaches_every_hierarchy_and_leave_undoes_it(void **state)
 	bool populated;
 
 	(void)state;
-	for (int inside = 1; inside >= 0; inside--) {
-		for (size_t i = 0; hierarchy(i); i++) {
-			const char *outside = exists(i, ".helpers", "") ? ".helpers" : "";
-			CLEANUP(freep) char *text = NULL;
+	for (size_t i = 0; hierarchy(i); i++) {
+		CLEANUP(freep) char *text = NULL;
 
-			path_of(path, i, inside ? "web" : outside, "cgroup.procs");
-			assert_int_equal(fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, &err),
-					 0);
-			assert_int_equal(atoi(text), pid);
-		}
-		assert_int_equal(cgroup_is_populated(cg, &populated, &err), 0);
-		assert_int_equal(populated, inside);
-		if (inside)
-			assert_int_equal(cgroup_leave(cg, pid, &err), 0);
+		path_of(path, i, "web", "cgroup.procs");
+		assert_int_equal(fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, &err), 0);
+		assert_int_equal(atoi(text), pid);
 	}
-	assert_int_equal(cgroup_join(cg, pid, &err), 0);
 	assert_int_equal(cgroup_join(cg, pid, &err), 0);
 	assert_int_equal(cgroup_is_populated(cg, &populated, &err), 0);
 	assert_true(populated);
 	destroy(cg);
 	assert_int_equal(wait_for(pid), 1000 + SIGKILL);
-}
-
-/* hugetlb is a controller that even a hybrid machine's cgroup2 often has. */
-static void leave_finds_a_place_beside_where_the_parent_holds_no_processes(void **state)
-{
-	CLEANUP(cgroup_freep) struct cgroup *cg = create("web", &unlimited);
-	struct error err;
-	char path[PATH_MAX];
-	bool populated;
-	pid_t pid;
-
-	(void)state;
-	(void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cgroup.subtree_control", hierarchy(0));
-	(void)fd_write_file_at(AT_FDCWD, path, "+hugetlb", &err);
-	path_of(path, 0, "", "cgroup.subtree_control");
-	if (fd_write_file_at(AT_FDCWD, path, "+hugetlb", &err) < 0) {
-		destroy(cg);
-		skip();
-	}
-	pid = start_in(cg, idle, NULL);
-	assert_int_equal(cgroup_leave(cg, pid, &err), 0);
-	assert_int_equal(cgroup_is_populated(cg, &populated, &err), 0);
-	assert_false(populated);
-	assert_true(exists(0, ".helpers", ""));
-	destroy(cg);
-	assert_true(exists(0, ".helpers", "")); /* still in use */
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(wait_for(pid), 1000 + SIGKILL);
-	assert_int_equal(cgroup_remove(cg, &err), 0);
-	assert_false(exists(0, ".helpers", ""));
-	assert_int_equal(fd_write_file_at(AT_FDCWD, path, "-hugetlb", &err), 0);
 }
 
 static void what_lives_is_neither_replaced_nor_removed(void **state)
@@ -655,8 +615,7 @@ static int run_group(const char *layout)
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(a_parent_of_another_file_system_is_refused),
 		cmocka_unit_test(directories_come_and_go_together),
-		cmocka_unit_test(join_reaches_every_hierarchy_and_leave_undoes_it),
-		cmocka_unit_test(leave_finds_a_place_beside_where_the_parent_holds_no_processes),
+		cmocka_unit_test(join_reaches_every_hierarchy),
 		cmocka_unit_test(what_lives_is_neither_replaced_nor_removed),
 		cmocka_unit_test(who_joined_v1_only_is_killed_too),
 		cmocka_unit_test(an_empty_one_is_made_anew),

@@ -42,22 +42,6 @@ static void a_hash_of_zero_is_a_hash(void **state)
 	assert_false(sent_pages_same(s, 1, PAGE, 0));
 }
 
-static void forgets_exactly_what_it_is_told(void **state)
-{
-	CLEANUP(sent_pages_freep) struct sent_pages *s = new_table();
-	const uint64_t at = GB - 2 * PAGE;	/* over the end of a chunk */
-
-	(void)state;
-	for (uint64_t i = 0; i < 5; i++)
-		assert_false(sent_pages_same(s, 1, at + i * PAGE, 9));
-	sent_pages_forget(s, 1, at + PAGE, 3);
-	sent_pages_forget(s, 7, at, 5);		/* never heard of */
-	assert_true(sent_pages_same(s, 1, at, 9));
-	for (uint64_t i = 1; i < 4; i++)
-		assert_false(sent_pages_same(s, 1, at + i * PAGE, 9));
-	assert_true(sent_pages_same(s, 1, at + 4 * PAGE, 9));
-}
-
 /* Pages of `bytes` of memory that are known again after all of them were noted. */
 static double share_known(struct sent_pages *s, uint64_t bytes)
 {
@@ -85,7 +69,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(remembers_by_space_and_address),
 		cmocka_unit_test(a_hash_of_zero_is_a_hash),
-		cmocka_unit_test(forgets_exactly_what_it_is_told),
 		cmocka_unit_test(holds_what_it_promises),
 	};
 

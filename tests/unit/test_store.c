@@ -172,29 +172,6 @@ static void only_what_is_populated(void **state)
 	assert_int_equal(walk(s, 9)->n, 0);
 }
 
-static void in_place(void **state)
-{
-	CLEANUP(store_freep) struct store *s = make();
-	size_t done = 0;
-
-	(void)state;
-	put(s, 1, 3, 9, 1);			/* in the way of one run */
-	while (done < 20) {
-		void *room;
-		size_t n;
-
-		assert_int_equal(store_place(s, 1, BASE + done * STORE_PAGE, 20 - done, &room, &n,
-					     &err), 0);
-		assert_in_range(n, 1, 20 - done);
-		number(room, 1 + done, n);
-		done += n;
-	}
-	assert_int_equal(populate(s, 1, 0, 20), 0);
-	assert_int_equal(store_seal(s, &err), 0);
-	for (uint64_t i = 0; i < 20; i++)
-		assert_int_equal(walk(s, 1)->numbers[i], 1 + i);
-}
-
 static void hashes(void **state)
 {
 	CLEANUP(store_freep) struct store *one = make();
@@ -308,7 +285,6 @@ int main(void)
 		cmocka_unit_test(later_rounds_win),
 		cmocka_unit_test(slots_come_back),
 		cmocka_unit_test(only_what_is_populated),
-		cmocka_unit_test(in_place),
 		cmocka_unit_test(hashes),
 		cmocka_unit_test(strangers),
 		cmocka_unit_test(many_spaces),
