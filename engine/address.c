@@ -25,7 +25,8 @@ static int taken_addresses(const struct node *node, char (**ret)[NETWORK_CIDR_MA
 	for (size_t i = 0; i < *ret_n; i++) {
 		CLEANUP(container_freep) struct container *c = NULL;
 
-		if (container_open(node, (*ret_names)[i], &c, &ignored) == 0)
+		/* Named networks have subnets of their own. */
+		if (container_open(node, (*ret_names)[i], &c, &ignored) == 0 && !c->spec->endpoint.network[0])
 			memcpy(list[i], c->spec->endpoint.address, sizeof(*list));
 	}
 	*ret = list;

@@ -9,6 +9,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
+#include "engine/named_network.h"
 #include "engine/nat.h"
 
 #define CONFIG_JSON "config.json"
@@ -238,6 +239,11 @@ void container_endpoint(const struct container *c, struct network_endpoint *ret)
 
 	*ret = c->spec->endpoint;
 	container_host_ifname(c, ret->host_ifname);
+	if (ret->network[0]) {		/* every node's bridge is the gateway */
+		named_network_bridge(c->node, ret->network, ret->bridge);
+		ret->behind_node = true;
+		return;
+	}
 	(void)snprintf(ret->bridge, sizeof(ret->bridge), "%s", ret->address[0] ? config->bridge : "");
 	ret->behind_node = len && strlen(ret->gateway) == len && !strncmp(ret->gateway, config->bridge_address, len);
 }

@@ -14,6 +14,7 @@
 #include "engine/base/fd.h"
 #include "engine/monitor_state.h"
 #include "engine/nat.h"
+#include "engine/placement.h"
 
 #define KILL_TIMEOUT_US 10000000
 #define PIPE_BYTES (256 * 1024)
@@ -104,7 +105,8 @@ static int open_resources(struct monitor *m, struct error *err)
 		return -err->code;
 	if (container_cgroup(s->container, true, &s->cgroup, err) < 0)
 		return -err->code;
-	if (s->endpoint.bridge[0] &&
+	if (s->endpoint.network[0] ? placement_refresh(s->container->node, s->endpoint.network, err) < 0 :
+	    s->endpoint.bridge[0] &&
 	    network_bridge_ensure(s->endpoint.bridge, config->bridge_address, err) < 0)
 		return -err->code;
 	return network_namespace_create(&s->netns_fd, err);
@@ -124,6 +126,16 @@ static int record_start(struct monitor *m, struct error *err)
 	return r < 0 ? r : container_state_write(m->setup.container, st, err);
 }
 
+/* Those on its network learn its name, or that it is gone. */
+static void tell_names(const struct monitor *m)
+{
+	const char *network = m->setup.endpoint.network;
+	struct error ignored;
+
+	if (network[0])
+		(void)placement_refresh(m->setup.container->node, network, &ignored);
+}
+
 static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct error *err)
 {
 	if (detach_self(m, err) < 0 || take_signals(m, err) < 0 || open_socket(m, err) < 0 ||
@@ -138,6 +150,7 @@ static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct e
 	if (m->terminal_fd >= 0)
 		(void)fcntl(m->terminal_fd, F_SETFL, O_NONBLOCK);
 	m->unwritten = record_start(m, err) < 0;
+	tell_names(m);
 	return m->unwritten && !m->setup.irrevocable ? -err->code : 0;
 }
 
@@ -241,6 +254,7 @@ static void live(struct monitor *m, bool attach)
 	monitor_tell_exit(m);
 	fault_pass("monitor-told");
 	release_network(m);
+	tell_names(m);
 }
 
 static _Noreturn void monitor_main(struct container *c, const struct monitor_plan *plan, int control)

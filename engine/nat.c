@@ -66,6 +66,17 @@ static void host_of(const struct network_endpoint *ep, char ret[NETWORK_CIDR_MAX
 	(void)snprintf(ret, NETWORK_CIDR_MAX, "%.*s", (int)strcspn(ep->address, "/"), ep->address);
 }
 
+/* Its second address, as an endpoint with nothing published. */
+static bool second_face(const struct network_endpoint *ep, struct network_endpoint *ret)
+{
+	if (!ep->address2[0] || !ep->behind_node)
+		return false;
+	*ret = (struct network_endpoint){ .behind_node = true };
+	memcpy(ret->address, ep->address2, sizeof(ret->address));
+	memcpy(ret->bridge, ep->bridge, sizeof(ret->bridge));
+	return true;
+}
+
 static bool is_needed(const struct network_endpoint *ep)
 {
 	return ep->bridge[0] && (ep->n_ports || ep->behind_node);
@@ -76,7 +87,7 @@ static bool is_needed(const struct network_endpoint *ep)
 static const char *const not_local[] = { "", "ip daddr != 127.0.0.0/8 ", "ip6 daddr != ::1 " };
 
 /* Everything but elements; all of it may be there already. */
-static void put_table(FILE *f, const struct network_endpoint *ep)
+static void put_table(FILE *f)
 {
 	static const struct {
 		const char *name, *hook, *priority;
@@ -97,7 +108,9 @@ static void put_table(FILE *f, const struct network_endpoint *ep)
 
 		fprintf(f, "add map " TABLE " ports%c { type inet_proto . inet_service : %s . inet_service ; }\n"
 			"add map " TABLE " ports_at%c { type %s . inet_proto . inet_service : %s . inet_service ; }\n"
-			"add set " TABLE " inside%c { type %s ; }\n", d, type, d, type, type, d, type);
+			"add set " TABLE " inside%c { type %s ; }\n"
+			"add set " TABLE " subnets%c { type %s ; flags interval ; }\n",
+			d, type, d, type, type, d, type, d, type);
 		for (size_t c = 0; c < 2; c++) {
 			const char *guard = not_local[c ? i + 1 : 0];
 
@@ -106,11 +119,19 @@ static void put_table(FILE *f, const struct network_endpoint *ep)
 			fprintf(f, "add rule " TABLE " %s %smeta nfproto ipv%c fib daddr type local dnat %s to "
 				"meta l4proto . th dport map @ports%c\n", chains[c].name, guard, d, ip, d);
 		}
+		fprintf(f, "add rule " TABLE " postrouting %s saddr @inside%c %s daddr != @subnets%c masquerade\n",
+			ip, d, ip, d);
 	}
-	/* A node's containers have one subnet. */
-	fprintf(f, "add rule " TABLE " postrouting %s saddr @inside%c %s daddr != %s masquerade\n",
-		is_v6(ep) ? "ip6" : "ip", family_digit(ep), is_v6(ep) ? "ip6" : "ip", ep->address);
-	fprintf(f, "add rule " TABLE " postrouting ct status dnat oifname \"%s\" masquerade\n", ep->bridge);
+	fprintf(f, "add set " TABLE " bridges { type ifname ; }\n"
+		"add rule " TABLE " postrouting ct status dnat oifname @bridges masquerade\n");
+}
+
+/* These stay until the table goes. */
+static void put_network(FILE *f, const struct network_endpoint *ep)
+{
+	fprintf(f, "add element " TABLE " bridges { \"%s\" }\n", ep->bridge);
+	if (strchr(ep->address, '/'))
+		fprintf(f, "add element " TABLE " subnets%c { %s }\n", family_digit(ep), ep->address);
 }
 
 static void put_port(FILE *f, const char *verb, const struct network_endpoint *ep, const struct port *p,
@@ -210,7 +231,14 @@ static bool is_inside(json_t *root, const struct network_endpoint *ep)
 	return false;
 }
 
-/* How many elements all maps and sets have. */
+static bool is_of_networks(json_t *set)
+{
+	const char *name = json_string_value(json_object_get(set, "name")) ?: "";
+
+	return !strcmp(name, "bridges") || !strncmp(name, "subnets", 7);
+}
+
+/* How many elements of containers all maps and sets have. */
 static size_t count(json_t *root)
 {
 	json_t *list = json_object_get(root, "nftables"), *item;
@@ -219,7 +247,7 @@ static size_t count(json_t *root)
 	json_array_foreach(list, i, item) {
 		json_t *it = json_object_get(item, "map") ?: json_object_get(item, "set");
 
-		n += json_array_size(json_object_get(it, "elem"));
+		n += is_of_networks(it) ? 0 : json_array_size(json_object_get(it, "elem"));
 	}
 	return n;
 }
@@ -281,25 +309,47 @@ static int forward(const struct network_endpoint *ep, struct error *err)
 	return fd_write_file_at(AT_FDCWD, path, "1", err);
 }
 
+static void put_second(FILE *f, const struct network_endpoint *ep)
+{
+	struct error ignored;
+
+	put_network(f, ep);
+	put_inside(f, "add", ep);
+	(void)forward(ep, &ignored);
+}
+
 int nat_attach(const struct network_endpoint *ep, struct error *err)
 {
 	CLEANUP(text_closep) struct text t = { 0 };
 	CLEANUP(json_decrefp) json_t *root = NULL;
 	CLEANUP(fd_closep) int lock = -EBADF;
+	struct network_endpoint second;
 
 	if (!is_needed(ep))
 		return 0;
 	if (lock_table(&lock, err) < 0 || list_table(&root, err) < 0 || check_free(root, ep, err) < 0 ||
 	    text_open(&t, err) < 0)
 		return -err->code;
-	put_table(t.file, ep);
+	put_table(t.file);
+	put_network(t.file, ep);
 	for (size_t i = 0; i < ep->n_ports; i++)
 		put_port(t.file, "add", ep, ep->ports + i, true);
 	if (ep->behind_node)
 		put_inside(t.file, "add", ep);
+	if (second_face(ep, &second))
+		put_second(t.file, &second);
 	if (forward(ep, err) < 0 || text_run(&t, NULL, err) < 0)
 		return error_wrap(err, "publish ports");
 	return 0;
+}
+
+static size_t take_inside(FILE *f, json_t *root, const struct network_endpoint *ep)
+{
+	bool is = is_inside(root, ep);
+
+	if (is)
+		put_inside(f, "delete", ep);
+	return is;
 }
 
 int nat_detach(const struct network_endpoint *ep, struct error *err)
@@ -307,6 +357,7 @@ int nat_detach(const struct network_endpoint *ep, struct error *err)
 	CLEANUP(text_closep) struct text t = { 0 };
 	CLEANUP(json_decrefp) json_t *root = NULL;
 	CLEANUP(fd_closep) int lock = -EBADF;
+	struct network_endpoint second;
 	size_t gone = 0;
 
 	if (!ep->n_ports && !ep->behind_node)
@@ -320,10 +371,10 @@ int nat_detach(const struct network_endpoint *ep, struct error *err)
 			put_port(t.file, "delete", ep, ep->ports + i, false);
 			gone++;
 		}
-	if (ep->behind_node && is_inside(root, ep)) {
-		put_inside(t.file, "delete", ep);
-		gone++;
-	}
+	if (ep->behind_node)
+		gone += take_inside(t.file, root, ep);
+	if (second_face(ep, &second))
+		gone += take_inside(t.file, root, &second);
 	if (gone == count(root))
 		fprintf(t.file, "delete table " TABLE "\n");
 	if (gone && text_run(&t, NULL, err) < 0)

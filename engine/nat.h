@@ -7,6 +7,8 @@
  *   map ports4, ports6        protocol . port of the node : address . port of a container
  *   map ports_at4, ports_at6  the same for one address of the node
  *   set inside4, inside6      addresses that go out behind the node's own
+ *   set subnets4, subnets6    theirs, within which they don't
+ *   set bridges               that lead to containers
  *
  * What comes for a published port, from other machines or from the node itself
  * (not by way of 127.0.0.0/8), is sent on to the container, which sees the bridge's

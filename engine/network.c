@@ -23,8 +23,11 @@
 /* What is to be attached, read and looked up. */
 struct plan {
 	const struct network_endpoint *ep;
-	struct network_cidr address, gateway;
-	bool has_gateway;
+	struct face {
+		struct network_cidr address, gateway;
+		bool has_gateway;
+	} faces[2];		/* of two families */
+	size_t n_faces;
 	struct network_link bridge;
 };
 
@@ -118,23 +121,34 @@ static bool is_ready(const struct nlmsghdr *message, const void *data)
 	return value && len == sizeof(address->bytes) && memcmp(value, address->bytes, len) == 0;
 }
 
+static const struct network_cidr *ipv6_of(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_faces; i++)
+		if (plan->faces[i].address.family == AF_INET6)
+			return &plan->faces[i].address;
+	return NULL;
+}
+
 static int configure_eth0(struct network_batch *inside, int netns_fd, const struct plan *plan,
 			  struct error *err)
 {
+	const struct network_cidr *ipv6 = ipv6_of(plan);
 	CLEANUP(fd_closep) int watch = -EBADF;
 	int r = 0;
 
-	if (plan->address.family == AF_INET6)
+	if (ipv6)
 		r = network_watch_open(netns_fd, RTMGRP_IPV6_IFADDR, &watch, err);
 	if (r < 0)
 		return r;
 	network_link_add_up(inside, ETH0_INDEX, "bring up " ETH0);
-	network_link_add_address(inside, ETH0_INDEX, &plan->address);
-	if (plan->has_gateway)
-		add_default_route(inside, &plan->gateway);
+	for (size_t i = 0; i < plan->n_faces; i++) {
+		network_link_add_address(inside, ETH0_INDEX, &plan->faces[i].address);
+		if (plan->faces[i].has_gateway)
+			add_default_route(inside, &plan->faces[i].gateway);
+	}
 	r = network_batch_run(inside, NULL, NULL, err);
 	if (r == 0 && watch >= 0)
-		r = network_watch_until(watch, READY_WAIT_US, is_ready, &plan->address, err);
+		r = network_watch_until(watch, READY_WAIT_US, is_ready, ipv6, err);
 	return r < 0 ? r : 0;	/* when the kernel is late the address is good all the same */
 }
 
@@ -160,25 +174,30 @@ static int connect_pair(struct network_batch *node, struct network_batch *inside
 	return r;
 }
 
+static int add_face(struct plan *plan, const char *address, const char *gateway, struct error *err)
+{
+	struct face *face = &plan->faces[plan->n_faces++];
+
+	face->has_gateway = gateway[0] != '\0';
+	if (network_cidr_parse(address, &face->address, err) < 0)
+		return -err->code;
+	if (!face->has_gateway)
+		return 0;
+	if (network_cidr_parse(gateway, &face->gateway, err) < 0)
+		return error_wrap(err, "gateway");
+	if (face->gateway.family != face->address.family)
+		return error_set(err, EINVAL, "gateway %s and address %s are of different kinds", gateway, address);
+	return 0;
+}
+
 static int parse_endpoint(const struct network_endpoint *ep, struct plan *plan,
 			  struct error *err)
 {
-	int r;
-
-	r = network_link_check_name("bridge", ep->bridge, err);
-	if (r == 0)
-		r = network_link_check_name("interface", ep->host_ifname, err);
-	if (r == 0)
-		r = network_cidr_parse(ep->address, &plan->address, err);
-	if (r < 0 || !plan->has_gateway)
-		return r;
-	r = network_cidr_parse(ep->gateway, &plan->gateway, err);
-	if (r < 0)
-		return error_wrap(err, "gateway");
-	if (plan->gateway.family != plan->address.family)
-		return error_set(err, EINVAL, "gateway %s and address %s are of different kinds",
-				 ep->gateway, ep->address);
-	return 0;
+	if (network_link_check_name("bridge", ep->bridge, err) < 0 ||
+	    network_link_check_name("interface", ep->host_ifname, err) < 0 ||
+	    add_face(plan, ep->address, ep->gateway, err) < 0)
+		return -err->code;
+	return ep->address2[0] ? add_face(plan, ep->address2, ep->gateway2, err) : 0;
 }
 
 static int attach(int netns_fd, struct plan *plan, enum network_gate gate, struct error *err)
@@ -210,7 +229,7 @@ static int attach(int netns_fd, struct plan *plan, enum network_gate gate, struc
 int network_attach(int netns_fd, const struct network_endpoint *ep, enum network_gate gate,
 		   struct error *err)
 {
-	struct plan plan = { .ep = ep, .has_gateway = ep->gateway[0] != '\0' };
+	struct plan plan = { .ep = ep };
 	int r;
 
 	if (ep->bridge[0] == '\0')

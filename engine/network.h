@@ -20,13 +20,17 @@
 #include "engine/port.h"
 
 #define NETWORK_CIDR_MAX (INET6_ADDRSTRLEN + 4)
+#define NETWORK_NAME_MAX 64
 
 struct network_endpoint {
+	char network[NETWORK_NAME_MAX + 1];	/* named_network.h; empty: the node's own bridge */
 	char bridge[IFNAMSIZ];		/* on the node; empty: only loopback */
 	char host_ifname[IFNAMSIZ];	/* host side of the pair */
 	uint8_t mac[6];			/* of eth0 in the container */
 	char address[NETWORK_CIDR_MAX];	/* "10.88.0.7/16", IPv4 or IPv6 */
 	char gateway[INET6_ADDRSTRLEN];	/* empty: no default route */
+	char address2[NETWORK_CIDR_MAX];	/* of the other family; empty: it has none */
+	char gateway2[INET6_ADDRSTRLEN];
 	bool behind_node;		/* goes out with the node's address: nat.h */
 	struct port ports[PORTS_MAX];	/* published */
 	size_t n_ports;
@@ -118,6 +122,15 @@ int network_address_answers(const char *bridge, const char *address, uint64_t wa
  * subnet's prefix length. */
 int network_address_nth(const char *subnet, const char *range, const char *gateway, uint32_t n,
 			char ret[NETWORK_CIDR_MAX], struct error *err);
+
+/* One of `of` equal parts of a subnet, from 0; `of` is a power of two. Of 1 it is the
+ * subnet itself, as it should be written. -ERANGE when the parts would have less
+ * than four addresses. */
+int network_subnet_part(const char *subnet, uint32_t part, uint32_t of, char ret[NETWORK_CIDR_MAX],
+			struct error *err);
+
+/* True when an address may be of both. */
+int network_subnets_overlap(const char *a, const char *b, bool *ret, struct error *err);
 
 /* Checks that address ("10.88.0.9", a prefix length is ignored) is one that a
  * host of subnet can have; ret gets it with subnet's prefix length. -EINVAL

@@ -150,6 +150,38 @@ int network_address_nth(const char *subnet, const char *range, const char *gatew
 	return format_host(&whole, host, ret, err);
 }
 
+int network_subnet_part(const char *subnet, uint32_t part, uint32_t of, char ret[NETWORK_CIDR_MAX],
+			struct error *err)
+{
+	struct network_cidr cidr;
+	unsigned bits = (unsigned)__builtin_ctz(of), left;
+	wide first;
+
+	if (network_cidr_parse(subnet, &cidr, err) < 0)
+		return error_wrap(err, "subnet");
+	left = network_cidr_size(&cidr) * 8 - cidr.prefix;
+	if (left < bits + 2)
+		return error_set(err, ERANGE, "subnet %s is too small for %u nodes", subnet, of);
+	if (left == 128)	/* nothing is left to shift */
+		return error_set(err, ERANGE, "subnet %s is all there is", subnet);
+	first = span_of(&cidr).first;
+	cidr.prefix += bits;
+	return format_host(&cidr, first + ((wide)part << (left - bits)), ret, err);
+}
+
+int network_subnets_overlap(const char *a, const char *b, bool *ret, struct error *err)
+{
+	struct network_cidr one, other;
+	struct span s, t;
+
+	if (network_cidr_parse(a, &one, err) < 0 || network_cidr_parse(b, &other, err) < 0)
+		return error_wrap(err, "subnet");
+	s = span_of(&one);
+	t = span_of(&other);
+	*ret = one.family == other.family && s.first <= t.last && t.first <= s.last;
+	return 0;
+}
+
 int network_address_in(const char *subnet, const char *address, char ret[NETWORK_CIDR_MAX],
 		       struct error *err)
 {

@@ -180,22 +180,29 @@ static int announce_from(const struct bridge_port *port, const struct network_ci
 	return r;
 }
 
+static int announce_one(const struct bridge_port *port, const char *text, struct error *err)
+{
+	struct network_cidr address;
+
+	return text[0] == '\0' ? 0 : network_cidr_parse(text, &address, err) < 0 ? -err->code :
+		announce_from(port, &address, err);
+}
+
 int network_announce(int netns_fd, const struct network_endpoint *ep, int *ret_sock, struct error *err)
 {
 	CLEANUP(fd_closep) int sock = -EBADF;
-	struct network_cidr address;
 	struct bridge_port port;
 	int r;
 
 	if (ep->bridge[0] == '\0')
 		return 0;
-	r = network_cidr_parse(ep->address, &address, err);
-	if (r == 0)
-		r = network_netns_socket(netns_fd, AF_PACKET, SOCK_RAW, 0, &sock, err);
+	r = network_netns_socket(netns_fd, AF_PACKET, SOCK_RAW, 0, &sock, err);
 	if (r == 0)
 		r = open_port(sock, "eth0", &port, err);
 	if (r == 0)
-		r = announce_from(&port, &address, err);
+		r = announce_one(&port, ep->address, err);
+	if (r == 0)
+		r = announce_one(&port, ep->address2, err);
 	if (ret_sock)
 		*ret_sock = TAKE_FD(sock);
 	return r < 0 ? error_wrap(err, "announce %s", ep->address) : 0;

@@ -6,6 +6,7 @@
  *                           digits. A copy of the directory on another machine needs another
  *   STATE/images/           image.h
  *   STATE/containers/NAME/  container.h
+ *   STATE/networks/NAME/    named_network.h
  *   STATE/tokens/           what became of migrations that arrived (migrate/token.h)
  *   STATE/releases/         migrations that are settled, and whose target may not know it (migrate/release.h)
  *   STATE/cache/            compiled filters; may be deleted at any time

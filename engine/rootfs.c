@@ -7,7 +7,9 @@
 #include <sys/sysmacros.h>
 
 #include "engine/base/fd.h"
+#include "engine/hosts.h"
 #include "engine/image.h"
+#include "engine/placement.h"
 #include "engine/rootfs.h"
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
@@ -409,6 +411,8 @@ int rootfs_write_etc(const struct container *c, struct error *err)
 {
 	CLEANUP(fd_closep) int root = -EBADF;
 	CLEANUP(freep) char *resolv = NULL;
+	CLEANUP(freep) char *others = NULL;
+	CLEANUP(freep) char *all = NULL;
 	const struct spec *s = c->spec;
 	char hosts[512], hostname[80];
 	struct error ignored;
@@ -421,7 +425,11 @@ int rootfs_write_etc(const struct container *c, struct error *err)
 	if (fd_read_file_at(-EBADF, "/etc/resolv.conf", 65536, &resolv, NULL, &ignored) == 0 &&
 	    write_etc_file(root, "resolv.conf", resolv, err) < 0)
 		return -err->code;
-	if (write_etc_file(root, "hosts", s->endpoint.address[0] ? hosts : "127.0.0.1\tlocalhost\n", err) < 0)
+	if (s->endpoint.network[0] && (placement_hosts(c->node, s->endpoint.network, &others, err) < 0 ||
+				       hosts_replace(hosts, others, &all, err) < 0))
+		return -err->code;
+	if (write_etc_file(root, "hosts", all ? all : s->endpoint.address[0] ? hosts : "127.0.0.1\tlocalhost\n",
+			   err) < 0)
 		return -err->code;
 	return write_etc_file(root, "hostname", hostname, err);
 }

@@ -113,14 +113,17 @@ static json_t *annotations_json(const struct spec *s)
 	port_list_format(s->endpoint.ports, s->endpoint.n_ports, ports);
 	network_mac_format(s->endpoint.mac, mac);
 	(void)snprintf(created, sizeof(created), "%llu", (unsigned long long)s->created_us);
-	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s}",
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:s*}",
 			 "org.godwit.name", s->name, "org.godwit.image", s->image,
 			 "org.godwit.image-digest", s->image_digest ? s->image_digest : "",
 			 "org.godwit.address", s->endpoint.address, "org.godwit.gateway", s->endpoint.gateway,
 			 "org.godwit.mac", mac, "org.godwit.ports", ports,
 			 "org.godwit.created-us", created,
 			 "org.godwit.flags", s->stdin_open ? (s->auto_remove ? "stdin,rm" : "stdin") :
-			 s->auto_remove ? "rm" : "");
+			 s->auto_remove ? "rm" : "",
+			 "org.godwit.network", *s->endpoint.network ? s->endpoint.network : NULL,
+			 "org.godwit.address2", *s->endpoint.address2 ? s->endpoint.address2 : NULL,
+			 "org.godwit.gateway2", *s->endpoint.gateway2 ? s->endpoint.gateway2 : NULL);
 }
 
 int spec_to_json(const struct spec *s, char **ret_text, struct error *err)

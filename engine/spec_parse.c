@@ -66,6 +66,12 @@ static void take_into(struct reader *rd, json_t *object, const char *key, char *
 		memcpy(buf, text, strlen(text) + 1);
 }
 
+static void take_into_if_there(struct reader *rd, json_t *object, const char *key, char *buf, size_t size)
+{
+	if (json_object_get(object, key))
+		take_into(rd, object, key, buf, size);
+}
+
 static bool take_bool(struct reader *rd, json_t *object, const char *key)
 {
 	CLEANUP(json_decrefp) json_t *v = take(rd, object, key, JSON_TRUE, false);
@@ -315,8 +321,10 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 	take_into(rd, a, "org.godwit.address", s->endpoint.address, sizeof(s->endpoint.address));
 	take_into(rd, a, "org.godwit.gateway", s->endpoint.gateway, sizeof(s->endpoint.gateway));
 	take_into(rd, a, "org.godwit.mac", mac, sizeof(mac));
-	if (json_object_get(a, "org.godwit.ports"))	/* older ones have none */
-		take_into(rd, a, "org.godwit.ports", ports, sizeof(ports));
+	take_into_if_there(rd, a, "org.godwit.ports", ports, sizeof(ports));	/* older ones have none */
+	take_into_if_there(rd, a, "org.godwit.network", s->endpoint.network, sizeof(s->endpoint.network));
+	take_into_if_there(rd, a, "org.godwit.address2", s->endpoint.address2, sizeof(s->endpoint.address2));
+	take_into_if_there(rd, a, "org.godwit.gateway2", s->endpoint.gateway2, sizeof(s->endpoint.gateway2));
 	take_into(rd, a, "org.godwit.created-us", created, sizeof(created));
 	take_into(rd, a, "org.godwit.flags", flags, sizeof(flags));
 	refuse_rest(rd, a, "annotation");
@@ -326,6 +334,8 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 	parse_flags(rd, s, flags);
 	if (rd->r == 0)
 		rd->r = spec_check_name(s->name, rd->err);
+	if (rd->r == 0 && s->endpoint.network[0])
+		rd->r = spec_check_name(s->endpoint.network, rd->err);
 	if (rd->r == 0)
 		rd->r = network_mac_parse(mac, s->endpoint.mac, rd->err);
 	if (rd->r == 0)

@@ -17,16 +17,19 @@ static json_t *state_json(const struct container_state *st)
 static json_t *network_json(const struct container *c)
 {
 	const struct network_endpoint *ep = &c->spec->endpoint;
-	char mac[18], ifname[IFNAMSIZ], ports[PORT_LIST_TEXT_MAX];
+	char mac[18], ports[PORT_LIST_TEXT_MAX];
+	struct network_endpoint here;
 
 	if (!ep->address[0])
 		return json_pack("{s:s}", "mode", "none");
 	network_mac_format(ep->mac, mac);
-	container_host_ifname(c, ifname);
+	container_endpoint(c, &here);
 	port_list_format(ep->ports, ep->n_ports, ports);
-	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "mode", "bridge", "address", ep->address, "ports", ports,
-			 "gateway", ep->gateway, "mac", mac, "bridge", c->node->config.bridge,
-			 "host_interface", ifname);
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:s*}", "mode", "bridge", "address", ep->address,
+			 "ports", ports, "gateway", ep->gateway, "mac", mac, "bridge", here.bridge,
+			 "host_interface", here.host_ifname, "network", *ep->network ? ep->network : NULL,
+			 "address2", *ep->address2 ? ep->address2 : NULL,
+			 "gateway2", *ep->gateway2 ? ep->gateway2 : NULL);
 }
 
 static json_t *limits_json(const struct cgroup_limits *l)

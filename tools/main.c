@@ -29,6 +29,10 @@ static const struct command *const commands[] = {
 	&command_image_import,
 	&command_image_ls,
 	&command_image_rm,
+	&command_network_create,
+	&command_network_ls,
+	&command_network_inspect,
+	&command_network_rm,
 	&command_fault_points,
 };
 
@@ -58,7 +62,7 @@ static void print_overview(FILE *out)
 	      "Containers that move between machines while their clients stay connected.\n\n", out);
 	for (size_t i = 0; i < COUNT(commands); i++)
 		if (!commands[i]->hidden)
-			fprintf(out, "  %-14s%s\n", commands[i]->name, commands[i]->summary);
+			fprintf(out, "  %-17s%s\n", commands[i]->name, commands[i]->summary);
 	fputs("\n  --state DIR   where containers and images are kept\n"
 	      "                [$GODWIT_STATE, else /var/lib/godwit]\n"
 	      "  --version     print the version\n"

@@ -2,6 +2,7 @@
 
 #include "engine/address.h"
 #include "engine/monitor.h"
+#include "engine/named_network.h"
 #include "engine/nat.h"
 #include "tools/commands.h"
 #include "tools/launch.h"
@@ -29,16 +30,28 @@ static const struct option_row rows[] = {
 	ROW(0, "ip", TEXT, "ADDRESS", address, "its address [the lowest that is free]"),
 	ROW('p', "publish", LIST, "PORT", ports,
 	    "[ADDRESS:]PORT:CONTAINER-PORT[/udp] of this node leads to it; repeatable"),
-	ROW(0, "network", TEXT, "none|bridge", network, "its network [bridge]"),
+	ROW(0, "network", TEXT, "NAME|bridge|none", network, "its network, or the node's own bridge [bridge]"),
 	OPTION_END,
 };
+
+static int choose_address(const struct node *node, const struct run_options *o, struct network_endpoint *ep,
+			  struct error *err)
+{
+	struct named_network n;
+
+	if (!strcmp(o->network, "bridge"))
+		return address_choose(node, o->address, ep, err);
+	if (named_network_load(node, o->network, &n, err) < 0)
+		return -err->code;
+	return named_network_choose(node, &n, o->address, ep, err);
+}
 
 static int give_address(const struct node *node, const struct run_options *o, struct spec *s,
 			struct error *err)
 {
 	if (!strcmp(o->network, "none"))
 		return 0;
-	if (address_choose(node, o->address, &s->endpoint, err) < 0)
+	if (choose_address(node, o, &s->endpoint, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < o->ports.n; i++)
 		if (port_list_add(s->endpoint.ports, &s->endpoint.n_ports, o->ports.items[i], err) < 0)
@@ -65,8 +78,6 @@ static int create(const struct invocation *inv, struct container **ret, struct e
 
 static const char *wrong_options(const struct run_options *o)
 {
-	if (strcmp(o->network, "none") != 0 && strcmp(o->network, "bridge") != 0)
-		return "--network is none or bridge";
 	if (o->ports.n && !strcmp(o->network, "none"))
 		return "-p and --network none exclude one another";
 	if (o->address && !strcmp(o->network, "none"))
