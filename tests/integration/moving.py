@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, GODWIT, TOP, Bed
+from conftest import BUILD, GODWIT, TOP, Bed, processes_of
 
 WORKLOADS = BUILD / "tests" / "workloads"
 PORT = 7000
@@ -151,8 +151,16 @@ def migrate(node, name, to, *options, check=True, **more):
     return node.godwit("migrate", *OPTIONS, "--forward", "200ms", *options, name, to.name, check=check, **more)
 
 
+def moves(bed):
+    """The pids of all moves of the bed, forwarders too: those that have not named themselves yet
+    are still called as the command that started them."""
+    return [pid for pid, command in processes_of(bed) if f"{GODWIT} migrate " in command]
+
+
 def snapshot(bed):
-    """All that the bed has, but what is kept on purpose: daemons, and logs of CRIU."""
+    """All that the bed has, but what is kept on purpose: daemons, and logs of CRIU. What moves
+    have left at their sources for a while goes first."""
+    until(lambda: not moves(bed), say="a move has not ended")
     now = bed.snapshot()
     now["processes"] = {p for p in now["processes"] if "godwit serve" not in p[1]}
     now["files"] = {node: {f for f in files if f not in ("tokens", "logs") and not f.startswith("logs/")}
@@ -161,8 +169,7 @@ def snapshot(bed):
 
 
 def settled(bed, before, seconds=6):
-    """Asserts that the machine is as it was before; what just ends gets a moment, and what a
-    move leaves at the source for 3 s does."""
+    """Asserts that the machine is as it was before; what just ends gets a moment."""
     end = time.monotonic() + seconds
     while (now := snapshot(bed)) != before and time.monotonic() < end:
         time.sleep(0.05)

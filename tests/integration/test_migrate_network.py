@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from moving import Client, holder, inspect, left_as_found, migrate, moving_bed, run, until
+from moving import Client, holder, inspect, left_as_found, migrate, moves, moving_bed, run, until
 
 
 @pytest.fixture
@@ -33,19 +33,6 @@ def links(node):
     return {link["ifname"] for link in json.loads(node.run("ip", "-j", "link").stdout)}
 
 
-def forwarders(bed):
-    """Processes of the bed that send on what still comes to the old place."""
-    found = []
-    for proc in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if ((proc / "comm").read_text() == "godwit-forward\n" and
-                    f"GODWIT_TESTBED_NODE={bed.name}/".encode() in (proc / "environ").read_bytes()):
-                found.append(int(proc.name))
-        except OSError:
-            pass
-    return found
-
-
 def answers(client, seconds):
     """True when the workload answers within that time; the question is answered later otherwise."""
     client.socket.settimeout(seconds)
@@ -71,7 +58,7 @@ def test_a_switch_that_does_not_hear_of_the_move(bed, gone):
     for _ in range(20):
         client.ask()
     assert link in links(one) and f"{mac} dev {link}" in one.run("bridge", "fdb", "show").stdout
-    for pid in forwarders(bed):
+    for pid in moves(bed):
         subprocess.run(["kill", "-KILL", str(pid)], check=True)
     until(lambda: link not in links(one))
     assert f"dev {link}" not in one.run("bridge", "fdb", "show").stdout
@@ -94,7 +81,7 @@ def test_a_neighbour_on_the_old_node(bed, gone):
         migrate(one, "web", two, "--forward", seconds)
         assert int(one.godwit("exec", "neighbour", "timeout", "5", "sh", "-c", ask, check=False).stdout) > 0
         migrate(two, "web", one)
-    until(lambda: not forwarders(bed))
+    until(lambda: not moves(bed))
     assert "after it had left" not in pathlib.Path(two.log).read_text()[said:]
 
 
