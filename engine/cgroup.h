@@ -84,6 +84,14 @@ bool cgroup_contains(const struct cgroup *cg, pid_t pid);
 /* Writes cgroup.freeze and waits for "frozen 1" in cgroup.events by poll(2),
  * at most timeout_us; on -ETIMEDOUT the cgroup is thawed again. */
 int cgroup_freeze(const struct cgroup *cg, uint64_t timeout_us, struct error *err);
+
+/* The same, for CRIU: no thread stands between a fault and the signal for it (SIGSEGV,
+ * SIGTRAP and the like). The kernel would deliver that before the breakpoint of the code
+ * which CRIU runs in the thread, so the dump would fail, and the breakpoint's SIGTRAP
+ * would stay for the program. Such threads are let run for moments, at most
+ * timeout_us. -EBUSY when there are still some, thawed; and when the cgroup was frozen
+ * before the call, as nobody is let run then, still frozen. */
+int cgroup_freeze_to_dump(const struct cgroup *cg, uint64_t timeout_us, struct error *err);
 int cgroup_thaw(const struct cgroup *cg, struct error *err);
 int cgroup_is_frozen(const struct cgroup *cg, bool *ret, struct error *err);
 int cgroup_is_populated(const struct cgroup *cg, bool *ret, struct error *err);

@@ -232,7 +232,7 @@ static void op_freeze(struct monitor *m, struct client *c, const struct monitor_
 	if (r == 0 && q->op == MONITOR_FREEZE)
 		r = gate(m, NETWORK_GATE_CLOSED, &err);
 	if (r == 0)
-		r = cgroup_freeze(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
+		r = (is_decided(m) ? cgroup_freeze : cgroup_freeze_to_dump)(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
 	value[0] = clock_real_us();
 	if (r < 0) {
 		lease_expire(m);

@@ -14,7 +14,7 @@ static int pause_one(struct container *c, const void *options, struct error *err
 		return -err->code;
 	if (st.status == CONTAINER_PAUSED)
 		return error_set(err, EALREADY, "container '%s' is paused already", c->name);
-	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_freeze(cg, FREEZE_TIMEOUT_US, err) < 0)
+	if (container_cgroup(c, false, &cg, err) < 0 || cgroup_freeze_to_dump(cg, FREEZE_TIMEOUT_US, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
 	return 0;
 }

@@ -348,6 +348,89 @@ static void frozen_processes_stand_still(void **state)
 	assert_int_equal(munmap((void *)(uintptr_t)n, 4096), 0);
 }
 
+static sigjmp_buf faulted;
+
+static void on_fault(int signal)
+{
+	(void)signal;
+	siglongjmp(faulted, 1);
+}
+
+static int fault(void *ctx)
+{
+	const struct sigaction action = { .sa_handler = on_fault, .sa_flags = SA_NODEFER };
+	void *guard = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (ctx) {	/* one that was sent and is blocked */
+		sigset_t mask;
+
+		(void)sigemptyset(&mask);
+		(void)sigaddset(&mask, SIGBUS);
+		(void)sigprocmask(SIG_BLOCK, &mask, NULL);
+		(void)raise(SIGBUS);
+	}
+	(void)sigaction(SIGSEGV, &action, NULL);
+	(void)sigsetjmp(faulted, 0);
+	(void)*(volatile char *)guard;
+	return 1;
+}
+
+static bool has_pending(pid_t pid, int signal)
+{
+	CLEANUP(freep) char *text = NULL;
+	const char *at;
+	char path[32];
+	struct error err;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	assert_int_equal(fd_read_file_at(AT_FDCWD, path, 1 << 16, &text, NULL, &err), 0);
+	at = strstr(text, "\nSigPnd:");
+	assert_non_null(at);
+	return strtoull(at + strlen("\nSigPnd:"), NULL, 16) >> (signal - 1) & 1;
+}
+
+/* Each second plain freeze of such a program finds it there. */
+static void freeze_in_a_fault(const struct cgroup *cg, pid_t pid)
+{
+	uint64_t end_us = clock_us() + 60 * SECOND_US;
+	struct error err;
+
+	for (;;) {
+		assert_int_equal(cgroup_freeze(cg, 5 * SECOND_US, &err), 0);
+		if (has_pending(pid, SIGSEGV))
+			return;
+		assert_int_equal(cgroup_thaw(cg, &err), 0);
+		assert_true(clock_us() < end_us);
+		(void)usleep(500);
+	}
+}
+
+static void who_is_dumped_is_not_between_a_fault_and_its_signal(void **state)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = create("web", &unlimited);
+	struct error err;
+	bool frozen;
+	pid_t pid;
+
+	(void)state;
+	pid = start_in(cg, fault, cg);
+	for (int round = 0; round < 5; round++) {
+		freeze_in_a_fault(cg, pid);
+		assert_int_equal(cgroup_freeze_to_dump(cg, SECOND_US, &err), -EBUSY);
+		assert_non_null(strstr(err.msg, "unpause"));
+		assert_int_equal(cgroup_is_frozen(cg, &frozen, &err), 0);
+		assert_true(frozen);
+		assert_int_equal(cgroup_thaw(cg, &err), 0);
+		assert_int_equal(cgroup_freeze_to_dump(cg, 60 * SECOND_US, &err), 0);
+		assert_true(has_pending(pid, SIGBUS));
+		assert_false(has_pending(pid, SIGSEGV));
+		assert_int_equal(cgroup_freeze_to_dump(cg, SECOND_US, &err), 0);
+		assert_int_equal(cgroup_thaw(cg, &err), 0);
+	}
+	destroy(cg);
+	assert_int_equal(wait_for(pid), 1000 + SIGKILL);
+}
+
 /* So many that two processors can't stop all of them in no time. */
 static void a_freeze_that_fails_thaws(void **state)
 {
@@ -620,6 +703,7 @@ static int run_group(const char *layout)
 		cmocka_unit_test(who_joined_v1_only_is_killed_too),
 		cmocka_unit_test(an_empty_one_is_made_anew),
 		cmocka_unit_test(frozen_processes_stand_still),
+		cmocka_unit_test(who_is_dumped_is_not_between_a_fault_and_its_signal),
 		cmocka_unit_test(a_freeze_that_fails_thaws),
 		cmocka_unit_test(nested_cgroups_are_seen_killed_and_removed),
 		cmocka_unit_test(limits_without_a_controller_are_refused),

@@ -1,6 +1,7 @@
 /*
- * Guard pages that must fault, memory that must stay locked, stacks that grow by
- * deep recursion, and signal handlers on alternate stacks.
+ * Guard pages that must fault and breakpoints, of a program that faults most of its
+ * time; memory that must stay locked, stacks that grow by deep recursion, and signal
+ * handlers on alternate stacks.
  */
 #include <setjmp.h>
 
@@ -10,12 +11,14 @@
 #define LOCKED_PAGES 128
 #define DEPTH_MAX 1600		/* of a page each: most of the usual 8 MB */
 #define HANDLER_STACK (64 * 1024)
+#define FAULTS 200		/* in a step */
 
 /* --- each second page is a guard ------------------------------------------------- */
 
 static struct region guarded[PAIRS];
 static _Thread_local sigjmp_buf faulted;
 static _Thread_local void *volatile fault_address;
+static _Thread_local volatile unsigned int breakpoints;
 
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
@@ -35,12 +38,33 @@ static bool guard_faults(unsigned char *guard)
 	return true;
 }
 
+static void on_breakpoint(int signal)
+{
+	(void)signal;
+	breakpoints++;
+}
+
+/* Nobody repeats it when its signal is lost. */
+static bool breakpoint_is_told(void)
+{
+#ifdef __x86_64__
+	unsigned int before = breakpoints;
+
+	__asm__ volatile("int3");
+	BUSY_HOLDS(breakpoints == before + 1);
+#endif
+	return true;
+}
+
 static bool guards_step(void *ctx)
 {
 	struct region *r = &guarded[busy_random() % PAIRS];
 
 	(void)ctx;
-	return region_step(r) && guard_faults(r->base + PAGE);
+	for (int i = 0; i < FAULTS; i++)
+		if (!guard_faults(r->base + PAGE) || !breakpoint_is_told())
+			return false;
+	return region_step(r);
 }
 
 static bool guards_all(void *ctx)
@@ -63,9 +87,11 @@ static const struct busy_work guards_work = { guards_step, guards_all, guards_pl
 static void start_guards(void)
 {
 	const struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
+	const struct sigaction told = { .sa_handler = on_breakpoint };
 	unsigned char *base = mmap(NULL, 2u * PAIRS * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	MUST(base != MAP_FAILED && sigaction(SIGSEGV, &action, NULL) == 0);
+	MUST(base != MAP_FAILED && sigaction(SIGSEGV, &action, NULL) == 0 &&
+	     sigaction(SIGTRAP, &told, NULL) == 0);
 	for (size_t i = 0; i < PAIRS; i++) {
 		MUST(mprotect(base + 2 * i * PAGE, PAGE, PROT_READ | PROT_WRITE) == 0);
 		region_over(&guarded[i], base + 2 * i * PAGE, 1, i);
