@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <string.h>
 
 #include "criu-glue/mappings.h"
@@ -19,6 +20,8 @@ struct collect {
 	struct page_assembly eager;	/* pages in them, */
 	struct pagemap_range *lazy;	/* and all others */
 	size_t n, room;
+	uint32_t *done;			/* pids whose image is rewritten, in order */
+	size_t n_done, done_room;
 };
 
 /* Only needed for their mappings, which a task without memory of its own lacks. */
@@ -61,6 +64,21 @@ static void forget(struct collect *c)
 	page_assembly_clear(&c->eager);
 }
 
+static int note_done(struct collect *c, struct error *err)
+{
+	uint32_t *more;
+
+	if (c->n_done == c->done_room) {
+		c->done_room = c->done_room ? c->done_room * 2 : 64;
+		more = reallocarray(c->done, c->done_room, sizeof(*more));
+		if (!more)
+			return error_set(err, ENOMEM, "out of memory");
+		c->done = more;
+	}
+	c->done[c->n_done++] = c->pid;
+	return 0;
+}
+
 static int rewrite_one(struct collect *c, struct error *err)
 {
 	CLEANUP(freep) char *image = NULL;
@@ -68,8 +86,6 @@ static int rewrite_one(struct collect *c, struct error *err)
 	char name[32];
 	size_t len, merged_len;
 
-	if (c->n == 0 && c->eager.n == 0)
-		return 0;
 	(void)snprintf(name, sizeof(name), "pagemap-%u.img", c->pid);
 	if (fd_read_file_at(c->images_fd, name, IMAGE_LIMIT, &image, &len, err) < 0)
 		return error_set(err, EPROTO, "memory of process %u came, but no image of it", c->pid);
@@ -77,7 +93,7 @@ static int rewrite_one(struct collect *c, struct error *err)
 	    pagemap_merge(image, len, c->lazy, c->n, &merged, &merged_len, err) < 0 ||
 	    fd_replace_file_at(c->images_fd, name, merged, merged_len, 0600, FD_REPLACE, err) < 0)
 		return error_wrap(err, "%s", name);
-	return 0;
+	return note_done(c, err);
 }
 
 static int add_lazy(struct collect *c, uint64_t address, uint64_t n_pages, struct error *err)
@@ -119,7 +135,7 @@ static uint64_t pages_alike(struct collect *c, uint64_t address, uint64_t n_page
 
 static int begin_space(struct collect *c, uint32_t pid, struct error *err)
 {
-	if (rewrite_one(c, err) < 0)
+	if (c->pid && rewrite_one(c, err) < 0)
 		return -err->code;
 	forget(c);
 	c->pid = pid;
@@ -149,14 +165,50 @@ static int on_extent(void *ctx, uint32_t pid, uint64_t address, uint64_t n_pages
 	return 0;
 }
 
+static int compare_pids(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Processes of which the store has nothing (one that has just been executed has a
+ * stack only). All that they have is in CRIU's pages, which it calls lazy, too. */
+static int rewrite_rest(struct collect *c, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = openat(c->images_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(dir_closep) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	size_t with_pages = c->n_done;
+	const struct dirent *e;
+	int end;
+
+	if (!dir)
+		return error_set(err, errno, "list the images: %s", strerror(errno));
+	(void)TAKE_FD(fd);
+	forget(c);
+	while ((e = readdir(dir))) {
+		end = 0;
+		if (sscanf(e->d_name, "pagemap-%u.img%n", &c->pid, &end) != 1 || !end || e->d_name[end])
+			continue;
+		if (with_pages && bsearch(&c->pid, c->done, with_pages, sizeof(*c->done), compare_pids))
+			continue;
+		if (rewrite_one(c, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
 int lazy_images_rewrite(int images_fd, struct store *s, struct error *err)
 {
 	struct collect c = { .images_fd = images_fd, .store = s, .eager.store = s };
 	int r = store_walk(s, on_extent, &c, err);
 
-	if (r == 0)
+	if (r == 0 && c.pid)
 		r = rewrite_one(&c, err);
+	if (r == 0)
+		r = rewrite_rest(&c, err);
 	forget(&c);
 	free(c.lazy);
+	free(c.done);
 	return r;
 }

@@ -11,7 +11,8 @@
 #include "engine/base/error.h"
 #include "migrate/store.h"
 
-/* Rewrites pagemap-PID.img in the directory (borrowed) for every address space
- * of the sealed store. -EPROTO when the store has a process that the images
- * don't have. */
+/* Rewrites every pagemap-PID.img in the directory (borrowed): what the sealed store has of that
+ * address space is lazy, and nothing else, as a lazy restore would leave CRIU's own pages out
+ * (CRIU calls them lazy as well), also of a process of which the store has nothing. -EPROTO
+ * when the store has a process that the images don't have. */
 int lazy_images_rewrite(int images_fd, struct store *s, struct error *err);
