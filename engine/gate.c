@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/gate.h"
 #include "engine/gate.skel.h"
 #include "engine/gate_ring.h"
@@ -94,6 +95,12 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
 void gate_set(struct gate *gate, enum gate_state state)
 {
 	__atomic_store_n(&gate->program->bss->state, state, __ATOMIC_SEQ_CST);
+}
+
+void gate_hold_new(struct gate *gate, uint64_t for_us)
+{
+	gate->program->bss->held_new_until_ns = (clock_us() + for_us) * 1000;
+	gate_set(gate, GATE_HELD_NEW);
 }
 
 void gate_set_mac(struct gate *gate, const uint8_t mac[6])

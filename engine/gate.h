@@ -8,6 +8,7 @@
  *
  *		to the container	from the container
  *   OPEN	passes			passes
+ *   HELD_NEW	new ones kept (4)	passes
  *   HELD_IN	kept in the ring (1)	passes
  *   HELD	kept in the ring (2)	dropped
  *   AWAY	follows it (2, 3)	dropped
@@ -19,6 +20,7 @@
  *     is now (gate_set_mac), and goes no further
  *   3 where frames from other ports of the bridge are sent; those from that port went
  *     astray, and are kept in the ring; those to a group are dropped
+ *   4 the first segment of a TCP connection is kept in the ring, for a time
  *
  * Changing the state is one store into memory that the program sees too. The ring
  * keeps GATE_RING_BYTES; what comes when it is full is lost and counted. A frame
@@ -28,6 +30,8 @@
  * Source: arm long before, since it takes milliseconds; hold when frozen.
  *
  *   r = gate_arm(ifname, -EBADF, GATE_OPEN, &gate, err);
+ *   gate_hold_new(gate, 1000000);
+ *   ...wait until no connection is between there and accept(2)...
  *   ...freeze the cgroup...
  *   gate_set(gate, GATE_HELD_IN);
  *   ...stop the tasks...
@@ -101,6 +105,10 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
 /* Well under a microsecond. Frames that a processor is handling right now may
  * still go by the old state. */
 void gate_set(struct gate *gate, enum gate_state state);
+
+/* GATE_HELD_NEW. After for_us such segments pass again, also when the caller has died;
+ * those that it has kept are lost then, and sent again. */
+void gate_hold_new(struct gate *gate, uint64_t for_us);
 
 /* So that a held gate knows its frames, before it is held. */
 void gate_set_mac(struct gate *gate, const uint8_t mac[6]);

@@ -150,7 +150,8 @@ static int on_stage(void *ctx, enum criu_stage stage, pid_t pid, struct error *e
 	if ((stage == CRIU_PRE_DUMP || stage == CRIU_POST_DUMP) && run->hooks->cancelled && *run->hooks->cancelled)
 		return error_set(err, ECANCELED, "cancelled");
 	if (stage == CRIU_PRE_DUMP) {
-		if (lease_freeze(run->lease, run->hooks->own_gate, err) < 0)
+		if ((run->hooks->freezing && run->hooks->freezing(run->hooks->ctx, err) < 0) ||
+		    lease_freeze(run->lease, run->hooks->own_gate, err) < 0)
 			return -err->code;
 		return run->hooks->frozen ? run->hooks->frozen(run->hooks->ctx, err) : 0;
 	}

@@ -14,6 +14,8 @@
 /* What the caller does while CRIU waits. */
 struct dump_hooks {
 	bool own_gate;			/* as for lease_freeze */
+	/* About to be frozen. May be NULL. */
+	int (*freezing)(void *ctx, struct error *err);
 	/* Just frozen, nothing is seized yet. May be NULL. */
 	int (*frozen)(void *ctx, struct error *err);
 	/* No socket was looked at yet; from here on none may send. May be NULL. */

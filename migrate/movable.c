@@ -180,6 +180,7 @@ static int look_once(struct look *l, struct error *err)
 		look_at_pipes(l);
 		look_at_peers(l);
 	}
+	look_at_queues(l);
 	return 0;
 }
 

@@ -9,8 +9,9 @@
 #include <unistd.h>
 
 #include "engine/base/fd.h"
-#include "engine/network_netns.h"
+#include "migrate/inet_diag.h"
 #include "migrate/movable_state.h"
+#include "migrate/unaccepted.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -18,15 +19,9 @@
 
 int look_open_diag(struct look *l, struct error *err)
 {
-	CLEANUP(fd_closep) int netns = -EBADF;
 	socklen_t len = sizeof(l->netns_cookie);
-	char path[32];
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)l->init);
-	netns = open(path, O_RDONLY | O_CLOEXEC);
-	if (netns < 0)
-		return error_set(err, errno, "%s: %s", path, strerror(errno));
-	if (network_netns_socket(netns, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, &l->diag, err) < 0)
+	if (inet_diag_open(l->init, &l->diag, err) < 0)
 		return -err->code;
 	if (getsockopt(l->diag, SOL_SOCKET, SO_NETNS_COOKIE, &l->netns_cookie, &len) < 0)
 		l->netns_cookie = 0;	/* before Linux 5.14 */
@@ -93,6 +88,14 @@ void look_at_socket(struct look *l, const struct moving_task *t, int pidfd, int 
 	check_kind(l, t, fd, socket);
 	if (option(socket, SO_DOMAIN) == AF_UNIX)
 		note_unix(l, t, fd, inode);
+}
+
+void look_at_queues(struct look *l)
+{
+	unsigned port;
+
+	if (unaccepted_stuck(l->diag, &port))
+		look_find(l, REASON_UNACCEPTED, l->init, -1, "connections to port %u that nobody has accepted", port);
 }
 
 /* ---- where local sockets lead to: sock_diag(7) ---- */

@@ -74,6 +74,7 @@ void look_at_pipes(struct look *l);
 int look_open_diag(struct look *l, struct error *err);
 void look_at_socket(struct look *l, const struct moving_task *t, int pidfd, int fd, uint64_t inode);
 void look_at_peers(struct look *l);
+void look_at_queues(struct look *l);
 
 /* Grows an array of *n elements of size bytes by one, zeroed; NULL without memory. */
 void *look_grow(void **list, size_t *n, size_t size);

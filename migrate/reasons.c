@@ -18,6 +18,7 @@ static const struct {
 	[REASON_TERMINAL_BUSY] = { "terminal-busy", "end the program in the foreground, or suspend it with Ctrl-Z" },
 	[REASON_OBJECT_UNSUPPORTED] = { "object-unsupported", "let the program close it, or end the process" },
 	[REASON_OBJECT_OUTSIDE] = { "object-outside", "let the program close it, or end the process" },
+	[REASON_UNACCEPTED] = { "unaccepted", "let the program accept them, or close the socket" },
 	[REASON_CRIU_MISSING] = { "criu-missing", "run tools/setup on that node" },
 	[REASON_CRIU_OLDER] = { "criu-older", "install the same version or a newer one on that node" },
 	[REASON_CONFIG_INVALID] = { "config-invalid", "use the same version of godwit on both nodes" },

@@ -20,6 +20,7 @@ enum reason {
 	REASON_TERMINAL_BUSY,
 	REASON_OBJECT_UNSUPPORTED,
 	REASON_OBJECT_OUTSIDE,
+	REASON_UNACCEPTED,
 	/* found where it is to go; those of CRIU on either side */
 	REASON_CRIU_MISSING,
 	REASON_CRIU_OLDER,

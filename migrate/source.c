@@ -10,9 +10,11 @@
 #include "migrate/source.h"
 #include "migrate/source_rejoin.h"
 #include "migrate/trees.h"
+#include "migrate/unaccepted.h"
 #include "migrate/workdir.h"
 
 #define PEER_ENDS_US 5000000
+#define FREEZE_MAX_US 1000000	/* a program that takes longer to stop loses new connections */
 
 int source_check_cancelled(const struct source *s, struct error *err)
 {
@@ -80,6 +82,15 @@ static int send_tmpfs(struct source *s, const struct manifest *m, struct error *
 	return 0;
 }
 
+static int on_freezing(void *ctx, struct error *err)
+{
+	struct source *s = ctx;
+
+	if (s->gate)
+		gate_hold_new(s->gate, UNACCEPTED_WAIT_US + FREEZE_MAX_US);
+	return unaccepted_wait(s->state.pid, UNACCEPTED_WAIT_US, err);
+}
+
 static int on_frozen(void *ctx, struct error *err)
 {
 	struct source *s = ctx;
@@ -127,8 +138,9 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 
 int source_dump(struct source *s, struct error *err)
 {
-	struct dump_hooks hooks = { .frozen = on_frozen, .seized = on_seized, .files = send_files, .ctx = s,
-				    .cancelled = s->options->cancelled, .carried = s->carried };
+	struct dump_hooks hooks = { .freezing = on_freezing, .frozen = on_frozen, .seized = on_seized,
+				    .files = send_files, .ctx = s, .cancelled = s->options->cancelled,
+				    .carried = s->carried };
 
 	if (workdir_create(&s->workdir, err) < 0 ||
 	    workdir_open(s->workdir, "images", &s->images, err) < 0 ||

@@ -15,11 +15,18 @@
 #define TAG_BYTES 4
 #define BOTH_MACS 12
 #define IPV6_HEADER 40
+#define NEXT_TCP 6
 #define NEXT_ICMPV6 58
 #define ND_FIRST 133	/* router solicitation */
 #define ND_LAST 137	/* redirect */
+#define IPV4_NEXT 9	/* offsets in the headers */
+#define IPV6_NEXT 6
+#define TCP_FLAGS 13
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
 
 volatile enum gate_state state;
+volatile uint64_t held_new_until_ns;	/* CLOCK_MONOTONIC */
 struct gate_counters counters;
 
 /* Of the container; and the port of the bridge behind which it was heard to speak. */
@@ -161,6 +168,21 @@ static __always_inline bool is_about_neighbours(struct __sk_buff *skb)
 	return type >= ND_FIRST && type <= ND_LAST;
 }
 
+/* A TCP segment that wants a new connection (RFC 9293 section 3.5). Whoever holds those
+ * may die over it: after a while they pass by themselves. */
+static __always_inline bool is_new(struct __sk_buff *skb)
+{
+	bool six = skb->protocol == __builtin_bswap16(ETH_P_IPV6);
+	uint8_t first, next, flags;
+
+	if (bpf_ktime_get_ns() > held_new_until_ns || (!six && skb->protocol != __builtin_bswap16(ETH_P_IP)) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, &first, 1) < 0 ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + (six ? IPV6_NEXT : IPV4_NEXT), &next, 1) < 0 || next != NEXT_TCP ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + (six ? IPV6_HEADER : (first & 0xf) * 4) + TCP_FLAGS, &flags, 1) < 0)
+		return false;
+	return (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 enum verdict { PASS, HOLD, DROP };
 
 static __always_inline int act(struct __sk_buff *skb, bool from_container, enum verdict verdict)
@@ -182,6 +204,8 @@ int to_container(struct __sk_buff *skb)
 	count(&counters.to[now], skb->len);
 	if (now == GATE_HELD || now == GATE_AWAY)
 		return stop_to_container(skb, now == GATE_AWAY);
+	if (now == GATE_HELD_NEW)
+		return act(skb, false, is_new(skb) ? HOLD : PASS);
 	return act(skb, false, now == GATE_OPEN ? PASS : now != GATE_HELD_IN ? DROP :
 			       is_about_neighbours(skb) ? PASS : HOLD);
 }
@@ -194,8 +218,7 @@ int from_container(struct __sk_buff *skb)
 	if (now >= GATE_STATES)
 		return TC_ACT_SHOT;
 	count(&counters.from[now], skb->len);
-	return act(skb, true, now == GATE_OPEN || now == GATE_HELD_IN ? PASS :
-			      now == GATE_MUTED ? HOLD : DROP);
+	return act(skb, true, now <= GATE_HELD_IN ? PASS : now == GATE_MUTED ? HOLD : DROP);
 }
 
 char apache[] SEC("license") = "Apache-2.0";

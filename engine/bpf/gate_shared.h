@@ -11,8 +11,8 @@
 #define GATE_RING_BYTES (4 << 20)	/* a power of two and of pages */
 #define GATE_FRAME_MAX (65536 + 64)	/* the longest frame that is held */
 
-enum gate_state { GATE_OPEN, GATE_HELD_IN, GATE_HELD, GATE_AWAY, GATE_MUTED, GATE_CLOSED };
-#define GATE_STATES 6
+enum gate_state { GATE_OPEN, GATE_HELD_NEW, GATE_HELD_IN, GATE_HELD, GATE_AWAY, GATE_MUTED, GATE_CLOSED };
+#define GATE_STATES 7
 
 struct gate_count {
 	uint64_t frames;
