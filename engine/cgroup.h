@@ -9,7 +9,7 @@
  *             rules use the v2 directory, which needs no controller for that.
  * In both a container has the same relative path, PARENT/NAME, in the v2
  * hierarchy and in every v1 hierarchy that is used (memory, cpu, cpuacct,
- * pids). Only directories below PARENT are ever frozen, killed or removed.
+ * pids, blkio). Only directories below PARENT are ever frozen, killed or removed.
  *
  * Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/ of the
  * kernel, cgroups(7).
@@ -42,8 +42,13 @@ struct cgroup_limits {
 /* What the kernel counts now; a controller that is absent leaves 0. */
 struct cgroup_usage {
 	uint64_t memory_bytes;
+	uint64_t working_bytes;		/* less the file cache that can be dropped at once */
+	uint64_t peak_bytes;		/* the most that memory_bytes ever was */
+	uint64_t oom_kills;		/* processes that were killed because memory_bytes may not grow */
 	uint64_t cpu_us;
+	uint64_t throttled_us;		/* how long processors were withheld by the limit */
 	uint64_t pids;
+	uint64_t read_bytes, written_bytes;	/* to and from disks, all of them together */
 };
 
 /* Makes (or, when they are empty, makes anew) the directories and sets the

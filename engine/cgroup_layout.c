@@ -17,7 +17,7 @@
 static const char *const roots[CGROUP_HIERARCHY_MAX_] = {
 	[CGROUP_V2] = MOUNT_POINT "/unified", [CGROUP_MEMORY] = MOUNT_POINT "/memory",
 	[CGROUP_CPU] = MOUNT_POINT "/cpu",    [CGROUP_CPUACCT] = MOUNT_POINT "/cpuacct",
-	[CGROUP_PIDS] = MOUNT_POINT "/pids",
+	[CGROUP_PIDS] = MOUNT_POINT "/pids",  [CGROUP_BLKIO] = MOUNT_POINT "/blkio",
 };
 
 int cgroup_is_pure_v2(bool *ret, struct error *err)
@@ -129,7 +129,7 @@ int cgroup_layout_open(int root_fd, const char *path, bool create, int *ret_fd, 
 /* One write a controller: one that the kernel refuses must not keep back the others. */
 static void delegate_at(int dirfd)
 {
-	static const char *const controllers[] = { "+cpu", "+memory", "+pids" };
+	static const char *const controllers[] = { "+cpu", "+memory", "+pids", "+io" };
 	struct error ignored;
 
 	for (size_t i = 0; i < sizeof(controllers) / sizeof(*controllers); i++)

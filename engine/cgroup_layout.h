@@ -15,6 +15,7 @@ enum cgroup_hierarchy {
 	CGROUP_CPU,
 	CGROUP_CPUACCT,
 	CGROUP_PIDS,
+	CGROUP_BLKIO,
 	CGROUP_HIERARCHY_MAX_
 };
 
@@ -62,3 +63,7 @@ int cgroup_layout_walk(int dirfd, cgroup_visit_fn fn, void *ctx, struct error *e
  * enough (and quicker) for directories that were made a moment ago. */
 int cgroup_init_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
 		       struct error *err);
+
+/* cgroup_limits.c: two numbers of a file; "max" and negative ones read as 0. What is
+ * not there, or a dirfd of -EBADF, leaves 0. */
+int cgroup_read_values(int dirfd, const char *file, uint64_t ret[2], struct error *err);

@@ -165,8 +165,7 @@ int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limit
 	return 0;
 }
 
-/* Two numbers of a file; "max" and negative ones read as 0. What is not there leaves 0. */
-static int read_values(int dirfd, const char *file, uint64_t ret[2], struct error *err)
+int cgroup_read_values(int dirfd, const char *file, uint64_t ret[2], struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;
 	char *save = NULL;
@@ -195,11 +194,11 @@ static int read_cpu_limit(const struct cgroup *cg, uint32_t *ret_millis, struct 
 	int fd = cgroup_controller_fd(cg, CGROUP_CPU);
 	uint64_t quota_us[2], period_us[2];
 
-	if (read_values(fd, cg->pure_v2 ? "cpu.max" : "cpu.cfs_quota_us", quota_us, err) < 0)
+	if (cgroup_read_values(fd, cg->pure_v2 ? "cpu.max" : "cpu.cfs_quota_us", quota_us, err) < 0)
 		return -err->code;
 	if (cg->pure_v2)
 		period_us[0] = quota_us[1];
-	else if (read_values(fd, "cpu.cfs_period_us", period_us, err) < 0)
+	else if (cgroup_read_values(fd, "cpu.cfs_period_us", period_us, err) < 0)
 		return -err->code;
 	*ret_millis = period_us[0] ? (uint32_t)(quota_us[0] * 1000 / period_us[0]) : 0;
 	return 0;
@@ -210,43 +209,13 @@ int cgroup_get_limits(const struct cgroup *cg, struct cgroup_limits *ret, struct
 	struct cgroup_limits limits = { 0 };
 	uint64_t memory[2], pids[2];
 
-	if (read_values(cgroup_controller_fd(cg, CGROUP_MEMORY),
+	if (cgroup_read_values(cgroup_controller_fd(cg, CGROUP_MEMORY),
 			cg->pure_v2 ? "memory.max" : "memory.limit_in_bytes", memory, err) < 0 ||
 	    read_cpu_limit(cg, &limits.cpu_millis, err) < 0 ||
-	    read_values(cgroup_controller_fd(cg, CGROUP_PIDS), "pids.max", pids, err) < 0)
+	    cgroup_read_values(cgroup_controller_fd(cg, CGROUP_PIDS), "pids.max", pids, err) < 0)
 		return error_wrap(err, "cgroup %s/%s", cg->parent, cg->name);
 	limits.memory_bytes = memory[0] > V1_UNLIMITED_BYTES ? 0 : memory[0];
 	limits.pids = (uint32_t)pids[0];
 	*ret = limits;
-	return 0;
-}
-
-/* v2 counts processor time in cpu.stat, with or without its cpu controller. */
-static int read_cpu_usage(const struct cgroup *cg, uint64_t *ret_us, struct error *err)
-{
-	CLEANUP(freep) char *text = NULL;
-	const char *at;
-
-	if (fd_read_file_at(cg->fd[CGROUP_V2], "cpu.stat", VALUE_MAX, &text, NULL, err) < 0)
-		return -err->code;
-	at = strstr(text, "usage_usec ");
-	*ret_us = at ? strtoull(at + strlen("usage_usec "), NULL, 10) : 0;
-	return 0;
-}
-
-int cgroup_get_usage(const struct cgroup *cg, struct cgroup_usage *ret, struct error *err)
-{
-	struct cgroup_usage usage = { 0 };
-	uint64_t memory[2], pids[2];
-
-	if (read_values(cgroup_controller_fd(cg, CGROUP_MEMORY),
-			cg->pure_v2 ? "memory.current" : "memory.usage_in_bytes", memory,
-			err) < 0 ||
-	    read_values(cgroup_controller_fd(cg, CGROUP_PIDS), "pids.current", pids, err) < 0 ||
-	    read_cpu_usage(cg, &usage.cpu_us, err) < 0)
-		return error_wrap(err, "cgroup %s/%s", cg->parent, cg->name);
-	usage.memory_bytes = memory[0];
-	usage.pids = pids[0];
-	*ret = usage;
 	return 0;
 }

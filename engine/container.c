@@ -82,11 +82,24 @@ void container_unlock(struct container *c)
 	fd_close(&c->lock_fd);
 }
 
+static int write_spec(const struct container *c, const struct spec *spec, enum fd_replace how, struct error *err)
+{
+	CLEANUP(freep) char *json = NULL;
+
+	if (spec_to_json(spec, &json, err) < 0)
+		return -err->code;
+	return fd_replace_file_at(c->dir_fd, CONFIG_JSON, json, strlen(json), 0600, how, err);
+}
+
+int container_rewrite(const struct container *c, struct error *err)
+{
+	return write_spec(c, c->spec, FD_REPLACE_DURABLE, err) < 0 ? error_wrap(err, "container '%s'", c->name) : 0;
+}
+
 static int fill_folder(struct container *c, const struct spec *spec, enum container_status status,
 		       struct error *err)
 {
 	struct container_state state = { .status = status, .exit_code = -1 };
-	CLEANUP(freep) char *json = NULL;
 	int fd = -EBADF;
 
 	for (const char *const *d = (const char *const[]){ "meta", "upper", "work", "merged", NULL }; *d; d++) {
@@ -94,8 +107,7 @@ static int fill_folder(struct container *c, const struct spec *spec, enum contai
 			return -err->code;
 		fd_close(&fd);
 	}
-	if (spec_to_json(spec, &json, err) < 0 ||
-	    fd_replace_file_at(c->dir_fd, CONFIG_JSON, json, strlen(json), 0600, FD_REPLACE, err) < 0)
+	if (write_spec(c, spec, FD_REPLACE, err) < 0)
 		return -err->code;
 	container_state_stamp(&state, 0, 0);
 	return container_state_write(c, &state, err);
@@ -180,23 +192,35 @@ int container_create(const struct node *node, struct spec *spec, enum container_
 	return 0;
 }
 
+int container_reload(struct container *c, struct error *err)
+{
+	CLEANUP(freep) char *text = NULL;
+	struct spec *fresh = NULL;
+	size_t len;
+
+	if (fd_read_file_at(c->dir_fd, CONFIG_JSON, SPEC_JSON_LIMIT, &text, &len, err) < 0 ||
+	    spec_from_json(text, len, &fresh, err) < 0)
+		return -err->code;
+	spec_free(c->spec);
+	c->spec = fresh;
+	return 0;
+}
+
 int container_open(const struct node *node, const char *name, struct container **ret,
 		   struct error *err)
 {
 	CLEANUP(container_freep) struct container *c = NULL;
-	CLEANUP(freep) char *text = NULL;
-	size_t len;
 	int r;
 
 	if (new_container(node, name, &c, err) < 0)
 		return -err->code;
 	r = fd_open_dir_at(node->containers_fd, name, false, 0, &c->dir_fd, err);
 	if (r == 0)
-		r = fd_read_file_at(c->dir_fd, CONFIG_JSON, SPEC_JSON_LIMIT, &text, &len, err);
+		r = container_reload(c, err);
 	if (r == -ENOENT)
 		return error_set(err, ENOENT, "no container '%s' on %s; 'godwit ps -a' lists them",
 				 name, node->config.name);
-	if (r < 0 || spec_from_json(text, len, &c->spec, err) < 0)
+	if (r < 0)
 		return error_wrap(err, "container '%s'", name);
 	*ret = TAKE_PTR(c);
 	return 0;

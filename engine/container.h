@@ -2,7 +2,7 @@
  * container.h - a container's folder and the records in it
  *
  *   STATE/containers/NAME/
- *     config.json   what it is (spec.h); never changes
+ *     config.json   what it is (spec.h); only container_rewrite changes it
  *     state.json    what it does now; written by its monitor, replaced durably
  *     handover.json a migration's decision (migrate/handover.h); its presence
  *                   means that nobody but the migration may thaw the container
@@ -26,6 +26,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 #include "engine/cgroup.h"
+#include "engine/health.h"
 #include "engine/node.h"
 #include "engine/spec.h"
 
@@ -36,6 +37,7 @@ enum container_status {
 	CONTAINER_MIGRATING,	/* running, frozen by a checkpoint or migration */
 	CONTAINER_IN_DOUBT,	/* frozen, or dead: a migration is decided but not confirmed */
 	CONTAINER_INCOMING,	/* being received; not ours until committed */
+	CONTAINER_RESTARTING,	/* has ended; its monitor will start it again */
 	CONTAINER_EXITED,
 	CONTAINER_STATUS_MAX_,
 };
@@ -51,6 +53,11 @@ struct container_state {
 	int exit_code;			/* 0-255, 128+n: signal n; -1: unknown */
 	uint64_t started_us, finished_us;	/* real time; 0: not yet */
 	uint32_t migrations;		/* how often it has moved */
+	uint32_t oom_kills;		/* processes of it that the kernel has killed for their memory,
+					   since it was started; while it runs: cgroup_usage has more */
+	uint32_t restarts;		/* how often its policy has started it again */
+	bool stopped;			/* ended by a person: its policy leaves it alone */
+	struct health health;
 	char reason[256];		/* why it exited, when there is more to say */
 };
 
@@ -75,6 +82,12 @@ int container_create(const struct node *node, struct spec *spec, enum container_
 int container_open(const struct node *node, const char *name, struct container **ret,
 		   struct error *err);
 
+/* Reads config.json again, for another process may have changed it. */
+int container_reload(struct container *c, struct error *err);
+
+/* Writes its spec, which the caller has changed, to config.json. Locked. */
+int container_rewrite(const struct container *c, struct error *err);
+
 /* Makes this process the only one that operates on it. -EBUSY when another
  * one does and wait is false; with wait it blocks. What one that was killed
  * did not finish to write goes. */
@@ -86,8 +99,12 @@ int container_state(const struct container *c, struct container_state *ret, stru
 int container_state_write(const struct container *c, const struct container_state *state,
 			  struct error *err);
 const char *container_status_name(enum container_status s);
+/* It has ended because the kernel killed it for its memory. */
+bool container_state_is_oom(const struct container_state *s);
 /* True for the states in which a process of it exists. */
 bool container_status_is_live(enum container_status s);
+/* For these, and while it waits to be started again. */
+bool container_status_is_active(enum container_status s);
 
 int container_cgroup(const struct container *c, bool create, struct cgroup **ret,
 		     struct error *err);

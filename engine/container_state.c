@@ -1,5 +1,6 @@
 /* state.json, and what the kernel says about it. */
 #include <jansson.h>
+#include <signal.h>
 #include <string.h>
 
 #include "engine/base/fd.h"
@@ -18,6 +19,7 @@ static const struct {
 	[CONTAINER_MIGRATING] = { "migrating", true },
 	[CONTAINER_IN_DOUBT] = { "in-doubt", true },
 	[CONTAINER_INCOMING] = { "incoming", false },
+	[CONTAINER_RESTARTING] = { "restarting", false },
 	[CONTAINER_EXITED] = { "exited", false },
 };
 
@@ -29,6 +31,16 @@ const char *container_status_name(enum container_status s)
 bool container_status_is_live(enum container_status s)
 {
 	return statuses[s].live;
+}
+
+bool container_state_is_oom(const struct container_state *s)
+{
+	return s->status == CONTAINER_EXITED && s->oom_kills && s->exit_code == 128 + SIGKILL;
+}
+
+bool container_status_is_active(enum container_status s)
+{
+	return statuses[s].live || s == CONTAINER_RESTARTING;
 }
 
 static int status_from_name(const char *name)
@@ -83,13 +95,15 @@ void container_state_stamp(struct container_state *s, pid_t pid, pid_t monitor)
 int container_state_write(const struct container *c, const struct container_state *s,
 			  struct error *err)
 {
-	json_t *root = json_pack("{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:s}",
+	json_t *root = json_pack("{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:i,s:i,s:b,s:s,s:i,s:s}",
 		"status", container_status_name(s->status), "pid", (int)s->pid,
 		"pid_start", (json_int_t)s->pid_start, "monitor_pid", (int)s->monitor_pid,
 		"monitor_start", (json_int_t)s->monitor_start, "boot_id", s->boot_id,
 		"exit_code", s->exit_code,
 		"started_us", (json_int_t)s->started_us, "finished_us", (json_int_t)s->finished_us,
-		"migrations", (int)s->migrations, "reason", s->reason);
+		"migrations", (int)s->migrations, "oom_kills", (int)s->oom_kills,
+		"restarts", (int)s->restarts, "stopped", s->stopped, "health", health_name(s->health.status),
+		"health_failures", (int)s->health.failures, "reason", s->reason);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -104,15 +118,18 @@ static int parse_state(const char *text, struct container_state *s, struct error
 {
 	json_error_t je;
 	json_t *root = json_loads(text, 0, &je);
-	const char *status = NULL, *boot_id = "", *reason = "";
+	const char *status = NULL, *boot_id = "", *reason = "", *health = "none";
 	json_int_t pid_start = 0, monitor_start = 0, started = 0, finished = 0;
-	int pid = 0, monitor = 0, migrations = 0, exit_code = -1, known;
+	int pid = 0, monitor = 0, migrations = 0, oom_kills = 0, exit_code = -1, known;
+	int restarts = 0, stopped = 0, failures = 0;
 
-	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:s}",
+	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?s,s?i,s:s}",
 			"status", &status, "pid", &pid, "pid_start", &pid_start,
 			"monitor_pid", &monitor, "monitor_start", &monitor_start, "boot_id", &boot_id,
 			"exit_code", &exit_code, "started_us", &started,
-			"finished_us", &finished, "migrations", &migrations, "reason", &reason) < 0) {
+			"finished_us", &finished, "migrations", &migrations, "oom_kills", &oom_kills,
+			"restarts", &restarts, "stopped", &stopped, "health", &health,
+			"health_failures", &failures, "reason", &reason) < 0) {
 		json_decref(root);
 		return error_set(err, EINVAL, STATE_JSON ": %s", je.text);
 	}
@@ -126,6 +143,10 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	s->finished_us = (uint64_t)finished;
 	s->exit_code = exit_code;
 	s->migrations = (uint32_t)migrations;
+	s->oom_kills = (uint32_t)oom_kills;
+	s->restarts = (uint32_t)restarts;
+	s->stopped = stopped;
+	s->health = (struct health){ .status = health_from_name(health), .failures = (uint32_t)failures };
 	(void)snprintf(s->boot_id, sizeof(s->boot_id), "%s", boot_id);
 	(void)snprintf(s->reason, sizeof(s->reason), "%s", reason);
 	json_decref(root);
@@ -152,6 +173,11 @@ static void check_against_kernel(const struct container *c, struct container_sta
 	s->monitor_alive = same_boot && s->monitor_pid &&
 			   container_pid_start(s->monitor_pid) == s->monitor_start;
 	s->alive = same_boot && s->pid && container_pid_start(s->pid) == s->pid_start;
+	if (s->status == CONTAINER_RESTARTING && !s->monitor_alive) {
+		s->status = CONTAINER_EXITED;
+		(void)snprintf(s->reason, sizeof(s->reason), "%s", same_boot ?
+			       "its monitor was killed before it could start it again" : "the machine was restarted");
+	}
 	if (!container_status_is_live(s->status))
 		return;
 	if (faccessat(c->dir_fd, "handover.json", F_OK, 0) == 0) {

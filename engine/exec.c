@@ -117,7 +117,7 @@ static int prepare(struct session *s, const struct container_state *st, struct e
 	s->process.groups = s->groups ? s->groups : c->spec->groups;
 	s->process.capabilities = c->spec->capabilities;
 	s->process.filter = &s->filter;
-	return s->plan->terminal ? 0 : open_pipes(s, err);
+	return s->plan->terminal || s->plan->quiet ? 0 : open_pipes(s, err);
 }
 
 static int take_stdio(const struct session *s, int slave, struct error *err)

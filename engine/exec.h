@@ -24,6 +24,7 @@ struct exec_plan {
 	const char *user;		/* NULL: the container's own */
 	bool terminal;
 	bool input;			/* else stdin is /dev/null */
+	bool quiet;			/* no pipes: all three are /dev/null */
 };
 
 struct exec {

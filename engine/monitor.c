@@ -12,6 +12,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/init.h"
 #include "engine/monitor_state.h"
 #include "engine/nat.h"
 #include "engine/placement.h"
@@ -121,7 +122,12 @@ static int record_start(struct monitor *m, struct error *err)
 	st->status = CONTAINER_RUNNING;
 	st->reason[0] = '\0';
 	st->exit_code = -1;
-	st->started_us = st->started_us ? st->started_us : clock_real_us();
+	if (!st->started_us) {		/* else it was restored, and is what it was */
+		st->oom_kills = 0;
+		st->health = (struct health){ .status = m->setup.container->spec->health.command ? HEALTH_STARTING :
+										   HEALTH_NONE };
+		st->started_us = clock_real_us();
+	}
 	st->finished_us = 0;
 	return r < 0 ? r : container_state_write(m->setup.container, st, err);
 }
@@ -136,11 +142,10 @@ static void tell_names(const struct monitor *m)
 		(void)placement_refresh(m->setup.container->node, network, &ignored);
 }
 
-static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct error *err)
+static int bring_up(struct monitor *m, monitor_start_fn start, void *ctx, struct error *err)
 {
-	if (detach_self(m, err) < 0 || take_signals(m, err) < 0 || open_socket(m, err) < 0 ||
-	    open_stdio(m, err) < 0 || open_resources(m, err) < 0 ||
-	    plan->start(&m->setup, plan->ctx, &m->pid, &m->terminal_fd, err) < 0)
+	if (open_socket(m, err) < 0 || open_stdio(m, err) < 0 || open_resources(m, err) < 0 ||
+	    start(&m->setup, ctx, &m->pid, &m->terminal_fd, err) < 0)
 		return -err->code;
 	/* Not before: a restore brings the log along, as another file. */
 	if (output_open(m->setup.container->dir_fd, &m->output, err) < 0)
@@ -149,6 +154,7 @@ static int bring_up(struct monitor *m, const struct monitor_plan *plan, struct e
 		fd_close(&m->setup.stdio[i]);
 	if (m->terminal_fd >= 0)
 		(void)fcntl(m->terminal_fd, F_SETFL, O_NONBLOCK);
+	monitor_health_begin(m);
 	m->unwritten = record_start(m, err) < 0;
 	tell_names(m);
 	return m->unwritten && !m->setup.irrevocable ? -err->code : 0;
@@ -166,12 +172,31 @@ static void close_all(struct monitor *m)
 	output_close(&m->output);
 }
 
+/* What was killed for its memory, on top of what was before this monitor. When it was
+ * the init itself, or all at once, that is why the container has ended. */
+static void count_oom_kills(struct monitor *m)
+{
+	struct cgroup_usage u;
+	struct error ignored;
+
+	if (!m->setup.cgroup || cgroup_get_usage(m->setup.cgroup, &u, &ignored) < 0 || !u.oom_kills)
+		return;
+	m->state.oom_kills += (uint32_t)u.oom_kills;
+	if (m->done && WIFSIGNALED(m->wait_status) && WTERMSIG(m->wait_status) == SIGKILL && !m->state.reason[0] &&
+	    !m->state.stopped)
+		(void)snprintf(m->state.reason, sizeof(m->state.reason),
+			       "out of memory: the kernel killed it at its limit of %llu bytes",
+			       (unsigned long long)m->setup.container->spec->limits.memory_bytes);
+}
+
 /* Everything but the folder. Errors have nobody to go to any more, but the
  * next command that looks cleans again. */
 static void tear_down(struct monitor *m)
 {
 	struct error ignored;
 
+	(void)monitor_health_pause(m, &ignored);
+	count_oom_kills(m);
 	if (m->setup.cgroup)
 		(void)cgroup_kill(m->setup.cgroup, KILL_TIMEOUT_US, &ignored);
 	fault_pass("monitor-killed");
@@ -201,14 +226,13 @@ static void release_network(const struct monitor *m)
 	(void)network_release(m->setup.endpoint.host_ifname, &ignored);
 }
 
-static void record_exit(struct monitor *m)
+static void record_exit(struct monitor *m, enum container_status status)
 {
 	struct container_state *st = &m->state;
 	struct error ignored;
 
-	st->status = CONTAINER_EXITED;
-	st->pid = 0;
-	st->monitor_pid = 0;
+	st->status = status;
+	container_state_stamp(st, 0, status == CONTAINER_RESTARTING ? getpid() : 0);
 	st->finished_us = clock_real_us();
 	(void)container_state_write(m->setup.container, st, &ignored);
 }
@@ -229,9 +253,96 @@ static void fail_start(struct monitor *m, const struct monitor_plan *plan, struc
 	if (!plan->keep_on_failure)
 		remove_folder(m);
 	else
-		record_exit(m);
+		record_exit(m, CONTAINER_EXITED);
 	(void)monitor_send(m->setup.control, MONITOR_STARTED, (uint64_t[4]){ (uint64_t)err->code },
 			   err->msg, strlen(err->msg), -EBADF, &ignored);
+}
+
+/* All that one life has of the monitor's memory; its descriptors are closed. */
+static void forget_life(struct monitor *m)
+{
+	for (size_t i = 0; i < m->n_clients; i++) {
+		fd_close(&m->clients[i].fd);
+		free(m->clients[i].pending);
+	}
+	m->n_clients = 0;
+	fd_close(&m->lease.tracer_fd);
+	m->lease = (struct lease){ .client_fd = -EBADF, .tracer_fd = -EBADF };
+	fd_close(&m->setup.guard.fd);
+	fd_close(&m->setup.guard.hold_fd);
+	cgroup_free(m->setup.cgroup);
+	m->setup.cgroup = NULL;
+	m->pid = 0;
+	m->done = false;
+}
+
+/* Whoever moves it, or removes it, holds the lock. */
+static bool start_again(struct monitor *m, bool *ret_busy)
+{
+	struct container *c = m->setup.container;
+	struct error err;
+	bool first = false;
+	int r;
+
+	*ret_busy = container_lock(c, false, &err) < 0;
+	if (*ret_busy)
+		return false;
+	fd_close(&m->listen_fd);
+	m->state.restarts++;
+	m->state.started_us = 0;
+	(void)container_state_write(c, &m->state, &err);
+	r = container_reload(c, &err);
+	if (r == 0)
+		r = bring_up(m, init_start, &first, &err);
+	if (r < 0) {
+		m->state.exit_code = -1;
+		tear_down(m);
+		release_network(m);
+		(void)snprintf(m->state.reason, sizeof(m->state.reason), "%.*s",
+			       (int)sizeof(m->state.reason) - 1, err.msg);
+	}
+	container_unlock(c);
+	return r == 0;
+}
+
+static bool is_wanted(struct monitor *m)
+{
+	const struct container_state *st = &m->state;
+
+	return !m->discarded && !st->stopped && !monitor_is_decided(m) &&
+	       restart_wanted(&m->setup.container->spec->restart, st->exit_code, m->tries);
+}
+
+/* After the end of a life; its policy may want another one. */
+static bool begin_again(struct monitor *m)
+{
+	bool told = false, busy = false, begun;
+	struct error ignored;
+
+	(void)container_reload(m->setup.container, &ignored);	/* update may have changed the policy */
+	if (m->state.started_us && clock_real_us() - m->state.started_us > RESTART_STEADY_US)
+		m->tries = 0;
+	while (is_wanted(m)) {
+		if (!told) {
+			monitor_tell_exit(m);
+			release_network(m);
+			forget_life(m);
+		}
+		told = true;
+		record_exit(m, CONTAINER_RESTARTING);
+		if (m->listen_fd < 0 && open_socket(m, &ignored) < 0)
+			return false;
+		if (!monitor_wait_restart(m, clock_us() + restart_delay_us(busy ? 0 : m->tries)))
+			return false;
+		if (!is_wanted(m))
+			return false;
+		begun = start_again(m, &busy);
+		m->tries += !busy;
+		if (begun)
+			return true;
+		forget_life(m);
+	}
+	return false;
 }
 
 static void live(struct monitor *m, bool attach)
@@ -245,12 +356,16 @@ static void live(struct monitor *m, bool attach)
 	i = monitor_add_client(m, TAKE_FD(m->setup.control));
 	if (i >= 0)
 		m->clients[i].attached = attach;
-	monitor_loop(m);
-	tear_down(m);
+	do {
+		monitor_loop(m);
+		tear_down(m);
+	} while (begin_again(m));
+	fd_close(&m->listen_fd);
+	(void)unlinkat(m->setup.container->dir_fd, "monitor.sock", 0);
 	if (m->discarded || m->setup.container->spec->auto_remove)
 		remove_folder(m);
 	else
-		record_exit(m);
+		record_exit(m, CONTAINER_EXITED);
 	monitor_tell_exit(m);
 	fault_pass("monitor-told");
 	release_network(m);
@@ -269,7 +384,8 @@ static _Noreturn void monitor_main(struct container *c, const struct monitor_pla
 	struct error err = { 0 };
 
 	fault_role("monitor");
-	if (bring_up(&m, plan, &err) < 0)
+	if (detach_self(&m, &err) < 0 || take_signals(&m, &err) < 0 ||
+	    bring_up(&m, plan->start, plan->ctx, &err) < 0)
 		fail_start(&m, plan, &err);
 	else
 		live(&m, plan->attach);

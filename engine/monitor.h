@@ -7,6 +7,10 @@
  * the freeze lease: who froze the container through it and then goes away
  * without a decision on disk (handover.json) gets it thawed.
  *
+ * It also keeps the restart policy: between two lives of the container it listens, and
+ * understands only STOP; with each life the connections of the one before end. It
+ * takes the container's lock to start it, so never in the middle of an operation.
+ *
  * It is forked, not executed, by whoever starts or restores a container, and
  * then depends on nobody. It is single-threaded and never blocks for long.
  *
@@ -14,7 +18,8 @@
  * struct monitor_message a packet, a reply to each request with the same op.
  *
  *   ATTACH    from now on the client gets OUTPUT messages; may send STDIN
- *   WAIT      reply when the container has exited: code = exit code
+ *   WAIT      reply when the container has exited: code = exit code, data = the
+ *             reason, when there is more to say
  *   FREEZE    lease begins: gate closed, cgroup frozen, pipes drained
  *             reply: value[0] = real time in us, [1..3] = inodes of the stdio
  *             pipes, 0 where there is none
@@ -30,6 +35,7 @@
  *   CANCEL    who asked SETTLED gets SIGTERM; the reply comes when that one has let
  *             go and the container runs. -ESRCH: nobody has asked; -EALREADY: too
  *             late, a decision is on disk. It may move all the same: DISCARD
+ *   STOP      a person ends the container: its restart policy is not to start it again
  *   RESIZE    value[0] = rows, value[1] = columns of the terminal
  */
 #pragma once
@@ -60,6 +66,7 @@ enum monitor_op {
 	MONITOR_SETTLED,
 	MONITOR_RESIZE,
 	MONITOR_CANCEL,
+	MONITOR_STOP,
 	MONITOR_OP_MAX_,
 };
 

@@ -7,11 +7,6 @@
 
 #include "engine/monitor_state.h"
 
-static bool is_decided(const struct monitor *m)
-{
-	return faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0;
-}
-
 static const struct client *find_mover(const struct monitor *m)
 {
 	for (size_t i = 0; i < m->n_clients; i++)
@@ -42,7 +37,7 @@ void monitor_cancel(struct monitor *m, struct client *c)
 	const struct client *mover = find_mover(m);
 	int r;
 
-	if (is_decided(m)) {
+	if (monitor_is_decided(m)) {
 		monitor_answer(c->fd, MONITOR_CANCEL, -EALREADY, "it is decided already that it moves");
 		return;
 	}
@@ -60,7 +55,7 @@ void monitor_cancel_settle(struct monitor *m)
 
 	if (find_mover(m) || m->lease.active)
 		return;
-	decided = is_decided(m);
+	decided = monitor_is_decided(m);
 	for (size_t i = 0; i < m->n_clients; i++) {
 		struct client *c = &m->clients[i];
 

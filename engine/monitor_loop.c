@@ -27,7 +27,7 @@ int monitor_add_client(struct monitor *m, int fd_consumed)
 	return (int)m->n_clients++;
 }
 
-static void answer(int fd, uint32_t op, int code, const uint64_t value[4], const char *text)
+void monitor_reply(int fd, uint32_t op, int code, const uint64_t value[4], const char *text)
 {
 	struct monitor_message r = { .op = op, .code = code };
 	struct error ignored;
@@ -40,12 +40,12 @@ static void answer(int fd, uint32_t op, int code, const uint64_t value[4], const
 
 void monitor_answer(int fd, uint32_t op, int code, const char *text)
 {
-	answer(fd, op, code, NULL, text);
+	monitor_reply(fd, op, code, NULL, text);
 }
 
-static void answer_result(int fd, uint32_t op, int r, const struct error *err)
+void monitor_reply_result(int fd, uint32_t op, int r, const struct error *err)
 {
-	answer(fd, op, r, NULL, r < 0 ? err->msg : NULL);
+	monitor_reply(fd, op, r, NULL, r < 0 ? err->msg : NULL);
 }
 
 /* What an attached client's socket does not take waits, up to PENDING_MAX;
@@ -115,64 +115,6 @@ void monitor_drain(struct monitor *m)
 		;
 }
 
-static void write_state(struct monitor *m)
-{
-	struct error ignored;
-
-	m->unwritten = container_state_write(m->setup.container, &m->state, &ignored) < 0;
-}
-
-static void set_status(struct monitor *m, enum container_status s)
-{
-	m->state.status = s;
-	write_state(m);
-}
-
-static int gate(const struct monitor *m, enum network_gate g, struct error *err)
-{
-	const struct network_endpoint *ep = &m->setup.endpoint;
-
-	return ep->bridge[0] ? network_gate_set(ep->host_ifname, g, err) : 0;
-}
-
-static int lease_thaw(struct monitor *m, struct error *err)
-{
-	int r = fault_point("monitor-thaw", err);
-
-	if (r == 0 && !m->lease.was_paused)
-		r = cgroup_thaw(m->setup.cgroup, err);
-	if (r == 0)
-		r = network_resume(m->setup.netns_fd, &m->setup.endpoint, err);
-	fd_close(&m->lease.tracer_fd);
-	m->lease.active = false;
-	m->lease.client_fd = -EBADF;
-	set_status(m, CONTAINER_RUNNING);
-	fault_pass("monitor-thawed");
-	return r;
-}
-
-/* A decision on disk: only the migration may take it back. */
-static bool is_decided(const struct monitor *m)
-{
-	return faccessat(m->setup.container->dir_fd, "handover.json", F_OK, 0) == 0;
-}
-
-/* The client is gone and so is the tracer: thaw, unless a decision is on disk
- * that only the migration may take back. */
-static void lease_expire(struct monitor *m)
-{
-	struct error ignored;
-
-	fd_close(&m->lease.tracer_fd);
-	if (!m->lease.active)
-		return;
-	fault_pass("monitor-expire");
-	if (is_decided(m))
-		m->lease.active = false;
-	else
-		(void)lease_thaw(m, &ignored);
-}
-
 static void release_guard(struct monitor *m)
 {
 	fd_close(&m->setup.guard.fd);
@@ -180,7 +122,7 @@ static void release_guard(struct monitor *m)
 	for (size_t i = 0; i < m->n_clients; i++)
 		if (m->clients[i].settling) {
 			m->clients[i].settling = false;
-			answer(m->clients[i].fd, MONITOR_SETTLED, 0, NULL, NULL);
+			monitor_reply(m->clients[i].fd, MONITOR_SETTLED, 0, NULL, NULL);
 		}
 }
 
@@ -200,67 +142,15 @@ static void hear_guard(struct monitor *m)
 
 static void op_settled(struct monitor *m, struct client *c, const struct monitor_message *q)
 {
+	struct error err;
+
 	c->mover = true;
-	if (m->setup.guard.fd < 0)
-		answer(c->fd, q->op, 0, NULL, NULL);
+	if (monitor_health_pause(m, &err) < 0)
+		monitor_reply_result(c->fd, q->op, -EBUSY, &err);
+	else if (m->setup.guard.fd < 0)
+		monitor_reply(c->fd, q->op, 0, NULL, NULL);
 	else
 		c->settling = true;
-}
-
-static void op_freeze(struct monitor *m, struct client *c, const struct monitor_message *q)
-{
-	uint64_t value[4] = { 0, m->pipe_inodes[0], m->pipe_inodes[1], m->pipe_inodes[2] };
-	struct error err;
-	bool paused = false;
-	int r;
-
-	if (m->lease.active) {
-		answer(c->fd, q->op, -EBUSY, NULL, "it is frozen by another operation already");
-		return;
-	}
-	if (m->setup.guard.fd >= 0) {
-		answer(c->fd, q->op, -EAGAIN, NULL, "its memory is still being filled in");
-		return;
-	}
-	/* A monitor that finds it frozen with a decision on disk goes on from there. */
-	(void)cgroup_is_frozen(m->setup.cgroup, &paused, &err);
-	if (is_decided(m))
-		paused = m->lease.was_paused;
-	m->lease = (struct lease){ .active = true, .was_paused = paused, .client_fd = c->fd,
-				   .tracer_fd = m->lease.tracer_fd };
-	r = fault_point("monitor-freeze", &err);
-	if (r == 0 && q->op == MONITOR_FREEZE)
-		r = gate(m, NETWORK_GATE_CLOSED, &err);
-	if (r == 0)
-		r = (is_decided(m) ? cgroup_freeze : cgroup_freeze_to_dump)(m->setup.cgroup, FREEZE_TIMEOUT_US, &err);
-	value[0] = clock_real_us();
-	if (r < 0) {
-		lease_expire(m);
-		answer_result(c->fd, q->op, r, &err);
-		return;
-	}
-	/* All that it has written is in the log, which moves with it. */
-	monitor_drain(m);
-	(void)output_flush(&m->output, &err);
-	fault_pass("monitor-frozen");
-	answer(c->fd, q->op, 0, value, NULL);
-	set_status(m, CONTAINER_MIGRATING);
-}
-
-static void op_tracer(struct monitor *m, struct client *c, const struct monitor_message *q, int *fd)
-{
-	fd_close(&m->lease.tracer_fd);
-	m->lease.tracer_fd = TAKE_FD(*fd);
-	answer(c->fd, q->op, m->lease.tracer_fd < 0 ? -EBADF : 0, NULL, "no descriptor came");
-}
-
-static void op_thaw(struct monitor *m, struct client *c, const struct monitor_message *q)
-{
-	struct error err;
-	int r = m->lease.active ? lease_thaw(m, &err) :
-		error_set(&err, EINVAL, "no operation has frozen it");
-
-	answer_result(c->fd, q->op, r, &err);
 }
 
 static void op_discard(struct monitor *m, struct client *c)
@@ -270,33 +160,45 @@ static void op_discard(struct monitor *m, struct client *c)
 	m->discarded = true;
 }
 
+static void op_stop(struct monitor *m, const struct client *c)
+{
+	m->state.stopped = true;
+	monitor_write_state(m);
+	monitor_reply(c->fd, MONITOR_STOP, 0, NULL, NULL);
+}
+
 static void op_resize(const struct monitor *m, const struct client *c, const struct monitor_message *q)
 {
 	int r = m->terminal_fd < 0 ? -ENOTTY :
 		terminal_set_size(m->terminal_fd, (unsigned short)q->value[0], (unsigned short)q->value[1]);
 
-	answer(c->fd, q->op, r, NULL, NULL);
+	monitor_reply(c->fd, q->op, r, NULL, NULL);
 }
 
 static void serve_request(struct monitor *m, struct client *c, const struct monitor_message *q, int *fd)
 {
+	if (m->state.status == CONTAINER_RESTARTING && q->op != MONITOR_STOP) {
+		if (q->op != MONITOR_STDIN)
+			monitor_reply(c->fd, q->op, -ESRCH, NULL, "it has ended and will be started again");
+		return;
+	}
 	switch (q->op) {
 	case MONITOR_ATTACH:
 		c->attached = true;
-		answer(c->fd, q->op, 0, NULL, NULL);
+		monitor_reply(c->fd, q->op, 0, NULL, NULL);
 		break;
 	case MONITOR_WAIT:
 		c->waiting = true;
 		break;
 	case MONITOR_FREEZE:
 	case MONITOR_FREEZE_HELD:
-		op_freeze(m, c, q);
+		monitor_freeze(m, c, q);
 		break;
 	case MONITOR_TRACER:
-		op_tracer(m, c, q, fd);
+		monitor_tracer(m, c, q, fd);
 		break;
 	case MONITOR_THAW:
-		op_thaw(m, c, q);
+		monitor_thaw(m, c, q);
 		break;
 	case MONITOR_DISCARD:
 		op_discard(m, c);
@@ -311,11 +213,14 @@ static void serve_request(struct monitor *m, struct client *c, const struct moni
 	case MONITOR_RESIZE:
 		op_resize(m, c, q);
 		break;
+	case MONITOR_STOP:
+		op_stop(m, c);
+		break;
 	case MONITOR_CANCEL:
 		monitor_cancel(m, c);
 		break;
 	default:
-		answer(c->fd, q->op, -EOPNOTSUPP, NULL, "the monitor does not know this request");
+		monitor_reply(c->fd, q->op, -EOPNOTSUPP, NULL, "the monitor does not know this request");
 	}
 }
 
@@ -327,11 +232,11 @@ static void drop_client(struct monitor *m, size_t i)
 	if (m->lease.active && m->lease.client_fd == c->fd) {
 		m->lease.client_fd = -EBADF;
 		if (m->lease.tracer_fd < 0)
-			lease_expire(m);
+			monitor_lease_expire(m);
 	}
 	/* The sockets of one that is decided to run elsewhere must not answer here. */
 	if (c->mover && !m->lease.active)
-		(void)gate(m, is_decided(m) ? NETWORK_GATE_CLOSED : NETWORK_GATE_OPEN, &ignored);
+		(void)monitor_gate(m, monitor_is_decided(m) ? NETWORK_GATE_CLOSED : NETWORK_GATE_OPEN, &ignored);
 	fd_close(&c->fd);
 	free(c->pending);
 	*c = m->clients[--m->n_clients];
@@ -365,7 +270,7 @@ static void reap(struct monitor *m)
 	while (read(m->signal_fd, &si, sizeof(si)) == sizeof(si))
 		;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid != m->pid)
+		if (monitor_health_reaped(m, pid, status) || pid != m->pid)
 			continue;
 		m->done = true;
 		m->wait_status = status;
@@ -436,6 +341,15 @@ static void serve_clients(struct monitor *m, const struct pollfd *p, size_t n)
 	}
 }
 
+static int poll_timeout_ms(const struct monitor *m)
+{
+	uint64_t now = clock_us(), due = monitor_health_due_us(m), wait_ms = m->unwritten ? WRITE_AGAIN_MS : INT32_MAX;
+
+	if (due != UINT64_MAX && (due <= now || (due - now) / 1000 < wait_ms))
+		wait_ms = due <= now ? 0 : (due - now) / 1000 + 1;
+	return wait_ms == INT32_MAX ? -1 : (int)wait_ms;
+}
+
 void monitor_loop(struct monitor *m)
 {
 	struct pollfd p[P_CLIENTS + MONITOR_CLIENTS_MAX];
@@ -443,10 +357,10 @@ void monitor_loop(struct monitor *m)
 	while (!m->done && !m->discarded) {
 		size_t n_clients = m->n_clients;
 
-		if (poll(p, fill_poll(m, p), m->unwritten ? WRITE_AGAIN_MS : -1) < 0 && errno != EINTR)
+		if (poll(p, fill_poll(m, p), poll_timeout_ms(m)) < 0 && errno != EINTR)
 			return;
 		if (m->unwritten)
-			write_state(m);
+			monitor_write_state(m);
 		if (p[P_OUT].revents)
 			(void)read_stream(m, &m->pipes[1], OUTPUT_STDOUT);
 		if (p[P_ERR].revents)
@@ -458,14 +372,37 @@ void monitor_loop(struct monitor *m)
 		if (p[P_GUARD].revents)
 			hear_guard(m);
 		if (p[P_TRACER].revents)
-			lease_expire(m);
+			monitor_lease_expire(m);
 		serve_clients(m, p + P_CLIENTS, n_clients);
 		if (p[P_LISTEN].revents)
 			accept_client(m);
 		if (p[P_SIGNAL].revents)
 			reap(m);
 		monitor_cancel_settle(m);
+		monitor_health_turn(m);
 	}
+}
+
+bool monitor_wait_restart(struct monitor *m, uint64_t until_us)
+{
+	struct pollfd p[1 + MONITOR_CLIENTS_MAX];
+
+	while (!m->state.stopped) {
+		size_t n = m->n_clients;
+		uint64_t now = clock_us();
+
+		if (now >= until_us)
+			return true;
+		p[0] = (struct pollfd){ .fd = m->listen_fd, .events = POLLIN };
+		for (size_t i = 0; i < n; i++)
+			p[1 + i] = poll_client(m, &m->clients[i]);
+		if (poll(p, 1 + n, (int)((until_us - now) / 1000 + 1)) < 0 && errno != EINTR)
+			return false;
+		serve_clients(m, p + 1, n);
+		if (p[0].revents)
+			accept_client(m);
+	}
+	return false;
 }
 
 /* Output that is still pending goes out first, as far as the reader takes it.
@@ -486,9 +423,9 @@ void monitor_tell_exit(struct monitor *m)
 				break;
 		}
 		if (m->discarded && (c->waiting || c->attached || c->cancelling))
-			answer_result(c->fd, MONITOR_DISCARD, m->end_code, &m->end_error);
+			monitor_reply_result(c->fd, MONITOR_DISCARD, m->end_code, &m->end_error);
 		else if (c->waiting || c->attached || c->cancelling)
-			answer(c->fd, MONITOR_WAIT, m->state.exit_code, NULL, NULL);
+			monitor_reply(c->fd, MONITOR_WAIT, m->state.exit_code, NULL, m->state.reason);
 		fd_stop_hearing(c->fd);
 	}
 }

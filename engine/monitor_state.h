@@ -46,6 +46,9 @@ struct monitor {
 	size_t n_clients;
 	struct lease lease;
 	bool done, discarded;
+	pid_t check_pid;		/* of a health check; 0: none is under way */
+	uint64_t check_at_us;		/* clock_us of the next one */
+	uint32_t tries;			/* restart.h */
 	int wait_status;
 	int end_code;			/* of the clean-up, with end_error */
 	struct error end_error;
@@ -69,8 +72,35 @@ void monitor_input_flush(struct monitor *m);
 /* The descriptor to poll for POLLOUT; -EBADF: nothing waits. */
 int monitor_input_waits_for(struct monitor *m);
 
-/* text may be NULL. */
+/* text and value may be NULL. */
 void monitor_answer(int fd, uint32_t op, int code, const char *text);
+void monitor_reply(int fd, uint32_t op, int code, const uint64_t value[4], const char *text);
+void monitor_reply_result(int fd, uint32_t op, int r, const struct error *err);
+
+void monitor_write_state(struct monitor *m);
+void monitor_set_status(struct monitor *m, enum container_status s);
+int monitor_gate(const struct monitor *m, enum network_gate g, struct error *err);
+
+/* A decision is on disk: only the migration may take it back. */
+bool monitor_is_decided(const struct monitor *m);
+
+/* monitor_lease.c: the requests about freezing, and what follows when nobody is there
+ * any more who made them. */
+void monitor_freeze(struct monitor *m, struct client *c, const struct monitor_message *q);
+void monitor_tracer(struct monitor *m, struct client *c, const struct monitor_message *q, int *fd);
+void monitor_thaw(struct monitor *m, struct client *c, const struct monitor_message *q);
+void monitor_lease_expire(struct monitor *m);
+
+/* monitor_health.c. Checks rest while somebody moves or saves the container. */
+void monitor_health_begin(struct monitor *m);
+void monitor_health_turn(struct monitor *m);
+bool monitor_health_reaped(struct monitor *m, pid_t pid, int status);
+int monitor_health_pause(struct monitor *m, struct error *err);
+uint64_t monitor_health_due_us(const struct monitor *m);	/* UINT64_MAX: none */
+
+/* Between two lives: answers who connects, until until_us (clock_us). False: a person
+ * has said that it shall not begin again. */
+bool monitor_wait_restart(struct monitor *m, uint64_t until_us);
 
 /* A request to cancel; and its answer, as soon as there is one. */
 void monitor_cancel(struct monitor *m, struct client *c);

@@ -4,6 +4,7 @@
 
 #include "engine/capability.h"
 #include "engine/spec.h"
+#include "engine/spec_supervision.h"
 
 #define OCI_VERSION "1.1.0"
 
@@ -27,6 +28,7 @@ void spec_free(struct spec *s)
 	strv_free(s->args);
 	strv_free(s->env);
 	free(s->cwd);
+	free(s->health.command);
 	free(s->hostname);
 	free(s->image_digest);
 	free(s->image);
@@ -137,7 +139,7 @@ int spec_to_json(const struct spec *s, char **ret_text, struct error *err)
 		"root", "path", "merged",
 		"hostname", s->hostname, "mounts", mounts_json(s),
 		"linux", "resources", resources_json(&s->limits),
-		"annotations", annotations_json(s));
+		"annotations", spec_supervision_add(annotations_json(s), s));
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	if (!text)

@@ -17,7 +17,9 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 #include "engine/cgroup.h"
+#include "engine/health.h"
 #include "engine/network.h"
+#include "engine/restart.h"
 
 #define SPEC_NAME_MAX 64
 #define SPEC_LIST_MAX 1024		/* arguments, variables, volumes */
@@ -50,6 +52,8 @@ struct spec {
 	struct cgroup_limits limits;
 	struct network_endpoint endpoint;	/* bridge and host_ifname are the node's */
 	uint64_t created_us;		/* real time */
+	struct restart_policy restart;
+	struct health_check health;
 };
 
 void spec_free(struct spec *spec);

@@ -7,6 +7,7 @@
 
 #include "engine/capability.h"
 #include "engine/spec.h"
+#include "engine/spec_supervision.h"
 
 struct reader {
 	struct error *err;
@@ -315,6 +316,7 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 
 	if (!a)
 		return;
+	rd->r = rd->r < 0 ? rd->r : spec_supervision_take(a, s, rd->err);
 	s->name = take_text(rd, a, "org.godwit.name", true);
 	s->image = take_text(rd, a, "org.godwit.image", true);
 	s->image_digest = take_text(rd, a, "org.godwit.image-digest", true);

@@ -4,6 +4,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
+#include "engine/monitor.h"
 #include "engine/tree.h"
 #include "migrate/checkpoint.h"
 #include "migrate/checkpoint_write.h"
@@ -64,6 +65,7 @@ static int end_original(struct source *s, struct error *err)
 	(void)unlinkat(s->meta, MANIFEST_JSON, 0);
 	if (saving_of(s)->options->leave_running)
 		return 0;
+	(void)monitor_call(s->lease.fd, MONITOR_STOP, -EBADF, &m, &ignored);	/* no policy starts it again */
 	if (cgroup_kill(s->cgroup, 10000000, err) < 0)
 		return error_wrap(err, "it is complete in %s, but the original does not end",
 				  saving_of(s)->options->dir);

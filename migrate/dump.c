@@ -127,6 +127,18 @@ static int on_started(void *ctx, pid_t criu_pid, struct error *err)
 	return lease_set_tracer(run->lease, criu_pid, err);
 }
 
+/* What the control group has counted ends with it. */
+static uint32_t oom_kills(const struct dump_run *run)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	struct cgroup_usage u = { 0 };
+	struct error ignored;
+
+	if (container_cgroup(run->lease->container, false, &cg, &ignored) == 0)
+		(void)cgroup_get_usage(cg, &u, &ignored);
+	return run->state->oom_kills + (uint32_t)u.oom_kills;
+}
+
 static int fill_manifest(struct dump_run *run, struct error *err)
 {
 	struct manifest *m = run->manifest;
@@ -138,6 +150,9 @@ static int fill_manifest(struct dump_run *run, struct error *err)
 	m->was_paused = run->state->status == CONTAINER_PAUSED;
 	m->migrations = run->state->migrations;
 	m->started_us = run->state->started_us;
+	m->restarts = run->state->restarts;
+	m->oom_kills = oom_kills(run);
+	m->health = run->state->health;
 	m->frozen_at_us = run->lease->frozen_real_us;
 	return list_tmpfs(run->state->pid, m, err);
 }

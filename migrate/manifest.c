@@ -31,13 +31,15 @@ static json_t *strv_json(char *const *v)
 
 int manifest_write(int dirfd, const struct manifest *m, struct error *err)
 {
-	json_t *root = json_pack("{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I,s:I}",
+	json_t *root = json_pack("{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I,s:I,s:i,s:i,s:s,s:i}",
 		"version", MANIFEST_VERSION, "criu_version", (int)m->criu_version,
 		"external_mounts", strv_json(m->external_mounts), "tmpfs", strv_json(m->tmpfs),
 		"pipe_inodes", (json_int_t)m->pipe_inodes[0], (json_int_t)m->pipe_inodes[1],
 		(json_int_t)m->pipe_inodes[2], "was_paused", m->was_paused,
 		"migrations", (int)m->migrations, "started_us", (json_int_t)m->started_us,
-		"frozen_at_us", (json_int_t)m->frozen_at_us, "log_bytes", (json_int_t)m->log_bytes);
+		"frozen_at_us", (json_int_t)m->frozen_at_us, "log_bytes", (json_int_t)m->log_bytes,
+		"restarts", (int)m->restarts, "oom_kills", (int)m->oom_kills,
+		"health", health_name(m->health.status), "health_failures", (int)m->health.failures);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -82,6 +84,7 @@ static int check_numbers(const json_t *root, struct error *err)
 	static const struct { const char *key; json_int_t max; } numbers[] = {
 		{ "criu_version", INT32_MAX }, { "migrations", INT32_MAX },
 		{ "started_us", INT64_MAX }, { "frozen_at_us", INT64_MAX }, { "log_bytes", INT64_MAX },
+		{ "restarts", INT32_MAX }, { "oom_kills", INT32_MAX }, { "health_failures", INT32_MAX },
 	};
 	const json_t *pipes = json_object_get(root, "pipe_inodes");
 
@@ -101,14 +104,16 @@ static int from_json(json_t *root, struct manifest *m, struct error *err)
 {
 	json_t *mounts = NULL, *tmpfs = NULL;
 	json_int_t p[3] = { 0 }, started = 0, frozen = 0, log = 0;
-	int version = 0, criu = 0, paused = 0, migrations = 0;
+	int version = 0, criu = 0, paused = 0, migrations = 0, restarts = 0, oom_kills = 0, failures = 0;
+	const char *health = "none";
 	json_error_t je;
 
-	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I!],s:b,s:i,s:I,s:I,s:I!}",
+	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I!],s:b,s:i,s:I,s:I,s:I,s?i,s?i,s?s,s?i!}",
 			   "version", &version, "criu_version", &criu, "external_mounts", &mounts,
 			   "tmpfs", &tmpfs, "pipe_inodes", &p[0], &p[1], &p[2], "was_paused", &paused,
 			   "migrations", &migrations, "started_us", &started, "frozen_at_us", &frozen,
-			   "log_bytes", &log) < 0)
+			   "log_bytes", &log, "restarts", &restarts, "oom_kills", &oom_kills,
+			   "health", &health, "health_failures", &failures) < 0)
 		return error_set(err, EINVAL, "%s", je.text);
 	if (version != MANIFEST_VERSION)
 		return error_set(err, ENOTSUP, "version %d is not supported, only %d", version,
@@ -128,6 +133,9 @@ static int from_json(json_t *root, struct manifest *m, struct error *err)
 	m->started_us = (uint64_t)started;
 	m->frozen_at_us = (uint64_t)frozen;
 	m->log_bytes = (uint64_t)log;
+	m->restarts = (uint32_t)restarts;
+	m->oom_kills = (uint32_t)oom_kills;
+	m->health = (struct health){ .status = health_from_name(health), .failures = (uint32_t)failures };
 	return 0;
 }
 

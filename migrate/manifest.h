@@ -12,6 +12,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
+#include "engine/health.h"
 
 #define MANIFEST_VERSION 2
 #define MANIFEST_JSON "checkpoint.json"
@@ -25,6 +26,8 @@ struct manifest {
 	bool was_paused;
 	uint32_t migrations;
 	uint64_t started_us, frozen_at_us;	/* real time */
+	uint32_t restarts, oom_kills;		/* container.h; 0 in older ones */
+	struct health health;
 	uint64_t log_bytes;		/* its log at the dump; what came later is not of it */
 };
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/base/fd.h"
+#include "engine/health.h"
 #include "migrate/movable_state.h"
 
 #define SECOND_LOOK_US 20000
@@ -88,6 +89,17 @@ static struct moving_task *find_task(const struct look *l, pid_t pid)
 	return NULL;
 }
 
+/* The monitor ends a health check before the container is frozen. */
+static bool is_health_check(pid_t parent)
+{
+	CLEANUP(freep) char *name = NULL;
+	struct error ignored;
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)parent);
+	return fd_read_file_at(-EBADF, path, 64, &name, NULL, &ignored) == 0 && !strcmp(name, HEALTH_PROCESS "\n");
+}
+
 /* A process in the container's cgroup whose parent is outside of it was put
  * there by exec: its parent and stdio belong to this machine. */
 static void tell_exec_sessions(struct look *l)
@@ -98,7 +110,7 @@ static void tell_exec_sessions(struct look *l)
 		for (size_t depth = 0; up && up->pid != l->init && depth < l->n_tasks; depth++)
 			up = find_task(l, up->parent);
 		l->tasks[i].inside = up && up->pid == l->init;
-		if (t->pid != l->init && !find_task(l, t->parent))
+		if (t->pid != l->init && !find_task(l, t->parent) && !is_health_check(t->parent))
 			look_find(l, REASON_EXEC_SESSION, t->pid, -1, "an exec session is open and can't move");
 	}
 }

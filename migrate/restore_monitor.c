@@ -310,6 +310,9 @@ static int record(const struct restore *r, enum container_status status, pid_t p
 	container_state_stamp(&st, pid, getpid());
 	if (r->manifest) {
 		st.started_us = r->manifest->started_us;
+		st.restarts = r->manifest->restarts;
+		st.oom_kills = r->manifest->oom_kills;
+		st.health = r->manifest->health;
 		st.migrations = r->manifest->migrations + (r->plan->token != NULL);
 	}
 	return container_state_write(r->setup->container, &st, err);

@@ -92,7 +92,7 @@ struct command {
 	bool command_follows;		/* options end at the first argument (run, exec) */
 	bool hidden;			/* for tests: not in the overview */
 	bool without_node;		/* needs no state directory */
-	bool enters_container;		/* processes of ours do; protect.h */
+	bool enters_container;		/* processes of ours do, if only for health checks; protect.h */
 	int (*run)(const struct invocation *inv);	/* returns an exit code */
 };
 

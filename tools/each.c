@@ -4,8 +4,12 @@ static int do_one(const struct invocation *inv, const char *name, bool lock, com
 		  struct error *err)
 {
 	CLEANUP(container_freep) struct container *c = NULL;
+	struct container_state st;
 
-	if (container_open(inv->node, name, &c, err) < 0 || (lock && container_lock(c, false, err) < 0))
+	if (container_open(inv->node, name, &c, err) < 0 || container_state(c, &st, err) < 0)
+		return -err->code;
+	/* A monitor that starts it again has the lock for a moment. */
+	if (lock && container_lock(c, st.status == CONTAINER_RESTARTING, err) < 0)
 		return -err->code;
 	return fn(c, inv->options, err);
 }

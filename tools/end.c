@@ -5,9 +5,12 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
+#include "engine/monitor.h"
 #include "tools/end.h"
 
 #define KILL_TIMEOUT_US 10000000
+#define ANNOUNCE_TIMEOUT_US 5000000
+#define LOOK_AGAIN_US 1000
 
 int end_check(const struct container *c, struct container_state *ret, struct error *err)
 {
@@ -90,6 +93,25 @@ static int thaw(const struct container *c, struct error *err)
 	return 0;
 }
 
+/* Between two lives of the container its monitor listens anew. */
+int end_announce(const struct container *c, const struct container_state *st, struct error *err)
+{
+	uint64_t until_us = clock_us() + ANNOUNCE_TIMEOUT_US;
+	CLEANUP(fd_closep) int sock = -EBADF;
+	struct monitor_message m;
+	int r;
+
+	if (c->spec->restart.kind == RESTART_NO || !st->monitor_alive)
+		return 0;
+	while ((r = monitor_connect(c, &sock, err)) == -ECONNREFUSED && clock_us() < until_us &&
+	       container_pid_start(st->monitor_pid) == st->monitor_start)
+		(void)usleep(LOOK_AGAIN_US);
+	if (r == 0)
+		r = monitor_call(sock, MONITOR_STOP, -EBADF, &m, err);
+	/* It has given up by itself meanwhile. */
+	return container_pid_start(st->monitor_pid) != st->monitor_start ? 0 : r;
+}
+
 int end_container(const struct container *c, const struct container_state *st, int sig,
 		  uint64_t timeout_us, struct error *err)
 {
@@ -97,6 +119,10 @@ int end_container(const struct container *c, const struct container_state *st, i
 
 	if (monitor < 0 || container_pid_start(st->monitor_pid) != st->monitor_start)
 		return end_without_monitor(c, st, err);
+	if (end_announce(c, st, err) < 0)
+		return -err->code;
+	if (st->status == CONTAINER_RESTARTING || !st->alive)
+		sig = 0;
 	if (sig && (end_signal(c, st, sig, err) < 0 ||
 		    (st->status == CONTAINER_PAUSED && thaw(c, err) < 0)))
 		return -err->code;

@@ -7,6 +7,9 @@
 
 #include "engine/container.h"
 
+/* Tells the monitor, if there is a restart policy, that a person ends the container. */
+int end_announce(const struct container *c, const struct container_state *st, struct error *err);
+
 /* The container must be running and not be a migration's. */
 int end_check(const struct container *c, struct container_state *ret, struct error *err);
 

@@ -7,11 +7,14 @@
 
 static json_t *state_json(const struct container_state *st)
 {
-	return json_pack("{s:s,s:i,s:i,s:b,s:i,s:I,s:I,s:i,s:s}", "status", container_status_name(st->status),
+	return json_pack("{s:s,s:i,s:i,s:b,s:i,s:I,s:I,s:i,s:i,s:i,s:b,s:s,s:i,s:s}",
+			 "status", container_status_name(st->status),
 			 "pid", (int)st->pid, "monitor_pid", (int)st->monitor_pid, "monitor_alive", st->monitor_alive,
 			 "exit_code", st->exit_code, "started_us", (json_int_t)st->started_us,
 			 "finished_us", (json_int_t)st->finished_us, "migrations", (int)st->migrations,
-			 "reason", st->reason);
+			 "oom_kills", (int)st->oom_kills, "restarts", (int)st->restarts,
+			 "stopped", st->stopped, "health", health_name(st->health.status),
+			 "health_failures", (int)st->health.failures, "reason", st->reason);
 }
 
 static json_t *network_json(const struct container *c)
@@ -49,8 +52,9 @@ static json_t *cgroup_json(const struct container *c)
 	if (container_cgroup(c, false, &cg, &ignored) < 0 ||
 	    cgroup_get_limits(cg, &limits, &ignored) < 0 || cgroup_get_usage(cg, &usage, &ignored) < 0)
 		return json_null();
-	return json_pack("{s:s,s:o,s:{s:I,s:I,s:I}}", "path", cgroup_path(cg), "limits", limits_json(&limits),
+	return json_pack("{s:s,s:o,s:{s:I,s:I,s:I,s:I,s:I}}", "path", cgroup_path(cg), "limits", limits_json(&limits),
 			 "usage", "memory_bytes", (json_int_t)usage.memory_bytes,
+			 "memory_peak_bytes", (json_int_t)usage.peak_bytes, "oom_kills", (json_int_t)usage.oom_kills,
 			 "cpu_us", (json_int_t)usage.cpu_us, "pids", (json_int_t)usage.pids);
 }
 

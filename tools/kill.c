@@ -43,7 +43,8 @@ static int kill_one(struct container *c, const void *options, struct error *err)
 	struct container_state st;
 	int sig;
 
-	if (parse_signal(o->signal, &sig, err) < 0 || end_check(c, &st, err) < 0)
+	if (parse_signal(o->signal, &sig, err) < 0 || end_check(c, &st, err) < 0 ||
+	    ((sig == SIGKILL || sig == SIGTERM) && end_announce(c, &st, err) < 0))
 		return -err->code;
 	return end_signal(c, &st, sig, err);
 }

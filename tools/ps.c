@@ -57,8 +57,13 @@ static const char *status_text(const struct container *c, const struct container
 	(void)snprintf(buf, STATUS_SIZE, "%s", container_status_name(st->status));
 	if (st->status == CONTAINER_IN_DOUBT)
 		doubt_text(c, buf, STATUS_SIZE);
+	if (st->status == CONTAINER_RUNNING && st->health.status != HEALTH_NONE)
+		(void)snprintf(buf, STATUS_SIZE, "running (%s)", health_name(st->health.status));
+	if (st->status == CONTAINER_RESTARTING)
+		(void)snprintf(buf, STATUS_SIZE, "restarting (%d)", st->exit_code);
 	if (st->status == CONTAINER_EXITED && st->exit_code >= 0)
-		(void)snprintf(buf, STATUS_SIZE, "exited (%d)", st->exit_code);
+		(void)snprintf(buf, STATUS_SIZE, "exited (%d%s)", st->exit_code,
+			       container_state_is_oom(st) ? ", out of memory" : "");
 	return buf;
 }
 
@@ -79,11 +84,13 @@ static void show_row(const struct container *c, const struct container_state *st
 
 static void add_json(const struct container *c, const struct container_state *st, void *to)
 {
-	(void)json_array_append_new(to, json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:I,s:I,s:i,s:s,s:o}",
+	(void)json_array_append_new(to, json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:I,s:I,s:i,s:i,s:i,s:s,s:s,s:o}",
 		"name", c->name, "image", c->spec->image, "status", container_status_name(st->status),
 		"address", c->spec->endpoint.address, "pid", (int)st->pid, "exit_code", st->exit_code,
 		"started_us", (json_int_t)st->started_us, "finished_us", (json_int_t)st->finished_us,
-		"migrations", (int)st->migrations, "reason", st->reason, "doubt", doubt_json(c)));
+		"migrations", (int)st->migrations, "oom_kills", (int)st->oom_kills,
+		"restarts", (int)st->restarts, "health", health_name(st->health.status), "reason", st->reason,
+		"doubt", doubt_json(c)));
 }
 
 /* Goes on after a container that cannot be read; one that has just been
@@ -106,7 +113,7 @@ static int for_all(const struct node *node, bool all, show_fn show, void *to)
 			r = container_state(c, &st, &err);
 		if (r < 0 && r != -ENOENT)
 			code = command_fail(&err, EXIT_FAILED);
-		else if (r == 0 && (all || container_status_is_live(st.status)))
+		else if (r == 0 && (all || container_status_is_active(st.status)))
 			show(c, &st, to);
 		free(names[i]);
 	}
@@ -145,7 +152,8 @@ static int ps_run(const struct invocation *inv)
 
 const struct command command_ps = {
 	.name = "ps", .usage = "", .summary = "list containers", .options = rows,
-	.notes = "STATUS is created, running, paused, migrating, in-doubt, incoming or exited. In doubt\n"
+	.notes = "STATUS is created, running, paused, migrating, in-doubt, incoming, restarting or\n"
+		 "exited; running with the result of health checks. In doubt\n"
 		 "is a container whose migration is decided and not confirmed: with the target that\n"
 		 "knows, and the migration's token.\n",
 	.options_size = sizeof(struct ps_options), .run = ps_run,

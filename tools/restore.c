@@ -40,5 +40,5 @@ const struct command command_restore = {
 		 "every page is compared with its checksum before the container gets it. The command\n"
 		 "waits for the last one. When one is damaged, the container is killed and the exit code 1.\n",
 	.options = rows, .options_size = sizeof(struct restore_arguments),
-	.min_args = 1, .max_args = 1, .run = restore_run,
+	.min_args = 1, .max_args = 1, .enters_container = true, .run = restore_run,
 };

@@ -25,13 +25,13 @@ static int rm_one(struct container *c, const void *options, struct error *err)
 				 container_status_name(st.status));
 	if (handover_check_none(c, err) < 0)
 		return -err->code;
-	if (container_status_is_live(st.status) && !o->force)
+	if (container_status_is_active(st.status) && !o->force)
 		return error_set(err, EBUSY, "container '%s' is %s; stop it first, or use -f", c->name,
 				 container_status_name(st.status));
 	/* One that is lost here may go as well. */
 	if (st.status != CONTAINER_INCOMING && incoming_finish(c, err) < 0 && err->code != ESTALE)
 		return -err->code;
-	if (container_status_is_live(st.status) && end_container(c, &st, 0, 0, err) < 0)
+	if (container_status_is_active(st.status) && end_container(c, &st, 0, 0, err) < 0)
 		return -err->code;
 	return container_clean(c, false, err);
 }

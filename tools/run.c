@@ -30,6 +30,12 @@ static const struct option_row rows[] = {
 	ROW(0, "ip", TEXT, "ADDRESS", address, "its address [the lowest that is free]"),
 	ROW('p', "publish", LIST, "PORT", ports,
 	    "[ADDRESS:]PORT:CONTAINER-PORT[/udp] of this node leads to it; repeatable"),
+	ROW(0, "restart", TEXT, "POLICY", restart, "no, on-failure[:N], always or unless-stopped [no]"),
+	ROW(0, "health-cmd", TEXT, "COMMAND", health_cmd, "what tells whether it is well, for sh -c in it"),
+	ROW(0, "health-interval", DURATION, "TIME", health_interval_us, "between two checks [30s]"),
+	ROW(0, "health-timeout", DURATION, "TIME", health_timeout_us, "how long one may take [30s]"),
+	ROW(0, "health-retries", COUNT, "N", health_retries, "failures in a row that make it unhealthy [3]"),
+	ROW(0, "health-start-period", DURATION, "TIME", health_start_period_us, "failures before do not count [0]"),
 	ROW(0, "network", TEXT, "NAME|bridge|none", network, "its network, or the node's own bridge [bridge]"),
 	OPTION_END,
 };
@@ -82,6 +88,10 @@ static const char *wrong_options(const struct run_options *o)
 		return "-p and --network none exclude one another";
 	if (o->address && !strcmp(o->network, "none"))
 		return "--ip and --network none exclude one another";
+	if (o->remove && o->restart && strcmp(o->restart, "no") != 0)
+		return "--rm and --restart exclude one another";
+	if (!o->health_interval_us || !o->health_timeout_us || !o->health_retries)
+		return "--health-interval, --health-timeout and --health-retries are more than 0";
 	if (o->terminal && !o->detach && o->interactive && !isatty(STDIN_FILENO))
 		return "-t: standard input is not a terminal";
 	return NULL;
@@ -134,6 +144,9 @@ const struct command command_run = {
 		 "failed, 126 when the program can't be executed, 127 when there is none. Signals\n"
 		 "are passed on. ctrl-p ctrl-q on a terminal leaves the container running.\n",
 	.options = rows, .options_size = sizeof(struct run_options),
-	.defaults = &(const struct run_options){ .pids = RUN_PIDS_DEFAULT, .network = "bridge" },
+	.defaults = &(const struct run_options){ .pids = RUN_PIDS_DEFAULT, .network = "bridge",
+						 .health_interval_us = HEALTH_INTERVAL_US,
+						 .health_timeout_us = HEALTH_TIMEOUT_US,
+						 .health_retries = HEALTH_RETRIES },
 	.min_args = 2, .max_args = ARGS_MANY, .command_follows = true, .enters_container = true, .run = run_run,
 };

@@ -13,6 +13,9 @@ struct run_options {
 	struct option_list env, volumes, ports;
 	uint64_t memory_bytes, shm_bytes;
 	uint32_t cpu_millis, pids;
+	const char *restart, *health_cmd;
+	uint64_t health_interval_us, health_timeout_us, health_start_period_us;
+	uint32_t health_retries;
 };
 
 /* All of it but the name, when none is given, and the address: those are

@@ -215,6 +215,20 @@ static int take_limits(const struct run_options *o, struct cgroup_limits *l, str
 	return 0;
 }
 
+static int take_supervision(const struct run_options *o, struct spec *s, struct error *err)
+{
+	if (o->restart && restart_parse(o->restart, &s->restart, err) < 0)
+		return error_wrap(err, "--restart");
+	if (!o->health_cmd || !*o->health_cmd)
+		return 0;
+	s->health = (struct health_check){
+		.command = strdup(o->health_cmd), .interval_us = o->health_interval_us,
+		.timeout_us = o->health_timeout_us, .start_period_us = o->health_start_period_us,
+		.retries = o->health_retries,
+	};
+	return s->health.command ? 0 : no_memory(err);
+}
+
 int run_spec(const struct node *node, const struct run_options *o, const char *image, char **args,
 	     struct spec **ret, struct error *err)
 {
@@ -228,7 +242,7 @@ int run_spec(const struct node *node, const struct run_options *o, const char *i
 	if (take_names(node, o, s, err) < 0 || take_image(node, image, s, err) < 0 ||
 	    take_user(node, o, s, home, err) < 0 || take_environment(o, s, home, err) < 0 ||
 	    take_volumes(o, s, err) < 0 || take_args(args, s, err) < 0 ||
-	    take_limits(o, &s->limits, err) < 0)
+	    take_limits(o, &s->limits, err) < 0 || take_supervision(o, s, err) < 0)
 		return -err->code;
 	s->cwd = strdup(o->cwd ? o->cwd : "/");
 	if (!s->cwd)

@@ -55,5 +55,5 @@ const struct command command_serve = {
 		 "depend on it. It also settles this node's migrations that are in doubt, as\n"
 		 "'godwit resolve' does, and asks again until the target answers.\n",
 	.options = rows, .options_size = sizeof(struct serve_options), .defaults = &defaults,
-	.min_args = 0, .max_args = 0, .run = serve_run,
+	.min_args = 0, .max_args = 0, .enters_container = true, .run = serve_run,
 };

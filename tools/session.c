@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
 
@@ -21,6 +22,7 @@ struct live_session {
 	bool input_waits;		/* input was read that the monitor did not take yet */
 	bool detach_begun, detached, ended;
 	int exit_code;
+	char reason[256];		/* why it has ended, when there is more to say */
 	size_t input_len;
 	char input[4096];
 };
@@ -79,6 +81,7 @@ static int take_message(struct live_session *l, struct error *err)
 	if (m.op == MONITOR_WAIT) {
 		l->ended = true;
 		l->exit_code = m.code;
+		(void)snprintf(l->reason, sizeof(l->reason), "%.*s", (int)m.len, m.data);
 	}
 	return 0;
 }
@@ -138,6 +141,8 @@ int session_run(const struct session *s, int *ret_exit_code, struct error *err)
 	console_close(&l.console);
 	if (r < 0)
 		return r;
+	if (l.reason[0])
+		fprintf(stderr, "godwit: %s\n", l.reason);
 	*ret_exit_code = l.exit_code;
 	return l.detached;
 }

@@ -18,7 +18,8 @@ static int stop_one(struct container *c, const void *options, struct error *err)
 	const struct stop_options *o = options;
 	struct container_state st;
 
-	if (end_check(c, &st, err) < 0)
+	if (container_state(c, &st, err) < 0 ||
+	    (st.status != CONTAINER_RESTARTING && end_check(c, &st, err) < 0))
 		return -err->code;
 	return end_container(c, &st, o->timeout_us ? SIGTERM : 0, o->timeout_us, err);
 }
@@ -30,6 +31,7 @@ static int stop_run(const struct invocation *inv)
 
 const struct command command_stop = {
 	.name = "stop", .usage = "NAME...", .summary = "end containers: SIGTERM, after a while SIGKILL",
+	.notes = "Their restart policies leave them alone then.\n",
 	.options = rows, .options_size = sizeof(struct stop_options),
 	.defaults = &(const struct stop_options){ .timeout_us = 10000000 },
 	.min_args = 1, .max_args = ARGS_MANY, .run = stop_run,

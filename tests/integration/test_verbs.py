@@ -273,6 +273,7 @@ def test_pause_stops_the_clock_of_its_work(node, box):
 
 def test_a_paused_container_can_be_stopped_and_removed(node, box):
     name = box(*LOOP)
+    until(lambda: "sleep" in node.godwit("top", name).stdout.replace("while :; do sleep", ""))
     node.godwit("pause", name)
     node.godwit("stop", name)
     assert ps(node, "-a")[name]["exit_code"] == 3

@@ -28,7 +28,7 @@ static void survives_the_way_to_disk_and_back(void **state)
 		.criu_version = 40201, .external_mounts = mounts, .tmpfs = none,
 		.pipe_inodes = { 0, 1ull << 62, 8 }, .was_paused = true, .migrations = 3,
 		.started_us = 1795286726294378, .frozen_at_us = 1795286726294379,
-		.log_bytes = 1ull << 40,
+		.log_bytes = 1ull << 40, .restarts = 7, .oom_kills = 8, .health = { HEALTH_UNHEALTHY, 9 },
 	};
 	CLEANUP(manifest_freep) struct manifest *back = NULL;
 	struct error err;
@@ -43,6 +43,8 @@ static void survives_the_way_to_disk_and_back(void **state)
 	assert_true(back->was_paused && back->migrations == 3);
 	assert_true(back->started_us == m.started_us && back->frozen_at_us == m.frozen_at_us);
 	assert_true(back->log_bytes == m.log_bytes);
+	assert_true(back->restarts == 7 && back->oom_kills == 8);
+	assert_true(back->health.status == HEALTH_UNHEALTHY && back->health.failures == 9);
 }
 
 static void what_is_wrong_is_refused(void **state)

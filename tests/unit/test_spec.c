@@ -20,7 +20,10 @@ static const char good[] =
 	"\"period\":100000},\"pids\":{\"limit\":32}}},\"annotations\":{\"org.godwit.name\":\"web\","
 	"\"org.godwit.image\":\"base\",\"org.godwit.image-digest\":\"abc\",\"org.godwit.address\":"
 	"\"10.88.0.7/16\",\"org.godwit.gateway\":\"\",\"org.godwit.mac\":\"02:67:0a:58:00:07\","
-	"\"org.godwit.created-us\":\"1795286726294378\",\"org.godwit.flags\":\"stdin,rm\"}}";
+	"\"org.godwit.created-us\":\"1795286726294378\",\"org.godwit.flags\":\"stdin,rm\","
+	"\"org.godwit.restart\":\"on-failure:5\",\"org.godwit.health-command\":\"true\","
+	"\"org.godwit.health-interval-us\":\"1000\",\"org.godwit.health-timeout-us\":\"2000\","
+	"\"org.godwit.health-start-period-us\":\"0\",\"org.godwit.health-retries\":\"3\"}}";
 
 static void check(const struct spec *s)
 {
@@ -49,6 +52,9 @@ static void check(const struct spec *s)
 	assert_string_equal(s->endpoint.address, "10.88.0.7/16");
 	assert_int_equal(s->endpoint.mac[5], 7);
 	assert_int_equal(s->created_us, 1795286726294378);
+	assert_true(s->restart.kind == RESTART_ON_FAILURE && s->restart.max == 5);
+	assert_string_equal(s->health.command, "true");
+	assert_true(s->health.interval_us == 1000 && s->health.timeout_us == 2000 && s->health.retries == 3);
 }
 
 static void survives_the_way_to_json_and_back(void **state)
@@ -103,6 +109,10 @@ static void what_is_wrong_is_named(void **state)
 		{ "\"pids\":{\"limit\":32}", "\"pids\":{\"limit\":32,\"x\":1}", "'x'" },
 		{ ".name\":\"web\"", ".name\":\"../web\"", "../web" },
 		{ "stdin,rm", "stdin,root", "root" },
+		{ "on-failure:5", "sometimes", "sometimes" },
+		{ "\"true\"", "\"\"", "health-command" },
+		{ "\"1000\"", "\"999\"", "health-interval-us" },
+		{ "\"2000\"", "2000", "health-timeout-us" },
 		{ "02:67:0a:58:00:07", "02:67", "02:67" },
 		{ "\"linux\"", "\"hooks\":{},\"linux\"", "'hooks'" },
 		{ "}}", "}", "" },
