@@ -142,14 +142,16 @@ const protocol_do settle_does[PROTOCOL_ACTION_MAX_] = {
 
 /* ---- asking ---- */
 
-static int connect_to(const struct node *node, const struct handover *h, struct channel **ret, bool *ret_same,
-		      struct error *err)
+static int connect_to(const struct node *node, const struct handover *h, uint64_t within_us, struct channel **ret,
+		      bool *ret_same, struct error *err)
 {
 	CLEANUP(channel_freep) struct channel *fresh = NULL;
 	struct channel_peer peer;
 
-	if (channel_connect(h->peer, NULL, &fresh, err) < 0 ||
-	    channel_greet(fresh, node->config.name, node->id, &peer, err) < 0)
+	if (channel_connect_within(h->peer, within_us, NULL, &fresh, err) < 0)
+		return -err->code;
+	channel_set_patience(fresh, within_us);
+	if (channel_greet(fresh, node->config.name, node->id, &peer, err) < 0)
 		return -err->code;
 	*ret_same = strcmp(peer.id, h->node_id) == 0;
 	if (!*ret_same)
@@ -159,14 +161,14 @@ static int connect_to(const struct node *node, const struct handover *h, struct 
 	return 0;
 }
 
-int settle_ask(struct source *s, enum protocol_event *ret, struct error *err)
+int settle_ask(struct source *s, uint64_t within_us, enum protocol_event *ret, struct error *err)
 {
 	struct channel *fresh = NULL;
 	struct message m = { 0 };
 	bool same;
 
 	fault_pass("query-begin");
-	if (connect_to(s->node, &s->handover, &fresh, &same, err) < 0)
+	if (connect_to(s->node, &s->handover, within_us, &fresh, &same, err) < 0)
 		return -err->code;
 	channel_free(s->channel);
 	s->channel = fresh;
@@ -255,7 +257,7 @@ int settle_container(struct container *c, enum settled *ret, struct error *err)
 	CLEANUP(end) struct source s = later(c);
 	enum protocol_event event;
 
-	if (handover_read(c, &s.handover, err) < 0 || settle_ask(&s, &event, err) < 0 ||
+	if (handover_read(c, &s.handover, err) < 0 || settle_ask(&s, SETTLE_ASK_US, &event, err) < 0 ||
 	    settle_check_lost(&s, event, err) < 0)
 		return -err->code;
 	if (event == EVENT_TOLD_RESUMED)
@@ -296,7 +298,7 @@ int settle_release(const struct node *node, const char *token, struct error *err
 		return -err->code;
 	if (is_decided(node, &s.handover))
 		return error_set(err, EAGAIN, "container '%s' is in doubt still", s.handover.name);
-	if (connect_to(node, &s.handover, &s.channel, &same, err) < 0)
+	if (connect_to(node, &s.handover, SETTLE_ASK_US, &s.channel, &same, err) < 0)
 		return -err->code;
 	if (!same)
 		return -err->code;

@@ -13,9 +13,11 @@
 /* ctx is a struct source. */
 extern const protocol_do settle_does[PROTOCOL_ACTION_MAX_];
 
+#define SETTLE_ASK_US 10000000u		/* for the connection, and for each word of the peer */
+
 /* Asks over a new connection, which is s->channel from then on. *ret is one of
  * EVENT_TOLD_...; it is the caller's to act upon. */
-int settle_ask(struct source *s, enum protocol_event *ret, struct error *err);
+int settle_ask(struct source *s, uint64_t within_us, enum protocol_event *ret, struct error *err);
 
 /* -ESTALE: it ran there and was lost, and volumes that both see may be newer than its memory here. */
 int settle_check_lost(const struct source *s, enum protocol_event event, struct error *err);

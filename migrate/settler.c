@@ -137,6 +137,8 @@ static void look(struct settler *s)
 	struct error ignored;
 	size_t n = 0;
 
+	if (fault_point("settler-look", &ignored) < 0)
+		return;
 	(void)incoming_sweep(s->node, 0, &ignored);
 	if (container_list(s->node, &names, &n, &ignored) == 0) {
 		for (size_t i = 0; i < n; i++)
@@ -160,7 +162,7 @@ _Noreturn void settler_run(const struct node *node, const struct settler_options
 	fault_role("settle");
 	while (getppid() == parent) {
 		look(&s);
-		(void)usleep(SETTLER_LOOK_US);
+		(void)usleep((useconds_t)fault_value("settler-look-ms", SETTLER_LOOK_US / 1000) * 1000);
 	}
 	_exit(0);
 }

@@ -9,6 +9,7 @@
 #include "migrate/source.h"
 
 #define ASK_AGAIN_US 500000u
+#define ASK_MIN_US 1000000u
 
 static int step(struct source *s, enum protocol_event event, struct error *err)
 {
@@ -18,10 +19,10 @@ static int step(struct source *s, enum protocol_event event, struct error *err)
 /* ---- what the target says ---- */
 
 /* What has gone through one connection is counted before another one replaces it. */
-static int ask(struct source *s, enum protocol_event *ret, struct error *err)
+static int ask(struct source *s, uint64_t within_us, enum protocol_event *ret, struct error *err)
 {
 	struct channel *before = TAKE_PTR(s->channel), *fresh;
-	int r = settle_ask(s, ret, err);
+	int r = settle_ask(s, within_us, ret, err);
 
 	fresh = s->channel;
 	s->channel = before;
@@ -34,6 +35,14 @@ static int ask(struct source *s, enum protocol_event *ret, struct error *err)
 	return r;
 }
 
+/* Nobody who said how long to ask for waits much longer for a target that is gone. */
+static uint64_t time_to_ask(uint64_t end_us)
+{
+	uint64_t now = clock_us(), left = end_us > now ? end_us - now : 0;
+
+	return left < ASK_MIN_US ? ASK_MIN_US : left > SETTLE_ASK_US ? SETTLE_ASK_US : left;
+}
+
 /* Over new connections, until the target says something new. */
 static int ask_until(struct source *s, enum protocol_event *ret, struct error *why)
 {
@@ -42,7 +51,7 @@ static int ask_until(struct source *s, enum protocol_event *ret, struct error *w
 	for (;;) {
 		struct error err;
 
-		if (ask(s, ret, &err) == 0 && (*ret != EVENT_TOLD_RESUMED || s->protocol == SOURCE_DECIDED))
+		if (ask(s, time_to_ask(end), ret, &err) == 0 && (*ret != EVENT_TOLD_RESUMED || s->protocol == SOURCE_DECIDED))
 			return 0;
 		if (clock_us() >= end) {
 			why->code = EINPROGRESS;	/* whatever it was: not a refusal */

@@ -7,6 +7,7 @@ const struct fault_value fault_values[] = {
 	{ "first-word-s", "receive" },		/* how long a peer may take to say what it wants */
 	{ "peer-dead-s", "command,receive" },	/* when a silent connection is given up */
 	{ "keep-longer-s", "receive" },		/* than a lost source tries to come back */
+	{ "settler-look-ms", "settle" },	/* between two looks */
 	{ NULL, NULL },
 };
 
@@ -83,6 +84,7 @@ const struct fault_name fault_table[] = {
 	/* migrate: the daemon */
 	{ "serve-sweep", "serve", false },
 	{ "serve-accept", "serve", false },
+	{ "settler-look", "settle", true },	/* it fails: nothing is settled this time */
 	{ "receive-begin", "receive", false },
 	{ NULL, NULL, false },
 };

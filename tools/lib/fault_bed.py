@@ -29,6 +29,7 @@ NODES = ("node1", "node2")
 BOX_PORT = 7000
 MEGABYTES = 8
 DISK_MB = 160
+VALUES = ("peer-dead-s:value=2", "keep-longer-s:value=1", "settler-look-ms:value=100")
 CLONE_NEWNET = 0x40000000
 RECORD = re.compile("(tokens|releases)(/[0-9a-f]+)?")
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -171,7 +172,7 @@ class FaultBed(Bed):
     def set_faults(self, node, *faults):
         """From now on, in all of the node's processes, also those that are there already."""
         new = self.path(f".{node}")
-        new.write_text("\n".join(("peer-dead-s:value=2", "keep-longer-s:value=1", *faults)) + "\n", encoding="ascii")
+        new.write_text("\n".join((*VALUES, *faults)) + "\n", encoding="ascii")
         new.rename(self.path(node))
 
     def clear_faults(self):
@@ -301,11 +302,11 @@ class FaultBed(Bed):
             return json.loads(path.read_text(encoding="utf-8"))
         return {}
 
-    def move(self, source, **options):
+    def move(self, source, *options):
         """Starts a migration to the other node."""
-        return self.start(source, GODWIT, "migrate", "-q", "--settle", "2s", "--retry-for", "1s", "--forward", "0s", BOX, other(source),
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          env=self.environment(source), **options)
+        return self.start(source, GODWIT, "migrate", "-q", "--settle", "1s", "--retry-for", "1s", *options,
+                          BOX, other(source), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=self.environment(source))
 
     # --- processes ---
 
@@ -367,7 +368,7 @@ class FaultBed(Bed):
         self.baseline[None] = self.all_there_is()
         self.start_box("node1")
         for node in ("node1", "node2"):
-            process = self.move(node)
+            process = self.move(node, "--forward", "0s")
             _, said = process.communicate(timeout=60)
             if process.returncode:
                 raise Failed(f"it does not even move when all is well: {said}")

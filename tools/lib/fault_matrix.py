@@ -12,10 +12,14 @@ import re
 
 SOURCE, TARGET = "source", "target"
 
-# faults: set from the beginning, by side; deed: a kind, what is done when one of them waits.
-Scenario = collections.namedtuple("Scenario", "name faults deed")
+# faults: set from the beginning, by side; deed: a kind, what is done when one of them waits;
+# settled: serve settles what is in doubt, and is traced, too; options: of the command.
+Scenario = collections.namedtuple("Scenario", "name faults deed settled options",
+                                  defaults=(False, ("--forward", "0s")))
+NOBODY_SETTLES = "settler-look@settle:fail=EAGAIN"      # but the operator
 SCENARIOS = [
     Scenario("move", {}, None),
+    Scenario("forwarded", {}, None, False, ("--forward", "500ms")),
     Scenario("refused", {TARGET: ["restore-commit@restore:fail=EIO"]}, None),
     Scenario("failed", {TARGET: ["restore-tasks@restore:fail=EIO"]}, None),
     Scenario("unheard", {TARGET: ["send-RESUMED@receive:reset:MARKER"]}, None),
@@ -24,9 +28,12 @@ SCENARIOS = [
     Scenario("orphaned", {TARGET: ["restore-decided@restore:die:MARKER"]}, None),
     Scenario("slow", {TARGET: ["restore-mounted@restore:wait:MARKER"]}, "nap"),
     Scenario("swept", {TARGET: ["target-restore-begin@receive:wait:MARKER"]}, "all-of-target"),
-    Scenario("doubtful", {SOURCE: ["sent-COMMIT@command:die:MARKER"]}, None),
+    Scenario("doubtful", {SOURCE: ["sent-COMMIT@command:die:MARKER"]}, None, True),
     Scenario("doubted", {SOURCE: ["sent-COMMIT@command:die:MARKER"],
-                         TARGET: ["restore-commit@restore:fail=EIO"]}, None),
+                         TARGET: ["restore-commit@restore:fail=EIO"]}, None, True),
+    Scenario("asked", {SOURCE: ["sent-COMMIT@command:die:MARKER", NOBODY_SETTLES]}, None),
+    Scenario("asked-back", {SOURCE: ["sent-COMMIT@command:die:MARKER", NOBODY_SETTLES],
+                            TARGET: ["restore-commit@restore:fail=EIO"]}, None),
 ]
 
 KINDS = {
@@ -124,7 +131,7 @@ def kinds_at(site, presence, fails):
             yield kind
     if any(presence.has((side, "criu"), site.time) for side in (SOURCE, TARGET)):
         yield "criu"
-    if site.role in ("command", "receive"):
+    if site.role in ("command", "receive", "settle", "resolve"):
         yield from ("reset", "drop")
         if re.match(r"send-|(source|target)-\w+-begin", site.point):
             yield "corrupt"
@@ -149,6 +156,8 @@ def sites_of(passed, listed):
             after = marks.get(pid)
         if times[side, role, point] == 1:
             marks[pid] = point
+        if point == "settler-look" and after:
+            continue            # it looks all the time
         site = Site(side, role, point, after, time)
         if DATA.fullmatch(point) and after and not after.endswith("-begin"):
             continue            # frames that came for it, if any

@@ -29,7 +29,8 @@ import traceback
 from bed import Failed, call, exit_on_signals
 from fault_bed import GODWIT, NODES, FaultBed, Problem, other, until
 from fault_case import Play, play
-from fault_matrix import KINDS, SCENARIOS, SOURCE, Case, Passing, known, matrix_of, name_of
+from fault_matrix import (KINDS, NOBODY_SETTLES, SCENARIOS, SOURCE, TARGET, Case, Passing, known, matrix_of,
+                          name_of)
 
 
 def options_of(arguments):
@@ -62,6 +63,9 @@ def options_of(arguments):
     return options
 
 
+QUIET = 0.4     # seconds, until serve has told all that it has to tell
+
+
 # --- the matrix ----------------------------------------------------------------
 
 def listed_points():
@@ -74,13 +78,17 @@ def trace(bed, scenario):
     """The passings of a scenario in which nothing else goes wrong."""
     it = Play(bed, Case(scenario.name, SOURCE, "nobody", "nothing", None, "die"))
     faults = it.faults(armed=True)
+    for side in faults:         # who else comes by would make the trace another one each time
+        if side == TARGET or not scenario.settled:
+            faults[side].append(NOBODY_SETTLES)
     for side, node in it.nodes.items():
         faults[side].insert(0, f"*:trace:{bed.path(f'trace-{side}')}")
     it.faults = lambda armed: faults
     bed.clear_faults()
+    time.sleep(QUIET)           # what serve has to do still is of the move before
     it.move()
     there = it.settle()
-    time.sleep(0.3)
+    time.sleep(QUIET)
     bed.clear_faults()
     it.done.add("marker-case")
     it.check(there)
@@ -168,7 +176,8 @@ def work(number, todo, results):
                 results.put((case, *play(beds.of(case), case)))
             except (Problem, Failed, OSError, KeyError) as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                results.put((case, f"the bed is lost: {error!r} in {where.name}; {error.__context__!r}", [], 0))
+                results.put((case, f"the bed is lost: {error!r} in {where.name}; {error.__context__!r}; "
+                             f"{getattr(error, 'details', '').strip()}", [], 0))
                 beds.drop(case)
     finally:
         beds.close()
