@@ -110,6 +110,10 @@ struct criu_hooks {
 	 * own /dev/pts) whose master was outside: the new master, which is
 	 * consumed. At most one terminal. May be NULL: then such a restore fails. */
 	int (*terminal)(void *ctx, int fd_consume, struct error *err);
+	/* A restore whose tasks may wait for somebody else (who fills their memory):
+	 * when watched_fd (borrowed; 0: none) can be read, once. */
+	int watched_fd;
+	int (*watched)(void *ctx, struct error *err);
 	/* After the child is started: its pid, e.g. to hand a pidfd on. */
 	int (*started)(void *ctx, pid_t criu_pid, struct error *err);
 };

@@ -116,20 +116,30 @@ static int send_verdict(int socket, bool success, struct error *err)
 	return send_message(socket, &message, err);
 }
 
+/* Somebody else whom CRIU may wait for. */
+struct watch {
+	int fd;				/* -EBADF: nobody */
+	int (*fn)(void *ctx, struct error *err);
+	void *ctx;
+};
+
 /* What CRIU forked holds its end of the socket too, so that CRIU's death alone
  * doesn't end it. */
-static int receive(const struct worker *w, int wait_ms, Response **ret, int *ret_fd, struct error *err)
+static int wait_for_criu(const struct worker *w, int wait_ms, struct watch *watch, struct error *err)
 {
-	CLEANUP(freep) uint8_t *data = malloc(RPC_MESSAGE_MAX);
-	CLEANUP(fd_closep) int fd = -EBADF;
-	struct pollfd p[] = { { .fd = w->socket, .events = POLLIN }, { .fd = w->pidfd, .events = POLLIN } };
-	ssize_t n;
+	struct pollfd p[] = { { .fd = w->socket, .events = POLLIN }, { .fd = w->pidfd, .events = POLLIN },
+			      { .fd = watch->fd, .events = POLLIN } };
 	int ready;
 
-	if (!data)
-		return error_set(err, ENOMEM, "out of memory");
 	do {
-		ready = poll(p, 2, wait_ms);
+		ready = poll(p, 3, wait_ms);
+		if (ready > 0 && p[2].revents && !p[0].revents && !p[1].revents) {
+			watch->fd = p[2].fd = -EBADF;
+			if (watch->fn(watch->ctx, err) < 0)
+				return -err->code;
+			ready = -1;
+			errno = EINTR;
+		}
 	} while (ready < 0 && errno == EINTR);
 	if (ready < 0)
 		return error_set(err, errno, "poll: %s", strerror(errno));
@@ -137,6 +147,20 @@ static int receive(const struct worker *w, int wait_ms, Response **ret, int *ret
 		return error_set(err, ETIMEDOUT, "CRIU is stuck");
 	if (!p[0].revents && poll(p, 1, 0) == 0)	/* it may have spoken before it ended */
 		return error_set(err, ECONNRESET, "CRIU ended without an answer");
+	return 0;
+}
+
+static int receive(const struct worker *w, int wait_ms, struct watch *watch, Response **ret, int *ret_fd,
+		   struct error *err)
+{
+	CLEANUP(freep) uint8_t *data = malloc(RPC_MESSAGE_MAX);
+	CLEANUP(fd_closep) int fd = -EBADF;
+	ssize_t n;
+
+	if (!data)
+		return error_set(err, ENOMEM, "out of memory");
+	if (wait_for_criu(w, wait_ms, watch, err) < 0)
+		return -err->code;
 	n = fd_recv_msg(w->socket, data, RPC_MESSAGE_MAX, &fd, 1, err);
 	if (n < 0)
 		return (int)n;
@@ -185,12 +209,13 @@ int rpc_probe(struct worker *w, struct error *err)
 	CLEANUP(response_freep) Response *response = NULL;
 	CLEANUP(fd_closep) int fd = -EBADF;
 	Godwit__Criu__Features none = GODWIT__CRIU__FEATURES__INIT;
+	struct watch nobody = { .fd = -EBADF };
 	Request message = GODWIT__CRIU__REQUEST__INIT;
 
 	message.type = GODWIT__CRIU__REQUEST_TYPE__REQUEST_FEATURES;
 	message.features = &none;
 	SET(&message, keep_open, true);
-	if (send_message(w->socket, &message, err) < 0 || receive(w, -1, &response, &fd, err) < 0)
+	if (send_message(w->socket, &message, err) < 0 || receive(w, -1, &nobody, &response, &fd, err) < 0)
 		return -err->code;
 	if (response->type != GODWIT__CRIU__REQUEST_TYPE__REQUEST_FEATURES || !response->success)
 		return error_set(err, EOPNOTSUPP, "CRIU can't find out what this kernel can do; try 'criu check'");
@@ -201,6 +226,8 @@ int rpc_call(struct worker *w, const struct rpc_request *request, rpc_notify_fn 
 	     struct rpc_result *ret, struct error *err)
 {
 	struct error first = { 0 };
+	struct watch watch = { .fd = request->watched_fd > 0 ? request->watched_fd : -EBADF,
+			       .fn = request->watched, .ctx = ctx };
 	int wait_ms = -1;
 
 	*ret = (struct rpc_result){ 0 };
@@ -210,7 +237,7 @@ int rpc_call(struct worker *w, const struct rpc_request *request, rpc_notify_fn 
 		CLEANUP(response_freep) Response *response = NULL;
 		CLEANUP(fd_closep) int fd = -EBADF;
 
-		if (receive(w, wait_ms, &response, &fd, err) < 0)
+		if (receive(w, wait_ms, &watch, &response, &fd, err) < 0)
 			break;
 		if (response->type == GODWIT__CRIU__REQUEST_TYPE__REQUEST_NOTIFY) {
 			if (response->notify && response->notify->script &&

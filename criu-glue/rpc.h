@@ -42,6 +42,8 @@ struct rpc_request {
 	size_t n_external;
 	const struct rpc_inherit *inherit;
 	size_t n_inherit;
+	int watched_fd;			/* 0: none; when it can be read watched is called, once */
+	int (*watched)(void *ctx, struct error *err);
 };
 
 /* stage is CRIU's name of it, pid the root task or 0, fd (consumed) what came

@@ -102,6 +102,17 @@ static int on_stage(void *ctx, const char *name, pid_t pid, int fd_consume, stru
 	return 0;		/* a stage that we have no business with */
 }
 
+/* The tasks may wait in the kernel, and CRIU for them. */
+static int on_watched(void *ctx, struct error *err)
+{
+	struct session *s = ctx;
+	int r = s->hooks->watched(s->hooks->ctx, err);
+
+	if (r < 0)
+		s->refused = true;
+	return r;
+}
+
 /* It had its end of the socket as long as it lived. */
 static bool has_ended(const struct error *err)
 {
@@ -158,8 +169,13 @@ int session_talk(struct session *s, const struct rpc_request *q, struct error *e
 {
 	struct worker *w = &s->worker;
 	struct rpc_result result;
+	struct rpc_request request = *q;
 	struct error late;
-	int status = 0, r = rpc_call(w, q, on_stage, s, &result, err);
+	int status = 0, r;
+
+	request.watched_fd = s->hooks ? s->hooks->watched_fd : 0;
+	request.watched = on_watched;
+	r = rpc_call(w, &request, on_stage, s, &result, err);
 
 	fd_close(&w->socket);
 	if (r < 0 && q->verb == RPC_RESTORE)

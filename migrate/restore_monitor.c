@@ -222,10 +222,29 @@ static size_t name_pipes(const struct restore *r, struct criu_inherit *files, ch
 	return n;
 }
 
+/* A filler that has failed by now must not cost the container, which the source has still. */
+static int check_guard(void *ctx, struct error *err)
+{
+	struct restore *r = ctx;
+	struct error said = { .code = EIO, .msg = "the process that fills its memory in was killed" };
+	struct pollfd p = { .fd = r->guard.fd, .events = POLLIN };
+
+	if (p.fd < 0 || poll(&p, 1, 0) <= 0)
+		return 0;
+	if (read(p.fd, &said, sizeof(said)) == sizeof(said) && said.code == 0) {
+		fd_close(&r->guard.fd);		/* all is there already */
+		fd_close(&r->guard.hold_fd);
+		return 0;
+	}
+	*err = said;
+	return -err->code;
+}
+
 static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 {
 	const struct container *c = r->setup->container;
-	const struct criu_hooks hooks = { .notify = on_stage, .terminal = on_terminal, .ctx = r };
+	const struct criu_hooks hooks = { .notify = on_stage, .terminal = on_terminal, .ctx = r,
+					  .watched_fd = r->guard.fd > 0 ? r->guard.fd : 0, .watched = check_guard };
 	CLEANUP(freep) struct criu_mount *mounts = NULL;
 	CLEANUP(freep) char *paths = NULL;
 	struct criu_inherit files[3];
@@ -260,23 +279,6 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 		return -err->code;
 	timeline_step(&r->line, "mounts");
 	return run_criu(r, ret_pid, err);
-}
-
-/* A filler that has failed by now must not cost the container, which the source has still. */
-static int check_guard(struct restore *r, struct error *err)
-{
-	struct error said = { .code = EIO, .msg = "the process that fills its memory in was killed" };
-	struct pollfd p = { .fd = r->guard.fd, .events = POLLIN };
-
-	if (p.fd < 0 || poll(&p, 1, 0) <= 0)
-		return 0;
-	if (read(p.fd, &said, sizeof(said)) == sizeof(said) && said.code == 0) {
-		fd_close(&r->guard.fd);		/* all is there already */
-		fd_close(&r->guard.hold_fd);
-		return 0;
-	}
-	*err = said;
-	return -err->code;
 }
 
 /* From here on the monitor's loop watches over the filler. */

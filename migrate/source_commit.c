@@ -51,7 +51,8 @@ static int ask_until(struct source *s, enum protocol_event *ret, struct error *w
 	for (;;) {
 		struct error err;
 
-		if (ask(s, time_to_ask(end), ret, &err) == 0 && (*ret != EVENT_TOLD_RESUMED || s->protocol == SOURCE_DECIDED))
+		if (ask(s, time_to_ask(end), ret, &err) == 0 &&
+		    (*ret != EVENT_TOLD_RESUMED || s->protocol == SOURCE_DECIDED))
 			return 0;
 		if (clock_us() >= end) {
 			why->code = EINPROGRESS;	/* whatever it was: not a refusal */
