@@ -28,6 +28,7 @@ static const struct command *const commands[] = {
 	&command_serve,
 	&command_migrate,
 	&command_check,
+	&command_doctor,
 	&command_resolve,
 	&command_image_import,
 	&command_image_ls,
