@@ -328,7 +328,7 @@ def test_an_image_in_use_stays(node, box):
     (["--ip", "300.1.1.1", "base", "true"], 125, "300.1.1.1"),
     (["--ip", "192.168.7.7", "base", "true"], 125, "192.168.7.7"),
     (["--ip", "10.88.1.5", "--network", "none", "base", "true"], 2, "--ip"),
-    (["--network", "host", "base", "true"], 2, "none or bridge"),
+    (["--network", "host", "base", "true"], 125, "no network 'host'"),
     (["--memory", "lots", "base", "true"], 2, "'lots'"),
     (["--cpus", "0", "base", "true"], 2, "'0'"),
     (["--nonsense", "base", "true"], 2, "--nonsense"),
