@@ -138,8 +138,10 @@ static void tell_names(const struct monitor *m)
 	const char *network = m->setup.endpoint.network;
 	struct error ignored;
 
-	if (network[0])
-		(void)placement_refresh(m->setup.container->node, network, &ignored);
+	if (!network[0])
+		return;
+	(void)placement_refresh(m->setup.container->node, network, &ignored);
+	placement_knock(m->setup.container->node);
 }
 
 static int bring_up(struct monitor *m, monitor_start_fn start, void *ctx, struct error *err)

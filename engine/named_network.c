@@ -195,6 +195,8 @@ int named_network_lock(int dir_fd, int *ret_lock, struct error *err)
 
 	if (fd < 0 || flock(fd, LOCK_EX) < 0)
 		return error_set(err, errno, "lock a network: %s", strerror(errno));
+	if (faccessat(dir_fd, NETWORK_JSON, F_OK, 0) < 0)
+		return error_set(err, errno, "the network was removed meanwhile");
 	*ret_lock = TAKE_FD(fd);
 	return 0;
 }
@@ -306,6 +308,16 @@ static int take_down(const struct node *node, const char *name, struct error *er
 	return remove_folder(node, name, err);
 }
 
+/* The daemon may have seen the folder, and be about to make them, too. */
+static int first_links(const struct node *node, const struct named_network *n, struct error *err)
+{
+	CLEANUP(fd_closep) int dir = -EBADF, lock = -EBADF;
+
+	if (named_network_open(node, n->name, &dir, err) < 0 || named_network_lock(dir, &lock, err) < 0)
+		return -err->code;
+	return named_network_links_up(node, n, err);
+}
+
 int named_network_create(const struct node *node, const struct named_network *n, struct error *err)
 {
 	CLEANUP(fd_closep) int networks = -EBADF;
@@ -319,7 +331,7 @@ int named_network_create(const struct node *node, const struct named_network *n,
 		(void)remove_folder(node, FRESH, &ignored);
 		return error_wrap(err, "network '%s'", n->name);
 	}
-	if (named_network_links_up(node, n, err) < 0) {
+	if (first_links(node, n, err) < 0) {
 		(void)take_down(node, n->name, &ignored);
 		return error_wrap(err, "network '%s'", n->name);
 	}

@@ -68,7 +68,7 @@ int named_network_list(const struct node *node, char ***ret, size_t *ret_n, stru
 /* The first 10.89.K.0/24 that nothing on this node overlaps. */
 int named_network_free_subnet(const struct node *node, char ret[NETWORK_CIDR_MAX], struct error *err);
 
-/* Its folder, and the lock on it; both the caller's. */
+/* Its folder, and the lock on it; both the caller's. -ENOENT: it has been removed. */
 int named_network_open(const struct node *node, const char *name, int *ret_dir, struct error *err);
 int named_network_lock(int dir_fd, int *ret_lock, struct error *err);
 

@@ -52,7 +52,6 @@ static void add_vxlan(struct network_batch *batch, const struct network_vxlan *v
 			  local->size);
 	network_batch_nest_end(batch);
 	network_batch_nest_end(batch);
-	network_batch_tolerate(batch, EEXIST);
 }
 
 static void add_port_flags(struct network_batch *batch, unsigned index)
@@ -95,17 +94,23 @@ static int join(struct network_batch *batch, const struct network_vxlan *v, stru
 	return network_batch_run(batch, NULL, NULL, err);
 }
 
+/* It comes up last: one that is up is done. */
 int network_vxlan_ensure(const struct network_vxlan *v, struct error *err)
 {
 	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
+	struct network_link link = { 0 };
 	struct network_place_host local;
 	int r;
 
 	if (network_place_host(v->local, &local, err) < 0 || network_batch_open(-EBADF, &batch, err) < 0)
 		return -err->code;
-	if (if_nametoindex(v->ifname) == 0)
+	r = network_link_get(batch, v->ifname, &link, err);
+	if (r == 0 && (link.flags & IFF_UP))
+		return 0;
+	if (r == -ENODEV) {
 		add_vxlan(batch, v, &local);
-	r = network_batch_run(batch, NULL, NULL, err);
+		r = network_batch_run(batch, NULL, NULL, err);
+	}
 	if (r == 0)
 		r = join(batch, v, err);
 	return r < 0 ? error_wrap(err, "vxlan device %s", v->ifname) : 0;
@@ -115,9 +120,12 @@ int network_bridge_set_mtu(const char *bridge, uint32_t mtu, struct error *err)
 {
 	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
 	struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
+	struct network_link link;
 
-	if (network_batch_open(-EBADF, &batch, err) < 0)
+	if (network_batch_open(-EBADF, &batch, err) < 0 || network_link_get(batch, bridge, &link, err) < 0)
 		return -err->code;
+	if (link.mtu == mtu)
+		return 0;
 	network_batch_add(batch, RTM_NEWLINK, 0, "set the MTU", &ifi, sizeof(ifi));
 	network_batch_put_string(batch, IFLA_IFNAME, bridge);
 	network_batch_put_u32(batch, IFLA_MTU, mtu);

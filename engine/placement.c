@@ -303,6 +303,17 @@ static int next_sequence(const struct view *v, uint64_t *ret, struct error *err)
 	return fd_replace_file_at(v->dir, SEQUENCE, number, strlen(number), 0600, FD_REPLACE, err);
 }
 
+int placement_own(const struct node *node, const struct named_network *n, struct places *ret, struct error *err)
+{
+	CLEANUP(view_close) struct view v = VIEW(node, n);
+
+	if (view_open(&v, err) < 0)
+		return -err->code;
+	*ret = v.claims[n->index];
+	v.claims[n->index] = (struct places){ 0 };
+	return 0;
+}
+
 int placement_say(const struct node *node, const struct named_network *n, struct places *ret, struct error *err)
 {
 	CLEANUP(view_close) struct view v = VIEW(node, n);
@@ -386,8 +397,8 @@ int placement_leave(const struct container *c, struct error *err)
 	struct places note = { .list = &p, .n = 1 };
 	char file[NAME_MAX + 1];
 
-	if (!network[0])
-		return 0;
+	if (!network[0] || faccessat(c->dir_fd, "state.json", F_OK, 0) < 0)
+		return 0;	/* its removal began before, and then this was done */
 	if (container_state(c, &st, err) < 0)
 		return -err->code;
 	place_of(c, &st, &p);

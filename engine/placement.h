@@ -13,7 +13,21 @@
 /* Makes links and entries anew, and names. Serves after a reboot, too. */
 int placement_refresh(const struct node *node, const char *network, struct error *err);
 
-/* What this node claims now, with a new sequence; the caller's to free. */
+/* Tells this node's daemon that something has changed, if it listens; it must not wait.
+ * The socket is of its network namespace and has no file: unix(7), abstract. */
+void placement_knock(const struct node *node);
+int placement_door(const struct node *node, int *ret_fd, struct error *err);
+
+/* Could a container with this endpoint be on this node? -ENOENT: the network is not here;
+ * -EINVAL: its subnets are others here; -EADDRINUSE names who has the address. created_us
+ * tells the container that comes from another node; 0 when none does. */
+int placement_check(const struct node *node, const struct network_endpoint *ep, uint64_t created_us,
+		    struct error *err);
+
+/* What this node claims now; the caller's to free. */
+int placement_own(const struct node *node, const struct named_network *n, struct places *ret, struct error *err);
+
+/* The same to be told, with a new sequence. */
 int placement_say(const struct node *node, const struct named_network *n, struct places *ret, struct error *err);
 
 /* What the node with this index has said. What is older than what it has said before is

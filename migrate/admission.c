@@ -6,6 +6,7 @@
 #include "engine/base/fd.h"
 #include "engine/image.h"
 #include "engine/nat.h"
+#include "engine/placement.h"
 #include "migrate/admission.h"
 #include "migrate/machine.h"
 #include "migrate/needs.h"
@@ -92,6 +93,16 @@ static void check_criu(struct admission *a, const struct message_offer *o)
 			    criu.version, o->criu_version);
 }
 
+static void check_network(struct admission *a, const struct node *node)
+{
+	struct error err;
+	int r = placement_check(node, &a->spec->endpoint, a->spec->created_us, &err);
+
+	if (r < 0)
+		reasons_add(&a->reasons, r == -ENOENT ? REASON_NETWORK_MISSING : r == -EADDRINUSE ? REASON_ADDRESS_TAKEN :
+			    REASON_NETWORK_DIFFERS, "%s", err.msg);
+}
+
 static void check_name_and_address(struct admission *a, const struct node *node,
 				   const struct message_offer *o)
 {
@@ -102,8 +113,10 @@ static void check_name_and_address(struct admission *a, const struct node *node,
 		reasons_add(&a->reasons, REASON_NAME_TAKEN, "a container '%s' is already on %s", o->name,
 			    node->config.name);
 	/* Neighbours are not asked: the container itself would answer, at the source. */
-	if (a->spec && a->spec->endpoint.address[0] &&
-	    address_check_free(node, a->spec->endpoint.address, 0, &err) < 0)
+	if (a->spec && a->spec->endpoint.network[0])
+		check_network(a, node);
+	else if (a->spec && a->spec->endpoint.address[0] &&
+		 address_check_free(node, a->spec->endpoint.address, 0, &err) < 0)
 		reasons_add(&a->reasons, REASON_ADDRESS_TAKEN, "%s", err.msg);
 	if (a->spec && nat_check_free(&a->spec->endpoint, &err) < 0)
 		reasons_add(&a->reasons, REASON_PORT_TAKEN, "%s", err.msg);

@@ -13,6 +13,7 @@
 #include "engine/base/fd.h"
 #include "engine/image.h"
 #include "engine/output.h"
+#include "engine/placement.h"
 #include "engine/tree.h"
 #include "migrate/checkpoint.h"
 #include "migrate/checkpoint_write.h"
@@ -110,7 +111,9 @@ static int reserve(struct reviving *r, const struct node *node, struct error *er
 	if (container_open(node, spec->name, &taken, &ignored) != -ENOENT)
 		return error_set(err, EEXIST, "container '%s': the name is in use; remove it with 'godwit rm %s', "
 				 "or restore with --name", spec->name, spec->name);
-	if (spec->endpoint.address[0] && address_check_free(node, spec->endpoint.address, 0, err) < 0)
+	if (spec->endpoint.network[0] && placement_check(node, &spec->endpoint, 0, err) < 0)
+		return -err->code;
+	if (!spec->endpoint.network[0] && spec->endpoint.address[0] && address_check_free(node, spec->endpoint.address, 0, err) < 0)
 		return -err->code;
 	if (container_create(node, spec, CONTAINER_INCOMING, &r->container, err) < 0)
 		return -err->code;

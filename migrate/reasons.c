@@ -30,6 +30,8 @@ static const struct {
 	[REASON_RLIMIT_SHORT] = { "rlimit-short", "raise the limit of 'godwit serve' on that node, or choose another" },
 	[REASON_NAME_TAKEN] = { "name-taken", "rename or remove one of the two" },
 	[REASON_PORT_TAKEN] = { "port-taken", "remove the container that has published it on that node" },
+	[REASON_NETWORK_MISSING] = { "network-missing", "make it there with 'godwit network create'" },
+	[REASON_NETWORK_DIFFERS] = { "network-differs", "make networks of one name with the same subnets" },
 	[REASON_ADDRESS_TAKEN] = { "address-taken", "free the address on that node" },
 	[REASON_IMAGE_BROKEN] = { "image-broken", "remove it or import it again on that node" },
 	[REASON_IMAGE_DIFFERS] = { "image-differs", "import one of them under another name" },

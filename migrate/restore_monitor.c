@@ -11,6 +11,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/devices.h"
+#include "engine/placement.h"
 #include "engine/rootfs.h"
 #include "engine/tree.h"
 #include "migrate/dump.h"
@@ -362,6 +363,8 @@ static int record_running(void *ctx, struct error *err)
 	(void)err;
 	(void)record(r, CONTAINER_RUNNING, r->pid, &ignored);
 	timeline_step(&r->line, "record");
+	if (r->setup->endpoint.network[0])
+		placement_knock(r->setup->container->node);
 	fault_pass("restore-recorded");
 	return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
+#include "migrate/announcer.h"
 #include "migrate/host.h"
 #include "migrate/incoming.h"
 #include "migrate/server.h"
@@ -18,6 +19,7 @@
 #include "migrate/target.h"
 
 #define SWEEP_AGAIN_MS 2000
+#define COMPANIONS 2
 #define ENDING_US 1000000		/* how long those that were let go may take to end */
 
 struct server {
@@ -32,8 +34,15 @@ struct server {
 	pid_t sweeper;			/* 0: none */
 	bool sweep_wanted;
 	bool sweep_again;		/* something could not be removed */
-	pid_t settler;			/* 0: none now */
-	uint64_t settler_us;		/* when it was started; clock_us */
+	struct companion {
+		pid_t pid;		/* 0: none now */
+		uint64_t since_us;	/* when it was started; clock_us */
+	} companions[COMPANIONS];
+};
+
+/* Processes beside the daemon, each as long as it lives. */
+static void (*const companion_runs[COMPANIONS])(const struct node *node, const struct settler_options *options) = {
+	settler_run, announcer_run,
 };
 
 static int listen_on(const struct addrinfo *a, struct error *err)
@@ -241,8 +250,9 @@ static void take_death(struct server *s, pid_t pid, int status)
 
 	if (place)
 		place->pid = 0;
-	if (pid == s->settler)
-		s->settler = 0;
+	for (size_t i = 0; i < COMPANIONS; i++)
+		if (pid == s->companions[i].pid)
+			s->companions[i].pid = 0;
 	if (pid == s->sweeper) {
 		s->sweeper = 0;
 		s->sweep_again = WIFEXITED(status) && WEXITSTATUS(status);
@@ -268,30 +278,40 @@ static bool take_signals(struct server *s)
 }
 
 /* Again when it has died, but not more often than it looks. Returns how long to wait at most. */
-static int keep_settler(struct server *s)
+static int keep_companion(struct server *s, size_t i)
 {
 	const struct settler_options options = { .log = s->options.log, .ctx = s->options.ctx };
+	struct companion *c = &s->companions[i];
 	uint64_t now = clock_us();
 	pid_t pid;
 
-	if (s->settler)
+	if (c->pid)
 		return -1;
-	if (s->settler_us && now < s->settler_us + SETTLER_LOOK_US)
+	if (c->since_us && now < c->since_us + SETTLER_LOOK_US)
 		return (int)SETTLER_LOOK_US / 1000;
-	s->settler_us = now;
+	c->since_us = now;
 	pid = fork();
 	if (pid == 0) {
 		become_child(s);
-		settler_run(s->node, &options);
+		companion_runs[i](s->node, &options);
 	}
-	s->settler = pid > 0 ? pid : 0;
-	return s->settler ? -1 : (int)SETTLER_LOOK_US / 1000;
+	c->pid = pid > 0 ? pid : 0;
+	return c->pid ? -1 : (int)SETTLER_LOOK_US / 1000;
 }
 
 /* The shorter of two times for poll(2); -1 is no end. */
 static int next_wait_ms(int a, int b)
 {
 	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static int keep_companions(struct server *s)
+{
+	int wait = -1;
+
+	for (size_t i = 0; i < COMPANIONS; i++)
+		wait = next_wait_ms(wait, keep_companion(s, i));
+	return wait;
 }
 
 int server_run(struct server *s, struct error *err)
@@ -302,7 +322,8 @@ int server_run(struct server *s, struct error *err)
 	/* What our children leave behind, monitors and fillers, is reaped here. */
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	for (;;) {
-		int n = poll(p, 2, next_wait_ms(keep_settler(s), s->sweep_again && !s->sweeper ? SWEEP_AGAIN_MS : -1));
+		int wait = next_wait_ms(keep_companions(s), s->sweep_again && !s->sweeper ? SWEEP_AGAIN_MS : -1);
+		int n = poll(p, 2, wait);
 
 		if (n < 0 && errno != EINTR)
 			return error_set(err, errno, "poll: %s", strerror(errno));

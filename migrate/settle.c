@@ -3,6 +3,7 @@
 
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/placement.h"
 #include "migrate/held.h"
 #include "migrate/release.h"
 #include "migrate/settle.h"
@@ -73,6 +74,8 @@ static int destroy(void *ctx, struct error *err)
 	struct error ignored;
 
 	/* Its sockets say farewell when they are killed, and its peers talk with the copy. */
+	if (placement_leave(c, err) < 0)
+		return -err->code;
 	container_host_ifname(c, ifname);
 	if (!s->gate && c->spec->endpoint.address[0])
 		(void)network_gate_set(ifname, NETWORK_GATE_CLOSED, &ignored);

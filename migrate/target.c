@@ -8,6 +8,7 @@
 #include "engine/image.h"
 #include "engine/injector.h"
 #include "migrate/admission.h"
+#include "migrate/exchange.h"
 #include "migrate/incoming.h"
 #include "migrate/machine.h"
 #include "migrate/memory_receive.h"
@@ -360,6 +361,8 @@ int target_run(struct target *t, int fd_consumed, const struct migrate_stage tab
 		return target_answer(t, err);
 	if (t->offer.type == WIRE_JOIN)
 		return join(t, &t->offer.join, err);
+	if (t->offer.type == WIRE_NETWORK || t->offer.type == WIRE_PLACES)
+		return exchange_answer(t->node, t->channel, &t->peer, &t->offer, err);
 	return error_set(err, EPROTO, "the peer sent %s instead of an offer", wire_type_name(t->offer.type));
 }
 

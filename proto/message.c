@@ -40,6 +40,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum wire_type type)
 		[WIRE_PROGRESS] = &godwit__control__progress__descriptor,
 		[WIRE_SYNCED] = &godwit__control__synced__descriptor,
 		[WIRE_FORGOTTEN] = &godwit__control__forgotten__descriptor,
+		[WIRE_NETWORK] = &godwit__control__network__descriptor,
+		[WIRE_PLACES] = &godwit__control__places__descriptor,
 	};
 
 	return descriptors[type];

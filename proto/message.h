@@ -194,6 +194,18 @@ struct message_received {
 	uint64_t frames;		/* since PREPARED, or JOINED with none */
 };
 
+struct message_network {
+	const char *name;		/* name */
+	const char *record_json;	/* JSON, not empty: named_network.h */
+	bool remove;			/* what was just made is not wanted */
+};
+
+struct message_places {
+	const char *network;		/* name */
+	uint32_t member;		/* index of who says it, below WIRE_MEMBERS_MAX */
+	const char *places_json;	/* JSON, not empty: places.h */
+};
+
 struct message {
 	enum wire_type type;		/* not WIRE_DATA; says which one it is */
 	union {				/* RESTORE has no content */
@@ -217,6 +229,8 @@ struct message {
 		struct message_join join;
 		struct message_joined joined;
 		struct message_received received;
+		struct message_network network;
+		struct message_places places;
 	};
 };
 

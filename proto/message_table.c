@@ -144,6 +144,18 @@ static const struct message_field received[] = {
 	U64(message_received, frames, WIRE_ENTRIES_MAX),
 };
 
+static const struct message_field network[] = {
+	TEXT(message_network, name, NAME),
+	TEXT(message_network, record_json, DOCUMENT),
+	FLAG(message_network, remove),
+};
+
+static const struct message_field places[] = {
+	TEXT(message_places, network, NAME),
+	U32(message_places, member, 0, WIRE_MEMBERS_MAX - 1),
+	TEXT(message_places, places_json, DOCUMENT),
+};
+
 static const char *hello_problem(const void *content)
 {
 	const struct message_hello *m = content;
@@ -195,6 +207,8 @@ const struct message_shape *message_shape(unsigned type)
 		[WIRE_RECEIVED] = SHAPE(message_received, received, NULL),
 		[WIRE_SYNCED] = SHAPE(message_synced, synced, NULL),
 		[WIRE_FORGOTTEN] = SHAPE(message_forgotten, forgotten, NULL),
+		[WIRE_NETWORK] = SHAPE(message_network, network, NULL),
+		[WIRE_PLACES] = SHAPE(message_places, places, NULL),
 	};
 
 	return type < WIRE_TYPE_END && (shapes[type].fields || type == WIRE_RESTORE) ?

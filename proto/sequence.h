@@ -33,6 +33,8 @@ enum sequence_state {
 	SEQUENCE_OPEN,			/* both have: OFFER, QUERY or RELEASE */
 	SEQUENCE_ASKED,			/* QUERY waits for ANSWER */
 	SEQUENCE_ANSWERED,		/* again, or RELEASE */
+	SEQUENCE_TELLING,		/* NETWORK or PLACES waits for PLACES */
+	SEQUENCE_TOLD,			/* again, or the end */
 	SEQUENCE_ASKING,		/* the verdict will end it */
 	SEQUENCE_JOINING,		/* JOIN waits for JOINED */
 	SEQUENCE_JOINED,		/* a further one; or one whose sequence goes on here */

@@ -27,6 +27,8 @@ const char *wire_type_name(unsigned type)
 		[WIRE_RECEIVED] = "RECEIVED",
 		[WIRE_SYNCED] = "SYNCED",
 		[WIRE_FORGOTTEN] = "FORGOTTEN",
+		[WIRE_NETWORK] = "NETWORK",
+		[WIRE_PLACES] = "PLACES",
 	};
 
 	return type < WIRE_TYPE_END ? names[type] : NULL;

@@ -68,6 +68,14 @@
  *	[ RELEASE                   ->
  *	                            <-  FORGOTTEN ]
  *
+ * What a named network is, and what is where on it (engine/named_network.h, places.h);
+ * each answer is what the target claims. NETWORK makes it there, or undoes that:
+ *
+ *	HELLO                       ->
+ *	                            <-  HELLO
+ *	[ NETWORK or PLACES         ->
+ *	                            <-  PLACES ]...
+ *
  * ABORT may come from either side at any time before COMMIT and ends the
  * conversation; so does a VERDICT that refuses. From OFFER to RESUMED each side
  * may send PROGRESS between any two frames, also inside a tree. Everything
@@ -109,8 +117,10 @@ enum wire_type {
 	WIRE_RECEIVED = 20,
 	WIRE_SYNCED = 21,
 	WIRE_FORGOTTEN = 22,
+	WIRE_NETWORK = 23,			/* from version 3 on */
+	WIRE_PLACES = 24,
 };
-#define WIRE_TYPE_END 23u			/* one above the highest */
+#define WIRE_TYPE_END 25u			/* one above the highest */
 
 enum wire_side { WIRE_SOURCE, WIRE_TARGET };
 
@@ -134,6 +144,7 @@ enum wire_side { WIRE_SOURCE, WIRE_TARGET };
 #define WIRE_NEEDS_MAX 256u
 #define WIRE_REASONS_MAX 64u
 #define WIRE_CONNECTIONS_MAX 8u
+#define WIRE_MEMBERS_MAX 64u			/* nodes of a network */
 #define WIRE_VERSION_MAX 65535u
 #define WIRE_BYTES_MAX (1ull << 56)		/* sizes: sums of a few can't overflow */
 #define WIRE_TIME_MAX_US (1ull << 56)		/* durations and times of day */

@@ -4,18 +4,28 @@
 #include "engine/base/fd.h"
 #include "engine/named_network.h"
 #include "engine/placement.h"
+#include "migrate/exchange.h"
 #include "tools/commands.h"
 #include "tools/table.h"
 
 struct create_options {
-	struct option_list subnets;
-	uint32_t mtu;
+	struct option_list subnets, peers;
+	const char *driver, *address;
+	uint32_t mtu, vni;
 };
 
 static const struct option_row create_rows[] = {
+	OPTION(0, "driver", TEXT, "bridge|vxlan", struct create_options, driver,
+	       "on this node alone, or over all its nodes [vxlan with peers]"),
+	OPTION(0, "peer", LIST, "HOST[:PORT]", struct create_options, peers,
+	       "another node, where 'godwit serve' runs; repeatable"),
+	OPTION(0, "address", TEXT, "ADDR[:PORT]", struct create_options, address,
+	       "where peers reach 'godwit serve' of this node [as it reaches the first]"),
 	OPTION(0, "subnet", LIST, "CIDR", struct create_options, subnets,
 	       "its addresses; twice for IPv4 and IPv6 [a free /24 of 10.89.0.0/16]"),
-	OPTION(0, "mtu", COUNT, "N", struct create_options, mtu, "of its links [1500]"),
+	OPTION(0, "mtu", COUNT, "N", struct create_options, mtu,
+	       "of its links [1500; vxlan: 50 less than on the way to the peers, 70 less over IPv6]"),
+	OPTION(0, "vni", COUNT, "N", struct create_options, vni, "number of the vxlan network [by its name]"),
 	OPTION_END,
 };
 
@@ -58,15 +68,75 @@ static int canonical(struct named_network *n, struct error *err)
 	return named_network_format(n, &text, err) < 0 ? -err->code : named_network_parse(text, strlen(text), n, err);
 }
 
-static int create_run(const struct invocation *inv)
+static const char *wrong_options(const struct create_options *o)
+{
+	bool bridge = o->driver && !strcmp(o->driver, "bridge");
+
+	if (o->driver && !bridge && strcmp(o->driver, "vxlan") != 0)
+		return "--driver is bridge or vxlan";
+	if (bridge && (o->peers.n || o->vni || o->address))
+		return "--driver bridge is of this node alone: without --peer, --vni and --address";
+	if (!bridge && !o->peers.n && (o->driver || o->vni || o->address))
+		return "a vxlan network needs at least one --peer";
+	return NULL;
+}
+
+/* FNV-1a, folded into 24 bits: the same on every node, and for most names another. */
+static uint32_t vni_of(const char *name)
+{
+	uint32_t h = 2166136261u;
+
+	for (const char *p = name; *p; p++)
+		h = (h ^ (unsigned char)*p) * 16777619u;
+	h = (h >> 24) ^ (h & 0xffffffu);
+	return h ? h : 1;
+}
+
+static int create_here(const struct invocation *inv, struct named_network *n, struct error *err)
 {
 	CLEANUP(fd_closep) int lock = -EBADF;
-	struct named_network n = { 0 };
-	struct error err;
 
-	if (node_lock(inv->node, &lock, &err) < 0 || fill(inv, &n, &err) < 0 || canonical(&n, &err) < 0 ||
-	    named_network_create(inv->node, &n, &err) < 0)
+	if (node_lock(inv->node, &lock, err) < 0)
+		return -err->code;
+	return named_network_create(inv->node, n, err);
+}
+
+/* Here last: when it is here it is everywhere. */
+static int create_everywhere(const struct invocation *inv, struct named_network *n, struct error *err)
+{
+	const struct create_options *o = inv->options;
+	CLEANUP(exchange_peers_closep) struct exchange_peers peers = { .n = 0 };
+
+	n->driver = NAMED_NETWORK_VXLAN;
+	n->vni = o->vni ? o->vni : vni_of(n->name);
+	if (exchange_meet(inv->node, o->peers.items, o->peers.n, o->address, &peers, n, err) < 0 ||
+	    canonical(n, err) < 0 || exchange_make(&peers, n, err) < 0)
+		return -err->code;
+	if (create_here(inv, n, err) == 0)
+		return 0;
+	exchange_unmake(&peers, n);
+	return -err->code;
+}
+
+static int create_run(const struct invocation *inv)
+{
+	const struct create_options *o = inv->options;
+	struct named_network n = { 0 }, old;
+	struct error err;
+	int r;
+
+	if (wrong_options(o))
+		return command_usage_error(inv->command, "%s", wrong_options(o));
+	r = fill(inv, &n, &err);
+	if (r == 0 && named_network_load(inv->node, n.name, &old, &err) != -ENOENT)
+		r = error_set(&err, EEXIST, "network '%s' is there already", n.name);
+	if (r == 0 && o->peers.n)
+		r = create_everywhere(inv, &n, &err);
+	else if (r == 0)
+		r = canonical(&n, &err) < 0 || create_here(inv, &n, &err) < 0 ? -err.code : 0;
+	if (r < 0)
 		return command_fail(&err, EXIT_FAILED);
+	placement_knock(inv->node);
 	return puts(n.name) < 0;
 }
 
@@ -104,6 +174,16 @@ static json_t *subnets_json(const struct named_network *n, struct error *err)
 	return list;
 }
 
+static json_t *members_json(const struct named_network *n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n->n_members; i++)
+		(void)json_array_append_new(list, json_pack("{s:s,s:s,s:b}", "address", n->members[i].address, "id",
+							    n->members[i].id, "here", i == n->index));
+	return list;
+}
+
 static json_t *network_json(const struct node *node, const struct named_network *n, struct error *err)
 {
 	CLEANUP(places_free) struct places all = { 0 };
@@ -116,9 +196,10 @@ static json_t *network_json(const struct node *node, const struct named_network 
 	if (!subnets)
 		return NULL;
 	named_network_bridge(node, n->name, bridge);
-	return json_pack("{s:s,s:s,s:o,s:I,s:s,s:o}", "name", n->name, "driver", named_network_driver_name(n->driver),
-			 "subnets", subnets, "mtu", (json_int_t)n->mtu, "bridge", bridge, "containers",
-			 places_json(n, &all));
+	return json_pack("{s:s,s:s,s:o,s:I,s:I,s:s,s:o,s:o}", "name", n->name,
+			 "driver", named_network_driver_name(n->driver), "subnets", subnets,
+			 "mtu", (json_int_t)n->mtu, "vni", (json_int_t)n->vni, "bridge", bridge,
+			 "nodes", members_json(n), "containers", places_json(n, &all));
 }
 
 static int add_json(const struct node *node, const char *name, json_t *list, struct error *err)
@@ -208,7 +289,8 @@ static int rm_run(const struct invocation *inv)
 const struct command command_network_create = {
 	.name = "network create", .usage = "NAME", .summary = "make a network that has a name",
 	.notes = "Its containers (run --network NAME) reach one another, also by name, and go out behind\n"
-		 "the node's address. Its first address is their gateway.\n",
+		 "the node's address. Its first address is their gateway. With peers it is made on all\n"
+		 "these nodes, and containers on any of them are on one segment.\n",
 	.options = create_rows, .options_size = sizeof(struct create_options),
 	.min_args = 1, .max_args = 1, .run = create_run,
 };

@@ -81,7 +81,7 @@ extern bool fault_armed;
 int fault_init(const char *text, struct error *err);
 
 /* What this process is from now on: command (at first), resolve, serve, receive
- * (a connection of serve), restore (the monitor of a container that arrives),
+ * (a connection of serve), announce, restore (the monitor of a container that arrives),
  * monitor, filler, forward. A connection is forgotten. */
 void fault_role(const char *role);
 

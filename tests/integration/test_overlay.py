@@ -1,13 +1,25 @@
 """Networks that have names: on one node, and over several."""
+import concurrent.futures
 import json
+import threading
+import time
 
 import pytest
 
 from conftest import links_of
-from moving import left_as_found, moving_bed, remove_all, run, until
+from moving import Client, end_bed, inspect, left_as_found, make_bed, migrate, remove_all, run, serve, until
 
 SERVE = ("/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox", "hostname")
+SLEEP = ("/bin/busybox", "sleep", "600")
 SUBNETS = ("--subnet", "10.70.0.0/16", "--subnet", "fd00:70::/64")
+
+
+@pytest.fixture(scope="module", name="bed")
+def bed_of_three(tmp_path_factory):
+    it = make_bed(tmp_path_factory)
+    it.daemons["node3"] = serve(it["node3"])
+    yield it
+    end_bed(it)
 
 
 @pytest.fixture
@@ -46,9 +58,9 @@ def hosts(node, name):
 def test_names_and_both_families_on_one_node(bed):
     node = bed["node1"]
     node.godwit("network", "create", "lan", *SUBNETS)
-    run(node, "a", "/bin/busybox", "sleep", "600", options=("--network", "lan"))
+    run(node, "a", *SLEEP, options=("--network", "lan"))
     address = run(node, "b", *SERVE, options=("--network", "lan"))
-    run(node, "other", "/bin/busybox", "sleep", "600")
+    run(node, "other", *SLEEP)
     second = places(node)["b"]["address2"].split("/")[0]
     assert address == "10.70.0.3" and second == "fd00:70::3"
     assert [ask(node, "a", whom) for whom in ("b", address, second)] == ["b"] * 3
@@ -74,15 +86,197 @@ def test_a_network_is_made_once_and_is_needed(bed):
     assert bad.returncode == 1 and "too small" in bad.stderr
 
 
-def test_a_container_finds_its_network_after_a_reboot(bed):
-    node = bed["node3"]
-    node.godwit("network", "create", "lan", *SUBNETS)
-    run(node, "b", *SERVE, options=("--network", "lan"))
-    node.crash()
-    node.boot()
-    node.godwit("start", "b")
-    run(node, "a", "/bin/busybox", "sleep", "600", options=("--network", "lan"))
-    assert ask(node, "a", "b") == "b"
-    node.godwit("rm", "-f", "a", "b")
-    node.godwit("network", "rm", "lan")
-    assert links_of(node) == ["eth0", "godwit0", "lo"]
+def create(bed, *options, name="lan"):
+    """A network over all nodes."""
+    bed["node1"].godwit("network", "create", name, *SUBNETS, "--peer", "node2", "--peer", "node3", *options)
+
+
+def on(bed, number, name, *command):
+    """Starts a container on the network there, and returns its two addresses, when all nodes know them."""
+    node = bed[f"node{number}"]
+    run(node, name, *(command or SLEEP), options=("--network", "lan"))
+    known = until(lambda: all(name in places(n) for n in bed.nodes.values()) and places(node)[name],
+                  say=f"not all nodes have heard of {name}")
+    return known["address"].split("/")[0], known["address2"].split("/")[0]
+
+
+def vxlan_packets(node):
+    """What has gone through its vxlan devices, either way."""
+    links = json.loads(node.run("ip", "-j", "-s", "-d", "link", "show", "type", "vxlan").stdout)
+    assert links
+    return sum(link["stats64"][way]["packets"] for link in links for way in ("rx", "tx"))
+
+
+@pytest.mark.usefixtures("gone")
+def test_containers_on_two_nodes_and_none_of_it_on_the_third(bed):
+    create(bed)
+    on(bed, 1, "a")
+    addresses = on(bed, 2, "b", *SERVE)
+    until(lambda: "\tb\n" in hosts(bed["node1"], "a"))
+    before = vxlan_packets(bed["node3"])
+    for whom in ("b", *addresses):
+        assert ask(bed["node1"], "a", whom) == "b"
+    assert ask(bed["node1"], "a", "10.70.0.77") == ""     # nobody's: asked for, and not flooded
+    assert vxlan_packets(bed["node3"]) == before
+    assert vxlan_packets(bed["node2"]) > 0
+    bed["node2"].godwit("rm", "-f", "b")
+    until(lambda: "b" not in places(bed["node1"]) and "\tb\n" not in hosts(bed["node1"], "a"))
+    assert "dst 10.88.0.2" not in bed["node1"].run("bridge", "fdb").stdout
+
+
+@pytest.mark.usefixtures("gone")
+def test_full_packets_go_through_uncut(bed):
+    """A connection does path MTU discovery (tcp(7)), so what is too large for the way would not arrive."""
+    create(bed)
+    on(bed, 1, "a")
+    on(bed, 2, "b", "/bin/busybox", "sh", "-c", "busybox tail -f /dev/null | busybox nc -l -p 80 | busybox wc -c")
+    until(lambda: "\tb\n" in hosts(bed["node1"], "a"))
+    mtus = bed["node1"].godwit("exec", "a", "/bin/busybox", "cat", "/sys/class/net/eth0/mtu").stdout.split()
+    listed_mtu = listed(bed["node2"])[0]["mtu"]
+    fragments = bed["node1"].run("nstat", "-asz", "IpFragCreates").stdout
+    bed["node1"].godwit("exec", "a", "/bin/busybox", "sh", "-c",
+                        "busybox head -c 8000000 /dev/zero | busybox nc b 80")
+    until(lambda: bed["node2"].godwit("logs", "b").stdout.strip() == "8000000")
+    assert listed_mtu == 1450 and mtus == ["1450"]
+    assert bed["node1"].run("nstat", "-asz", "IpFragCreates").stdout == fragments
+
+
+def in_container(node, name, address, kind=Client):
+    """A client in the container's network."""
+    return kind(node, address, namespace=f"/proc/{inspect(node, name)['state']['pid']}/ns/net")
+
+
+class Echo(Client):
+    """A connection to ECHO, which is of IPv6, too."""
+
+    def __init__(self, node, address, namespace):
+        super().__init__(node, address, 80, namespace)
+
+    def ask(self, request="?"):
+        self.socket.sendall(b"anybody there?\n")
+        assert self.socket.recv(100) == b"anybody there?\n"
+
+
+class Pauses:
+    """Asks a workload over one connection until it is stopped; .longest is in seconds."""
+
+    def __init__(self, client):
+        self.client, self.longest, self.error = client, 0, None
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        try:
+            while not self.stopped.is_set():
+                begin = time.monotonic()
+                self.client.ask()
+                self.longest = max(self.longest, time.monotonic() - begin)
+        except (AssertionError, OSError) as error:
+            self.error = error
+
+    def stop(self):
+        self.stopped.set()
+        self.thread.join()
+        assert not self.error, self.error
+
+
+@pytest.mark.usefixtures("gone")
+@pytest.mark.parametrize("forward", ["200ms", "0"])
+def test_a_move_under_connections_of_both_families(bed, forward):
+    create(bed)
+    web = on(bed, 1, "web", "/bin/busybox", "sh", "-c",
+             "/workloads/count & exec /bin/busybox nc -ll -p 80 -e /bin/busybox cat")
+    on(bed, 3, "c")
+    on(bed, 1, "old")
+    clients = [in_container(bed["node3"], "c", web[0]), in_container(bed["node3"], "c", web[1], Echo)]
+    neighbour = in_container(bed["node1"], "old", web[0])
+    for client in (*clients, neighbour):
+        client.ask()
+    asking = Pauses(clients[0])
+    migrate(bed["node1"], "web", bed["node2"], "--forward", forward)
+    until(lambda: places(bed["node3"])["web"]["node"] == "10.88.0.2")
+    for client in (clients[1], neighbour):
+        client.ask()
+    asking.stop()
+    print(f"longest pause {asking.longest * 1000:.0f} ms")
+    until(lambda: places(bed["node1"])["web"]["node"] == "10.88.0.2")
+    on(bed, 2, "late", *SERVE)                  # names, after the move
+    until(lambda: "\tlate\n" in hosts(bed["node2"], "web"))
+    assert ask(bed["node3"], "c", "late") == "late"
+    # its address is of node1's part: nobody else gets it, as long as it lives
+    assert on(bed, 1, "next")[0] not in web
+    migrate(bed["node2"], "web", bed["node1"], "--forward", forward)
+    until(lambda: all(places(bed[n])["web"]["node"] == "10.88.0.1" for n in ("node2", "node3")))
+    for client in (*clients, neighbour):
+        client.ask()
+        client.close()
+
+
+@pytest.mark.usefixtures("gone")
+def test_where_the_network_is_not_it_cannot_move(bed):
+    bed["node1"].godwit("network", "create", "lan", *SUBNETS)
+    run(bed["node1"], "web", *SLEEP, options=("--network", "lan"))
+    refused = bed["node1"].godwit("migrate", "--check", "--json", "web", "node2", check=False)
+    assert "network-missing" in refused.stdout
+    bed["node2"].godwit("network", "create", "lan", "--subnet", "10.71.0.0/16")
+    refused = bed["node1"].godwit("migrate", "--check", "--json", "web", "node2", check=False)
+    assert "network-differs" in refused.stdout
+
+
+@pytest.mark.usefixtures("gone")
+def test_no_address_is_given_out_twice(bed):
+    """Two nodes start twenty containers at once each."""
+    create(bed)
+
+    def start(k):
+        run(bed[f"node{k % 2 + 1}"], f"c{k}", *SLEEP, options=("--network", "lan"))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(start, range(40)))
+    known = until(lambda: len(found := places(bed["node3"])) == 40 and found, seconds=30)
+    for key in ("address", "address2", "mac"):
+        assert len({place[key] for place in known.values()}) == 40
+
+
+@pytest.mark.usefixtures("gone")
+def test_a_network_is_made_on_all_nodes_or_on_none(bed):
+    bed["node3"].godwit("network", "create", "lan", "--subnet", "10.72.0.0/16")
+    refused = bed["node1"].godwit("network", "create", "lan", *SUBNETS, "--peer", "node2", "--peer", "node3",
+                                  check=False)
+    assert refused.returncode == 1 and "on node3" in refused.stderr
+    assert not listed(bed["node1"]) and not listed(bed["node2"])
+    bed["node3"].godwit("network", "rm", "lan")
+    create(bed)
+
+
+@pytest.mark.usefixtures("gone")
+def test_a_daemon_that_was_away_hears_what_it_has_missed(bed):
+    create(bed)
+    bed.daemons["node2"].kill()
+    bed.daemons["node2"].wait(10)
+    bed.daemons["node2"].stdout.close()
+    run(bed["node1"], "a", *SERVE, options=("--network", "lan"))
+    bed.daemons["node2"] = serve(bed["node2"])
+    on(bed, 2, "b")
+    until(lambda: "\ta\n" in hosts(bed["node2"], "b"))
+    assert ask(bed["node2"], "b", "a") == "a"
+
+
+def test_links_and_containers_come_back_after_a_reboot(bed):
+    create(bed)
+    one, three = bed["node1"], bed["node3"]
+    on(bed, 1, "a")
+    on(bed, 3, "b", *SERVE)
+    three.crash()
+    bed.daemons["node3"].wait(10)
+    bed.daemons["node3"].stdout.close()
+    three.boot()
+    assert links_of(three) == ["eth0", "godwit0", "lo"]
+    bed.daemons["node3"] = serve(three)
+    until(lambda: len(links_of(three)) == 5)
+    three.godwit("start", "b")
+    until(lambda: ask(one, "a", "b") == "b")
+    remove_all(bed)
+    for node in bed.nodes.values():
+        node.godwit("network", "rm", "lan")
+        assert links_of(node) == ["eth0", "godwit0", "lo"]

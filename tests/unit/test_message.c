@@ -32,6 +32,8 @@ static size_t all_samples(struct message ret[WIRE_TYPE_END])
 		{ .type = WIRE_RECEIVED, .received = { 80 } },
 		{ .type = WIRE_SYNCED, .synced = { TOKEN } },
 		{ .type = WIRE_FORGOTTEN, .forgotten = { TOKEN } },
+		{ .type = WIRE_NETWORK, .network = { "lan", "{}", true } },
+		{ .type = WIRE_PLACES, .places = { "lan", 3, "{}" } },
 	};
 
 	memcpy(ret, all, sizeof(all));

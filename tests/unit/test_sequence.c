@@ -124,6 +124,8 @@ static const struct { const char *name; struct message message; } vocabulary[] =
 	{ "JOINED", { .type = WIRE_JOINED } },
 	{ "SYNCED", { .type = WIRE_SYNCED } },
 	{ "FORGOTTEN", { .type = WIRE_FORGOTTEN } },
+	{ "NETWORK", { .type = WIRE_NETWORK } },
+	{ "PLACES", { .type = WIRE_PLACES } },
 };
 
 /* What each side may say in each state (ABORT, PROGRESS and RECEIVED aside). */
@@ -131,9 +133,11 @@ static const char *const legal[][2] = {
 	[SEQUENCE_START] = { " HELLO", " HELLO" },
 	[SEQUENCE_SOURCE_GREETED] = { "", " HELLO" },
 	[SEQUENCE_TARGET_GREETED] = { " HELLO", "" },
-	[SEQUENCE_OPEN] = { " OFFER question RELEASE QUERY JOIN", "" },
+	[SEQUENCE_OPEN] = { " OFFER question RELEASE QUERY JOIN NETWORK PLACES", "" },
 	[SEQUENCE_ASKED] = { "", " ANSWER" },
 	[SEQUENCE_ANSWERED] = { " RELEASE QUERY", "" },
+	[SEQUENCE_TELLING] = { "", " PLACES" },
+	[SEQUENCE_TOLD] = { " NETWORK PLACES", "" },
 	[SEQUENCE_ASKING] = { "", " no yes yes+image" },
 	[SEQUENCE_JOINING] = { "", " JOINED" },
 	[SEQUENCE_JOINED] = { " memory", "" },
@@ -255,7 +259,7 @@ static void errors_say_what_is_expected(void **state)
 	(void)state;
 	assert_int_equal(sequence_check(&sequence, WIRE_SOURCE, WIRE_COMMIT, &err), -EPROTO);
 	assert_string_equal(err.msg, "COMMIT out of order: the source may only say "
-			    "QUERY or RELEASE or OFFER or JOIN now");
+			    "QUERY or RELEASE or OFFER or JOIN or NETWORK or PLACES now");
 	assert_int_equal(sequence_check(&sequence, WIRE_TARGET, WIRE_HELLO, &err), -EPROTO);
 	assert_string_equal(err.msg, "HELLO out of order: the target may only say ABORT now");
 	assert_int_equal(sequence_check(&sequence, WIRE_TARGET, (enum wire_type)77, &err),
