@@ -148,7 +148,7 @@ static int program(const struct session *s, int sock, struct error *err)
 			return -err->code;
 		fd_close(&master);
 	}
-	if (take_stdio(s, slave, err) < 0)
+	if (take_stdio(s, slave, err) < 0 || process_leave_host(sock, err) < 0)
 		return -err->code;
 	return process_become(&s->process, err);
 }

@@ -87,7 +87,7 @@ static int child_run(const struct monitor_setup *s, bool first, const struct pro
 	if (fd_read_full(sock, &byte, 1, &ignored) < 0 || byte != BARRIER_GO)
 		_exit(1);
 	fd_close(&master);
-	if (take_stdio(s, slave, err) < 0)
+	if (take_stdio(s, slave, err) < 0 || process_leave_host(sock, err) < 0)
 		return -err->code;
 	return process_become(p, err);
 }

@@ -2,12 +2,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/keyctl.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
@@ -16,24 +18,64 @@
 #include "engine/rootfs.h"
 #include "engine/seccomp.h"
 
-/* A working directory that is not there is made, as podman does. */
-static int enter_cwd(const char *cwd, struct error *err)
+/* One more part of the path, as mkdir -p. */
+static int make_part(int root, const char *path, size_t parent_len, size_t len, struct error *err)
 {
+	CLEANUP(fd_closep) int parent = -EBADF;
 	char part[PATH_MAX];
-	size_t len = strlen(cwd);
 
-	if (chdir(cwd) == 0)
-		return 0;
-	for (size_t i = 1; errno == ENOENT && i <= len && len < sizeof(part); i++) {
+	(void)snprintf(part, sizeof(part), "%.*s", parent_len ? (int)parent_len : 1, path);
+	if (rootfs_open(root, part, O_PATH | O_DIRECTORY, 0, &parent, err) < 0)
+		return -err->code;
+	(void)snprintf(part, sizeof(part), "%.*s", (int)(len - parent_len - 1), path + parent_len + 1);
+	if (mkdirat(parent, part, 0755) < 0 && errno != EEXIST)
+		return error_set(err, errno, "make %s: %s", part, strerror(errno));
+	return 0;
+}
+
+/* One that is not there is made, as podman does. Never through a link of /proc that
+ * leads to what is open in this process, which is on the host (CVE-2024-21626). */
+static int open_cwd(int root, const char *cwd, int *ret_fd, struct error *err)
+{
+	size_t len = strlen(cwd), parent = 0;
+	int r = rootfs_open(root, cwd, O_PATH | O_DIRECTORY, 0, ret_fd, err);
+
+	for (size_t i = 1; r == -ENOENT && len < PATH_MAX && i <= len; i++) {
 		if (cwd[i] != '/' && cwd[i] != '\0')
 			continue;
-		(void)snprintf(part, sizeof(part), "%.*s", (int)i, cwd);
-		if (mkdir(part, 0755) < 0 && errno != EEXIST)
-			break;
-		errno = ENOENT;
+		if (i > parent + 1 && make_part(root, cwd, parent, i, err) < 0)
+			return -err->code;
+		parent = i;
+		if (i == len)
+			r = rootfs_open(root, cwd, O_PATH | O_DIRECTORY, 0, ret_fd, err);
 	}
-	if (chdir(cwd) < 0)
-		return error_set(err, errno, "working directory %s: %s", cwd, strerror(errno));
+	return r;
+}
+
+static int enter_cwd(const char *cwd, struct error *err)
+{
+	CLEANUP(fd_closep) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
+
+	if (root < 0)
+		return error_set(err, errno, "open /: %s", strerror(errno));
+	if (open_cwd(root, cwd, &fd, err) < 0)
+		return error_wrap(err, "working directory %s", cwd);
+	return fchdir(fd) < 0 ? error_set(err, errno, "working directory %s: %s", cwd, strerror(errno)) : 0;
+}
+
+int process_leave_host(int report_fd, struct error *err)
+{
+	const int keep[] = { 0, 1, 2, report_fd };
+
+	return fd_close_all_except(keep, sizeof(keep) / sizeof(*keep), err);
+}
+
+/* What the caller's keyrings hold must not be found from inside. A kernel without keys
+ * has nothing to hide. */
+static int leave_keyring(struct error *err)
+{
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+		return error_set(err, errno, "new session keyring: %s", strerror(errno));
 	return 0;
 }
 
@@ -68,7 +110,7 @@ int process_become(const struct process *p, struct error *err)
 {
 	int r;
 
-	if (fd_cloexec_from(3, err) < 0 || enter_cwd(p->cwd, err) < 0)
+	if (fd_cloexec_from(3, err) < 0 || enter_cwd(p->cwd, err) < 0 || leave_keyring(err) < 0)
 		return -err->code;
 	(void)umask(0022);
 	if (take_user(p, err) < 0)

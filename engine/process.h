@@ -30,8 +30,13 @@ struct process {
 enum { PROCESS_NOT_EXECUTABLE = ENOKEY, PROCESS_NOT_FOUND = EKEYEXPIRED };
 _Static_assert(PROCESS_NOT_EXECUTABLE == 126 && PROCESS_NOT_FOUND == 127, "as sh(1)");
 
+/* In the child, before process_become: closes every descriptor but stdio and the one
+ * that errors are reported to. What is open on the host could be entered through
+ * /proc/self/fd, by a working directory or a program of that path. */
+int process_leave_host(int report_fd, struct error *err);
+
 /* In the child, inside the container's namespaces and root: fds above 2 become
- * CLOEXEC, working directory (made when missing), groups, user, capabilities,
+ * CLOEXEC, working directory (made when missing), session keyring, groups, user, capabilities,
  * no_new_privs, seccomp, default signals, exec along PATH of env. */
 int process_become(const struct process *p, struct error *err);
 

@@ -14,7 +14,6 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
-#include "criu-glue/criu.h"
 #include "engine/base/fd.h"
 #include "engine/base/units.h"
 #include "engine/capability.h"
@@ -22,6 +21,7 @@
 #include "engine/devices.h"
 #include "engine/network.h"
 #include "engine/seccomp.h"
+#include "migrate/criu_program.h"
 #include "migrate/needs.h"
 #include "tools/doctor.h"
 
@@ -287,47 +287,25 @@ static void look_freezer(const struct node *node, struct finding *f)
 
 static void look_criu(const struct node *node, struct finding *f)
 {
-	struct criu criu;
+	char text[CRIU_PROGRAM_TEXT_MAX];
 	struct error err;
 
 	(void)node;
-	if (criu_find(&criu, &err) < 0) {
+	if (criu_program_describe(text, &err) < 0) {
 		tell(f, FINDING_BAD, "containers can't move here: %s", err.msg);
 		advise(f, "tools/setup installs it, or set GODWIT_CRIU to a CRIU of 4.1 or newer");
-		return;
+	} else {
+		tell(f, FINDING_GOOD, "%s", text);
 	}
-	tell(f, FINDING_GOOD, "CRIU %u.%u.%u (%s)", criu.version / 10000, criu.version / 100 % 100, criu.version % 100,
-	     criu.path);
-}
-
-/* What CRIU itself says of this kernel; what it minds is on its last line. */
-static int try_criu(const struct node *node, struct error *err)
-{
-	struct criu criu;
-	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), status;
-	pid_t pid;
-
-	(void)node;
-	if (criu_find(&criu, err) < 0)
-		return -err->code;
-	pid = fork();
-	if (pid == 0) {
-		for (int i = 0; i < 3; i++)
-			(void)dup2(null_fd, i);
-		(void)execl(criu.path, "criu", "check", (char *)NULL);
-		_exit(127);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) < 0)
-		return error_set(err, errno, "start %s: %s", criu.path, strerror(errno));
-	return status == 0 ? 0 : error_set(err, ENOTSUP, "'%s check' fails", criu.path);
 }
 
 static void look_criu_check(const struct node *node, struct finding *f)
 {
 	struct error err;
 
+	(void)node;
 	tell(f, FINDING_GOOD, "CRIU finds in this kernel what it needs");
-	if (apart(try_criu, node, &err) < 0) {
+	if (criu_program_check(&err) < 0) {
 		tell(f, FINDING_BAD, "%s", err.msg);
 		advise(f, "run it by hand: it says what is missing; a newer CRIU, or another kernel");
 	}
@@ -338,6 +316,7 @@ static void look_criu_check(const struct node *node, struct finding *f)
 static int try_overlay(const struct node *node, struct error *err)
 {
 	char base[NODE_TEXT_MAX + 64], options[4 * sizeof(base)], part[sizeof(base) + 16], name[32];
+	static const char *const parts[] = { "", "/lower", "/upper", "/work", "/merged", NULL };
 	struct error ignored;
 	int r = 0;
 
@@ -345,12 +324,13 @@ static int try_overlay(const struct node *node, struct error *err)
 	(void)snprintf(base, sizeof(base), "%s/cache/%s", node->path, name);
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
-	for (const char *const *d = (const char *const[]){ "", "/lower", "/upper", "/work", "/merged", NULL }; *d; d++) {
+	for (const char *const *d = parts; *d; d++) {
 		(void)snprintf(part, sizeof(part), "%s%s", base, *d);
 		if (r == 0 && mkdir(part, 0700) < 0)
 			r = error_set(err, errno, "mkdir %s: %s", part, strerror(errno));
 	}
-	(void)snprintf(options, sizeof(options), "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", base, base, base);
+	(void)snprintf(options, sizeof(options), "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", base,
+		       base, base);
 	(void)snprintf(part, sizeof(part), "%s/merged", base);
 	if (r == 0 && mount("overlay", part, "overlay", 0, options) < 0)
 		r = error_set(err, errno, "mount an overlay in %s: %s", node->path, strerror(errno));
@@ -427,7 +407,8 @@ static void look_forwarding(const struct node *node, struct finding *f)
 	(void)node;
 	tell(f, FINDING_GOOD, "IPv4 packets are forwarded");
 	if (fd_read_file_at(-EBADF, "/proc/sys/net/ipv4/ip_forward", 16, &text, NULL, &err) < 0 || text[0] != '1') {
-		tell(f, FINDING_LIMITED, "IPv4 packets are not forwarded: containers reach one another and their node only");
+		tell(f, FINDING_LIMITED, "IPv4 packets are not forwarded: containers reach one another and "
+		     "their node only");
 		advise(f, "sysctl net.ipv4.ip_forward=1");
 	}
 }
