@@ -29,7 +29,9 @@
 #define BRIDGE "gwgate0"
 #define WEB "gwg-web"
 #define PORT 7007
-#define SOON_MS 100	/* half of what a retransmission timer is at least */
+#define SOON_MS 10000	/* for what happens at once, on however slow a machine */
+#define RETRANSMIT_NEVER "60s"
+#define RETRANSMIT_SOON "200ms"
 
 #define OK(call)                                                          \
 	do {                                                              \
@@ -167,6 +169,24 @@ static inline int socket_in(int netns_fd, const char *ip, int type, uint16_t por
 	return fd;
 }
 
+/* From now on connections between the two send again what was not acknowledged in that
+ * time, at the earliest: for a test that counts how often, whatever else the machine does. */
+static inline void retransmit_after(const struct container *c, const char *here, const char *there,
+				    const char *time)
+{
+	static const char probe_off[] = "echo 0 >/proc/sys/net/ipv4/tcp_early_retrans";
+	const char *family = strchr(here, ':') ? "-6" : "-4";
+	char command[128], text[16];
+
+	output_of(node_fd, probe_off, text, sizeof(text));
+	output_of(c->netns_fd, probe_off, text, sizeof(text));
+	(void)snprintf(command, sizeof(command), "ip %s route replace %s dev " BRIDGE " rto_min %s", family,
+		       there, time);
+	output_of(node_fd, command, text, sizeof(text));
+	(void)snprintf(command, sizeof(command), "ip %s route replace %s dev eth0 rto_min %s", family, here, time);
+	output_of(c->netns_fd, command, text, sizeof(text));
+}
+
 /* Sockets here and there that have spoken, so that nobody has to ask for a MAC. */
 struct line {
 	int here;
@@ -259,7 +279,7 @@ static inline void expect_pattern(int fd, uint32_t from, size_t bytes)
 	CLEANUP(freep) uint8_t *data = malloc(bytes);
 
 	assert_non_null(data);
-	assert_true(readable(fd, 1000));
+	assert_true(readable(fd, SOON_MS));
 	assert_int_equal(recv(fd, data, bytes, MSG_WAITALL), bytes);
 	for (size_t i = 0; i < bytes; i++)
 		assert_int_equal(data[i], (uint8_t)((from + i) * 2654435761u >> 24));

@@ -32,7 +32,7 @@ static void place_down(struct place *p)
 	container_down(&p->c);
 }
 
-static bool answers(const struct container *c)
+static bool hears(const struct container *c, int wait_ms)
 {
 	struct sockaddr_storage sa;
 	struct line l = { .listener = -EBADF };
@@ -41,7 +41,7 @@ static bool answers(const struct container *c)
 	l.there = socket_in(c->netns_fd, "10.98.0.7", SOCK_DGRAM, PORT);
 	l.here = socket_in(node_fd, "10.98.0.1", SOCK_DGRAM, 0);
 	assert_int_equal(connect(l.here, (struct sockaddr *)&sa, address_of("10.98.0.7", PORT, &sa)), 0);
-	passed = passes(l.here, l.there, SOON_MS);
+	passed = passes(l.here, l.there, wait_ms);
 	line_down(&l);
 	return passed;
 }
@@ -56,7 +56,7 @@ static void frames_follow_who_was_heard(void **state)
 	place_up(&p);
 	OK(network_announce(p.c.netns_fd, &p.c.ep, NULL, err));
 	for (int i = 0; i < 10; i++)
-		assert_true(answers(&p.c));
+		assert_true(hears(&p.c, SOON_MS));
 	gate_read_counters(p.gate, &n);
 	assert_true(n.redirected.frames >= 10);
 	assert_int_equal(n.held.frames, 0);
@@ -112,7 +112,7 @@ static void before_it_is_heard_all_is_held(void **state)
 
 	(void)state;
 	place_up(&p);
-	assert_false(answers(&p.c));
+	assert_false(hears(&p.c, 100));
 	gate_read_counters(p.gate, &n);
 	assert_true(n.held.frames >= 1);
 	assert_int_equal(n.redirected.frames, 0);
@@ -123,7 +123,7 @@ static void before_it_is_heard_all_is_held(void **state)
 	gate_set_mac(second, p.c.ep.mac);
 	gate_learn(second, p.gate);
 	gate_set(second, GATE_AWAY);
-	assert_true(answers(&p.c));
+	assert_true(hears(&p.c, SOON_MS));
 	gate_read_counters(second, &n);
 	assert_true(n.redirected.frames >= 1);
 	place_down(&p);
@@ -159,7 +159,7 @@ static void it_goes_with_its_namespace(void **state)
 	assert_false(gate_is_there(p.gate));
 	output_of(node_fd, "bridge fdb show br " BRIDGE, text, sizeof(text));
 	assert_null(strstr(text, STAND_IN));
-	assert_true(answers(&p.c));
+	assert_true(hears(&p.c, SOON_MS));
 	place_down(&p);
 }
 
