@@ -97,10 +97,11 @@ static void check_network(struct admission *a, const struct node *node)
 {
 	struct error err;
 	int r = placement_check(node, &a->spec->endpoint, a->spec->created_us, &err);
+	enum reason code = r == -ENOENT ? REASON_NETWORK_MISSING :
+			   r == -EADDRINUSE ? REASON_ADDRESS_TAKEN : REASON_NETWORK_DIFFERS;
 
 	if (r < 0)
-		reasons_add(&a->reasons, r == -ENOENT ? REASON_NETWORK_MISSING : r == -EADDRINUSE ? REASON_ADDRESS_TAKEN :
-			    REASON_NETWORK_DIFFERS, "%s", err.msg);
+		reasons_add(&a->reasons, code, "%s", err.msg);
 }
 
 static void check_name_and_address(struct admission *a, const struct node *node,

@@ -98,6 +98,13 @@ static int check_image(const struct reviving *r, const struct node *node, struct
 	return result;
 }
 
+static int check_address(const struct node *node, const struct network_endpoint *ep, struct error *err)
+{
+	if (ep->network[0])
+		return placement_check(node, ep, 0, err);
+	return ep->address[0] ? address_check_free(node, ep->address, 0, err) : 0;
+}
+
 /* Name and address are taken together, as run does it. */
 static int reserve(struct reviving *r, const struct node *node, struct error *err)
 {
@@ -111,9 +118,7 @@ static int reserve(struct reviving *r, const struct node *node, struct error *er
 	if (container_open(node, spec->name, &taken, &ignored) != -ENOENT)
 		return error_set(err, EEXIST, "container '%s': the name is in use; remove it with 'godwit rm %s', "
 				 "or restore with --name", spec->name, spec->name);
-	if (spec->endpoint.network[0] && placement_check(node, &spec->endpoint, 0, err) < 0)
-		return -err->code;
-	if (!spec->endpoint.network[0] && spec->endpoint.address[0] && address_check_free(node, spec->endpoint.address, 0, err) < 0)
+	if (check_address(node, &spec->endpoint, err) < 0)
 		return -err->code;
 	if (container_create(node, spec, CONTAINER_INCOMING, &r->container, err) < 0)
 		return -err->code;
