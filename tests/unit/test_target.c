@@ -22,36 +22,50 @@
 
 #define TOKEN "0123456789abcdef0123456789abcdef"
 
-/* A frozen copy of one plain process; monitor: whose name its state has. */
-static struct container *incoming(const struct home *h, struct cgroup **ret_cg, pid_t *ret_pid, pid_t monitor)
-{
+/* A frozen copy of one plain process, as an incoming container. */
+struct copy {
 	struct container *c;
+	struct cgroup *cg;
+	pid_t pid;
+};
+
+/* monitor: whose name its state has. */
+static struct copy copy_of(const struct home *h, pid_t monitor)
+{
 	struct container_state st = { .status = CONTAINER_INCOMING, .exit_code = -1 };
+	struct copy o = { .pid = fork() };	/* without the container's lock */
 	struct error err;
 
-	*ret_pid = fork();		/* without the container's lock */
-	if (*ret_pid == 0) {
+	if (o.pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;)
 			(void)pause();
 	}
-	c = home_container(h, "web", "", CONTAINER_INCOMING);
-	OK(container_cgroup(c, true, ret_cg, &err));
-	OK(cgroup_join(*ret_cg, *ret_pid, &err));
-	OK(cgroup_freeze(*ret_cg, 10000000, &err));
-	container_state_stamp(&st, *ret_pid, monitor);
-	OK(container_state_write(c, &st, &err));
-	OK(fd_replace_file_at(c->dir_fd, "token", TOKEN, strlen(TOKEN), 0600, FD_REPLACE, &err));
-	return c;
+	o.c = home_container(h, "web", "", CONTAINER_INCOMING);
+	OK(container_cgroup(o.c, true, &o.cg, &err));
+	OK(cgroup_join(o.cg, o.pid, &err));
+	OK(cgroup_freeze(o.cg, 10000000, &err));
+	container_state_stamp(&st, o.pid, monitor);
+	OK(container_state_write(o.c, &st, &err));
+	OK(fd_replace_file_at(o.c->dir_fd, "token", TOKEN, strlen(TOKEN), 0600, FD_REPLACE, &err));
+	return o;
 }
 
-static void bury(struct cgroup *cg, pid_t pid)
+/* As if its receiver had died. */
+static void let_go(struct copy *o)
+{
+	container_free(o->c);
+	o->c = NULL;
+}
+
+static void bury(struct copy *o)
 {
 	struct error err;
 
-	OK(cgroup_kill(cg, 10000000, &err));
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	cgroup_free(cg);
+	let_go(o);
+	OK(cgroup_kill(o->cg, 10000000, &err));
+	assert_int_equal(waitpid(o->pid, NULL, 0), o->pid);
+	cgroup_free(o->cg);
 }
 
 static bool is_there(const struct home *h)
@@ -68,93 +82,91 @@ static enum token_outcome outcome_of(const struct home *h)
 	return now;
 }
 
+static enum token_outcome decide(const struct home *h, enum token_outcome wanted)
+{
+	enum token_outcome now;
+	struct error err;
+
+	OK(token_decide(h->node, TOKEN, wanted, &now, &err));
+	return now;
+}
+
 static void undecided_copy_is_removed(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
+	struct copy o = copy_of(h, 0);
 	struct error err;
-	pid_t pid;
 
-	container_free(incoming(h, &cg, &pid, 0));
+	let_go(&o);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_false(is_there(h));
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
-	bury(cg, pid);
+	bury(&o);
 }
 
 /* The source was told so, and has destroyed the original. */
 static void resumed_copy_is_the_only_one_and_runs(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, 0);
+	struct copy o = copy_of(h, 0);
 	struct container_state st;
-	enum token_outcome now;
 	struct error err;
 	bool frozen;
 
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
-	container_unlock(c);
+	(void)decide(h, TOKEN_RESUMED);
+	container_unlock(o.c);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_true(is_there(h));
-	OK(container_state(c, &st, &err));
+	OK(container_state(o.c, &st, &err));
 	assert_int_equal(st.status, CONTAINER_RUNNING);
-	assert_int_equal(st.pid, pid);
-	OK(cgroup_is_frozen(cg, &frozen, &err));
+	assert_int_equal(st.pid, o.pid);
+	OK(cgroup_is_frozen(o.cg, &frozen, &err));
 	assert_false(frozen);
 	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_true(is_there(h));
-	container_free(c);
-	bury(cg, pid);
+	bury(&o);
 }
 
 static void living_receiver_is_left_alone(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, getpid());
+	struct copy o = copy_of(h, getpid());
 	struct error err;
 
 	OK(incoming_sweep(h->node, 0, &err));
-	container_unlock(c);
+	container_unlock(o.c);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_true(is_there(h));
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
-	container_free(c);
-	bury(cg, pid);
+	bury(&o);
 }
 
 static void damaged_record_keeps_the_copy(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
+	struct copy o = copy_of(h, 0);
 	struct error err;
-	pid_t pid;
 
-	container_free(incoming(h, &cg, &pid, 0));
+	let_go(&o);
 	home_put(h, "record", "perhaps\n");
 	assert_int_equal(renameat(h->node->state_fd, "record", h->node->state_fd, "tokens/" TOKEN), 0);
 	assert_true(incoming_sweep(h->node, 0, &err) < 0);
 	assert_true(is_there(h));
-	bury(cg, pid);
+	bury(&o);
 }
 
 static void restore_without_a_token_is_removed(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, 0);
+	struct copy o = copy_of(h, 0);
 	struct error err;
 
-	assert_int_equal(unlinkat(c->dir_fd, "token", 0), 0);
-	container_free(c);
+	assert_int_equal(unlinkat(o.c->dir_fd, "token", 0), 0);
+	let_go(&o);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_false(is_there(h));
-	bury(cg, pid);
+	bury(&o);
 }
 
 /* The record of a boot that is over. */
@@ -167,38 +179,33 @@ static void write_lost(const struct home *h)
 static void what_ran_before_a_crash_is_lost_and_removed(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, 0);
+	struct copy o = copy_of(h, 0);
 	struct error err;
 
 	write_lost(h);
-	FAILS(incoming_finish(c, &err), ESTALE, "goes on where it came from");
-	container_free(c);
+	FAILS(incoming_finish(o.c, &err), ESTALE, "goes on where it came from");
+	let_go(&o);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_false(is_there(h));
 	assert_int_equal(outcome_of(h), TOKEN_LOST);
-	bury(cg, pid);
+	bury(&o);
 }
 
 static void refusal_is_kept_as_long_as_anybody_could_resume(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, getpid());
-	enum token_outcome now;
+	struct copy o = copy_of(h, getpid());
 	struct error err;
 
-	OK(token_decide(h->node, TOKEN, TOKEN_REFUSED, &now, &err));
-	container_unlock(c);
+	(void)decide(h, TOKEN_REFUSED);
+	container_unlock(o.c);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_int_equal(outcome_of(h), TOKEN_REFUSED);
-	OK(container_clean(c, false, &err));
-	container_free(c);
+	OK(container_clean(o.c, false, &err));
+	let_go(&o);
 	OK(incoming_sweep(h->node, 0, &err));
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
-	bury(cg, pid);
+	bury(&o);
 }
 
 static bool has_mark(const struct container *c)
@@ -210,37 +217,30 @@ static bool has_mark(const struct container *c)
 static void what_runs_is_put_on_disk_before_more_is_done_with_it(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, 0);
-	enum token_outcome now;
+	struct copy o = copy_of(h, 0);
 	struct error err;
 
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
-	FAILS(incoming_finish(c, &err), EBUSY, "its monitor has not recorded yet that it runs");
-	assert_true(has_mark(c));
-	container_unlock(c);
+	(void)decide(h, TOKEN_RESUMED);
+	FAILS(incoming_finish(o.c, &err), EBUSY, "its monitor has not recorded yet that it runs");
+	assert_true(has_mark(o.c));
+	container_unlock(o.c);
 	OK(incoming_sweep(h->node, 0, &err));
-	OK(incoming_finish(c, &err));
-	assert_false(has_mark(c));
+	OK(incoming_finish(o.c, &err));
+	assert_false(has_mark(o.c));
 	assert_int_equal(outcome_of(h), TOKEN_SYNCED);
-	OK(incoming_finish(c, &err));
-	container_free(c);
-	bury(cg, pid);
+	OK(incoming_finish(o.c, &err));
+	bury(&o);
 }
 
 /* Somebody who was asked has settled it, while another process still has it in hand. */
 static void what_was_settled_by_another_is_not_swept_away(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, 0);
-	const struct incoming in = { .node = h->node, .token = TOKEN, .container = c };
-	enum token_outcome now;
+	struct copy o = copy_of(h, 0);
+	const struct incoming in = { .node = h->node, .token = TOKEN, .container = o.c };
 	struct error err;
 
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	(void)decide(h, TOKEN_RESUMED);
 	OK(incoming_event(&in, EVENT_SWEEP, &err));
 	OK(incoming_event(&in, EVENT_SYNC, &err));
 	OK(incoming_event(&in, EVENT_RELEASE, &err));
@@ -249,14 +249,21 @@ static void what_was_settled_by_another_is_not_swept_away(void **state)
 	     EVENT_QUERY, EVENT_SWEEP, EVENT_OFFER }; *e != EVENT_OFFER; e++)
 		OK(incoming_event(&in, *e, &err));
 	assert_true(is_there(h));
-	assert_int_equal(kill(pid, 0), 0);
-	container_free(c);
-	bury(cg, pid);
+	assert_int_equal(kill(o.pid, 0), 0);
+	bury(&o);
 }
 
 /* ---- questions ---- */
 
-static pid_t connect_to(const struct home *h, struct channel **ret)
+static int serve(const struct home *h, int fd)
+{
+	struct error err;
+
+	return target_serve(h->node, fd, NULL, NULL, NULL, &err);
+}
+
+/* A source that has greeted; serving it is what another process ends with. */
+static pid_t connect_to(const struct home *h, int (*serving)(const struct home *h, int fd), struct channel **ret)
 {
 	struct channel_peer peer;
 	struct error err;
@@ -267,7 +274,7 @@ static pid_t connect_to(const struct home *h, struct channel **ret)
 	pid = fork();
 	if (pid == 0) {
 		(void)close(s[0]);
-		_exit(target_serve(h->node, s[1], NULL, NULL, NULL, &err) != 0);
+		_exit(serving(h, s[1]) != 0);
 	}
 	(void)close(s[1]);
 	OK(channel_new(s[0], WIRE_SOURCE, ret, &err));
@@ -291,7 +298,7 @@ static enum message_outcome ask(const struct home *h, bool and_release)
 {
 	const struct message query = { .type = WIRE_QUERY, .query.token = TOKEN };
 	struct channel *ch = NULL;
-	pid_t pid = connect_to(h, &ch);
+	pid_t pid = connect_to(h, serve, &ch);
 	enum message_outcome said;
 	struct message m;
 	struct error err;
@@ -310,12 +317,9 @@ static enum message_outcome ask(const struct home *h, bool and_release)
 static void question_decides_what_was_open(void **state)
 {
 	const struct home *h = *state;
-	enum token_outcome now;
-	struct error err;
 
 	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_REFUSED);
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
-	assert_int_equal(now, TOKEN_REFUSED);
+	assert_int_equal(decide(h, TOKEN_RESUMED), TOKEN_REFUSED);
 	/* COMMIT may still be on its way: a refusal is not forgotten. */
 	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_REFUSED);
 	assert_int_equal(outcome_of(h), TOKEN_REFUSED);
@@ -325,43 +329,34 @@ static void question_decides_what_was_open(void **state)
 static void what_runs_is_put_on_disk_by_whoever_is_asked(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, 0);
+	struct copy o = copy_of(h, 0);
 	struct container_state st;
-	enum token_outcome now;
 	struct error err;
 
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
-	container_unlock(c);
+	(void)decide(h, TOKEN_RESUMED);
+	container_unlock(o.c);
 	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_SYNCED);
-	OK(container_state(c, &st, &err));
+	OK(container_state(o.c, &st, &err));
 	assert_int_equal(st.status, CONTAINER_RUNNING);
-	assert_false(has_mark(c));
+	assert_false(has_mark(o.c));
 	assert_int_equal(outcome_of(h), TOKEN_SYNCED);
 	assert_int_equal(ask(h, true), MESSAGE_OUTCOME_SYNCED);
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
 	assert_true(is_there(h));
-	container_free(c);
-	bury(cg, pid);
+	bury(&o);
 }
 
 static void what_its_monitor_is_just_resuming_is_told_as_such(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
-	pid_t pid;
-	struct container *c = incoming(h, &cg, &pid, getpid());
-	enum token_outcome now;
-	struct error err;
+	struct copy o = copy_of(h, getpid());
 
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
-	container_unlock(c);
+	(void)decide(h, TOKEN_RESUMED);
+	container_unlock(o.c);
 	assert_int_equal(ask(h, false), MESSAGE_OUTCOME_RESUMED);
-	assert_true(has_mark(c));
+	assert_true(has_mark(o.c));
 	assert_int_equal(outcome_of(h), TOKEN_RESUMED);
-	container_free(c);
-	bury(cg, pid);
+	bury(&o);
 }
 
 static void what_was_lost_is_told_until_released(void **state)
@@ -379,12 +374,10 @@ static void release_may_come_alone_and_twice(void **state)
 {
 	const struct home *h = *state;
 	struct channel *ch = NULL;
-	enum token_outcome now;
-	struct error err;
 
-	OK(token_decide(h->node, TOKEN, TOKEN_RESUMED, &now, &err));
+	(void)decide(h, TOKEN_RESUMED);
 	for (int i = 0; i < 2; i++) {
-		pid_t pid = connect_to(h, &ch);
+		pid_t pid = connect_to(h, serve, &ch);
 
 		release(ch);
 		channel_free(ch);
@@ -393,29 +386,24 @@ static void release_may_come_alone_and_twice(void **state)
 	}
 }
 
+static int serve_one_that_says_nothing(const struct home *h, int fd)
+{
+	bool spoken = false;
+	struct error err;
+
+	(void)fault_init("first-word-s:value=1", &err);
+	return target_serve(h->node, fd, &spoken, NULL, NULL, &err) == -ETIMEDOUT && !spoken ? 0 : -1;
+}
+
 /* It greets, and wants nothing. */
 static void who_says_nothing_is_left(void **state)
 {
-	const struct home *h = *state;
 	CLEANUP(channel_freep) struct channel *ch = NULL;
-	struct channel_peer peer;
+	pid_t pid = connect_to(*state, serve_one_that_says_nothing, &ch);
 	struct message m;
 	struct error err;
-	int s[2], status;
-	pid_t pid;
+	int status;
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
-	pid = fork();
-	if (pid == 0) {
-		bool spoken = false;
-
-		(void)close(s[0]);
-		(void)fault_init("first-word-s:value=1", &err);
-		_exit(target_serve(h->node, s[1], &spoken, NULL, NULL, &err) != -ETIMEDOUT || spoken);
-	}
-	(void)close(s[1]);
-	OK(channel_new(s[0], WIRE_SOURCE, &ch, &err));
-	OK(channel_greet(ch, "seal", TOKEN, &peer, &err));
 	channel_set_patience(ch, 10000000);
 	assert_int_equal(channel_receive(ch, 0, &m, &err), -ECONNRESET);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -426,25 +414,23 @@ static void who_says_nothing_is_left(void **state)
 static void what_is_settled_and_forgotten_is_not_taken_for_undecided(void **state)
 {
 	const struct home *h = *state;
-	struct cgroup *cg;
 	struct error err;
 	enum protocol_state now;
-	pid_t pid;
-	CLEANUP(container_freep) struct container *c = incoming(h, &cg, &pid, 0);
-	const struct incoming in = { .node = h->node, .token = TOKEN, .container = c };
+	struct copy o = copy_of(h, 0);
+	const struct incoming in = { .node = h->node, .token = TOKEN, .container = o.c };
 
 	OK(incoming_state(&in, &now, &err));
 	assert_int_equal(now, TARGET_INCOMING);
-	assert_int_equal(unlinkat(c->dir_fd, INCOMING_MARK, 0), 0);
+	assert_int_equal(unlinkat(o.c->dir_fd, INCOMING_MARK, 0), 0);
 	OK(incoming_state(&in, &now, &err));
 	assert_int_equal(now, TARGET_NOTHING);
 	OK(incoming_event(&in, EVENT_SYNC, &err));
 	OK(incoming_event(&in, EVENT_SWEEP, &err));
 	assert_true(is_there(h));
-	assert_int_equal(kill(pid, 0), 0);
-	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	assert_int_equal(kill(o.pid, 0), 0);
+	assert_int_equal(waitpid(o.pid, NULL, WNOHANG), 0);
 	assert_int_equal(outcome_of(h), TOKEN_UNKNOWN);
-	bury(cg, pid);
+	bury(&o);
 }
 
 int main(void)
