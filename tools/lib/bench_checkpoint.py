@@ -13,8 +13,6 @@ After each checkpoint all memory is compared with what it must be.
 godwit: godwit checkpoint --leave-running. runc: runc checkpoint --leave-running
 --tcp-established, with the same CRIU.
 """
-import argparse
-import json
 import os
 import shutil
 import statistics
@@ -22,7 +20,8 @@ import subprocess
 import sys
 import time
 
-from bed import Bed, Failed, exit_on_signals
+from bed import Bed, Failed
+from benchmark import parse, parser_of, run
 from move_bed import Children, check_memory, event, make_roots, started
 from move_engines import Godwit, Runc
 
@@ -32,23 +31,18 @@ QUIET = 0.3             # seconds that the client works before
 REGION_MB = 64
 
 
-def options_of(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench checkpoint", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of():
+    parser = parser_of("checkpoint", __doc__)
     parser.add_argument("--mb", default="64,1024", metavar="MB[,...]", help="MB of memory (64,1024)")
     parser.add_argument("--runs", type=int, default=5, help="checkpoints of each (default 5)")
     parser.add_argument("--rate", type=int, default=20, help="MB/s that the program writes (20)")
-    parser.add_argument("--json", default="", metavar="FILE", help="write all numbers")
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parse(parser)
     words = options.mb.split(",")
     if not all(word.isdigit() and 4 <= int(word) <= 16384 for word in words):
         parser.error("--mb: 4 to 16384 each")
     options.sizes = [int(word) for word in words]
     if options.runs < 1 or options.rate < 1:
         parser.error("--runs and --rate: at least 1")
-    if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
-        parser.error(f"--json: no folder for {options.json}")
     return options
 
 
@@ -124,24 +118,12 @@ def show(summaries, left_out):
         print(f"{name}: left out: {why}")
 
 
-def main():
-    options = options_of(sys.argv[1:])
-    if options.check:
-        return 0
-    exit_on_signals()
-    try:
-        results, left_out = measure(options)
-    except Failed as failed:
-        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
-        return 1
+def benchmark(options):
+    results, left_out = measure(options)
     summaries = [summary_of(result) for result in results]
     show(summaries, left_out)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(summaries, file, indent=2)
-            file.write("\n")
-    return 1 if any(summary["errors"] for summary in summaries) else 0
+    return summaries, not any(summary["errors"] for summary in summaries)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(options_of(), benchmark))

@@ -23,8 +23,6 @@ namespace that keeps address and MAC, so that its connections survive too (which
 they do only while nobody's packet meets the namespace without its sockets: it is
 cut off in between). crun is left out where it can't checkpoint; then it says why.
 """
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -32,7 +30,8 @@ import sys
 import time
 
 import move_chart
-from bed import Bed, Failed, exit_on_signals
+from bed import Bed, Failed
+from benchmark import parse, parser_of, run
 from move_bed import REDIS, Children, check_memory, event, make_roots, started
 from move_engines import ENGINES
 
@@ -56,9 +55,8 @@ def cases_of(text, parser):
     return cases
 
 
-def options_of(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench migrate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of():
+    parser = parser_of("migrate", __doc__)
     parser.add_argument("--only", default=DEFAULT, metavar="WORKLOAD:MB[,...]",
                         help=f"of these only (default {DEFAULT})".replace("%", "%%"))
     parser.add_argument("--engines", default=",".join(ENGINES), metavar="LIST",
@@ -68,10 +66,8 @@ def options_of(arguments):
     parser.add_argument("--region", type=int, default=25, metavar="PCT",
                         help="per cent of its memory that writer writes into (25)")
     parser.add_argument("--options", default="", help="more options for godwit migrate, one word")
-    parser.add_argument("--json", default="", metavar="FILE", help="write all numbers")
     parser.add_argument("--svg", default="", metavar="FILE", help="draw them")
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parse(parser)
     options.cases = cases_of(options.only, parser)
     options.engines = options.engines.split(",")
     unknown = set(options.engines) - set(ENGINES)
@@ -79,9 +75,6 @@ def options_of(arguments):
         parser.error(f"--engines: not {', '.join(sorted(unknown))}")
     if options.runs < 1 or options.rate < 1 or not 1 <= options.region <= 100:
         parser.error("--runs and --rate: at least 1; --region: 1 to 100")
-    for file in (options.json, options.svg):
-        if file and not os.path.isdir(os.path.dirname(os.path.abspath(file))):
-            parser.error(f"no folder for {file}")
     return options
 
 
@@ -298,27 +291,15 @@ def show(results, left_out, options):
         print(f"{engine}: left out: {why}")
 
 
-def main():
-    options = options_of(sys.argv[1:])
-    if options.check:
-        return 0
-    exit_on_signals()
-    try:
-        seen, left_out = measure(options)
-    except Failed as failed:
-        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
-        return 1
+def benchmark(options):
+    seen, left_out = measure(options)
     results = [result_of(key, got) for key, got in seen.items()]
     show(results, left_out, options)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
-            file.write("\n")
     if options.svg:
         with open(options.svg, "w", encoding="utf-8") as file:
             file.write(move_chart.draw(results))
-    return 0 if results and not any(result["errors"] for result in results) else 1
+    return results, results and not any(result["errors"] for result in results)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(options_of(), benchmark))

@@ -17,8 +17,6 @@
 
 The load runs on a third node.
 """
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -26,7 +24,8 @@ import sys
 import time
 
 import flow_chart
-from bed import Bed, Failed, exit_on_signals
+from bed import Bed, Failed
+from benchmark import parse, parser_of, run
 from move_bed import Children, event, make_roots, started
 from move_engines import Godwit
 
@@ -51,9 +50,8 @@ http {
 """
 
 
-def options_of(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench network", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of():
+    parser = parser_of("network", __doc__)
     parser.add_argument("--only", default=",".join(PARTS), metavar="PART[,...]",
                         help=f"some of {','.join(PARTS)} (all)")
     parser.add_argument("--connections", type=int, default=200, help="of requests (200)")
@@ -62,10 +60,8 @@ def options_of(arguments):
     parser.add_argument("--rate", type=int, default=1000, help="datagrams a second (1000)")
     parser.add_argument("--moves", type=int, default=10, help="of each (10)")
     parser.add_argument("--options", default="", help="more options for godwit migrate, one word")
-    parser.add_argument("--json", default="", metavar="FILE", help="write all numbers")
     parser.add_argument("--svg", default="", metavar="FILE", help="draw the stream's throughput")
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parse(parser)
     options.parts = options.only.split(",")
     if set(options.parts) - set(PARTS):
         parser.error(f"--only: some of {', '.join(PARTS)}")
@@ -73,9 +69,6 @@ def options_of(arguments):
         parser.error("--connections: 2 to 10000; --moves: 1 to 1000")
     if not 0 <= options.think <= 1000 or not 1 <= options.rate <= 20000:
         parser.error("--think: 0 to 1000; --rate: 1 to 20000")
-    for file in (options.json, options.svg):
-        if file and not os.path.isdir(os.path.dirname(os.path.abspath(file))):
-            parser.error(f"no folder for {file}")
     return options
 
 
@@ -244,26 +237,14 @@ def sound(results):
             and ("datagrams" not in results or results["datagrams"]["sent"] == results["datagrams"]["answered"]))
 
 
-def main():
-    options = options_of(sys.argv[1:])
-    if options.check:
-        return 0
-    exit_on_signals()
-    try:
-        results = measure(options)
-    except Failed as failed:
-        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
-        return 1
+def benchmark(options):
+    results = measure(options)
     show(results)
     if options.svg and "stream" in results:
         with open(options.svg, "w", encoding="utf-8") as file:
             file.write(flow_chart.draw(results["stream"]))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
-            file.write("\n")
-    return 0 if sound(results) else 1
+    return results, sound(results)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(options_of(), benchmark))

@@ -13,16 +13,15 @@ A slow-down is 1 - during / without. It includes that the copy takes processor t
 the machine, on which all nodes and the load are. Where there is hardly any time before
 the freeze (the window), nothing is copied before it, and there is nothing to measure.
 """
-import argparse
 import bisect
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 
-from bed import Bed, Failed, exit_on_signals
+from bed import Bed, Failed
+from benchmark import parse, parser_of, run
 from move_bed import REDIS, Children, check_memory, event, make_roots, started
 from move_engines import Godwit
 
@@ -32,19 +31,14 @@ WARM = 0.5                      # seconds that the load works before
 SHORTEST = 0.2                  # seconds of a window that say something
 
 
-def options_of(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench overhead", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of():
+    parser = parser_of("overhead", __doc__)
     parser.add_argument("--runs", type=int, default=5, help="moves (default 5)")
     parser.add_argument("--mb", type=int, default=1024, help="MB of values (default 1024)")
     parser.add_argument("--options", default="", help="more options for godwit migrate, one word")
-    parser.add_argument("--json", default="", metavar="FILE", help="write all numbers")
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parse(parser)
     if options.runs < 1 or not 1 <= options.mb <= 16384:
         parser.error("--runs: at least 1; --mb: 1 to 16384")
-    if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
-        parser.error(f"--json: no folder for {options.json}")
     return options
 
 
@@ -138,28 +132,15 @@ def show(runs):
               "the freeze")
 
 
-def main():
-    options = options_of(sys.argv[1:])
-    if options.check:
-        return 0
-    exit_on_signals()
-    try:
-        runs, errors = measure(options)
-    except Failed as failed:
-        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
-        return 1
+def benchmark(options):
+    runs, errors = measure(options)
     if runs:
         show(runs)
     if errors:
         print(f"{len(errors)} moves failed: {errors[0]}")
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"memory_mb": options.mb, "runs": runs, "errors": errors,
-                       "median": {key: median(runs, key) for key in runs[0]} if runs else None},
-                      file, indent=2)
-            file.write("\n")
-    return 1 if errors else 0
+    medians = {key: median(runs, key) for key in runs[0]} if runs else None
+    return {"memory_mb": options.mb, "runs": runs, "errors": errors, "median": medians}, not errors
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(options_of(), benchmark))

@@ -11,7 +11,6 @@ device rules: they do less.
 
 ratio is godwit's median divided by that engine's: below 1 godwit is quicker.
 """
-import argparse
 import json
 import os
 import shutil
@@ -19,31 +18,27 @@ import statistics
 import subprocess
 import sys
 
-from bed import Bed, Failed, call, exit_on_signals
+from bed import Bed, Failed, call
+from benchmark import parse, parser_of, run
 
 STOPWATCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stopwatch.py")
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 ENGINES = ("godwit", "godwit-none", "crun", "runc")
 
 
-def options_of(arguments):
-    parser = argparse.ArgumentParser(prog="tools/bench start", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of():
+    parser = parser_of("start", __doc__,
+                       "for each engine median_ms, min_ms, peak_rss_kb, runs, ratio")
     parser.add_argument("--runs", type=int, default=40, help="runs of each engine (default 40)")
     parser.add_argument("--engines", default=",".join(ENGINES), metavar="LIST",
                         help=f"some of {','.join(ENGINES)} (the default)")
-    parser.add_argument("--json", default="", metavar="FILE",
-                        help="write for each engine median_ms, min_ms, peak_rss_kb, runs, ratio")
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parse(parser)
     options.engines = options.engines.split(",")
     unknown = set(options.engines) - set(ENGINES)
     if unknown:
         parser.error(f"--engines: not {', '.join(sorted(unknown))}")
     if options.runs < 1:
         parser.error("--runs: at least 1")
-    if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
-        parser.error(f"--json: no folder for {options.json}")
     return options
 
 
@@ -117,24 +112,12 @@ def show(measured, results):
             print(f"{engine:<12} left out, it does not work here: {values['error']}")
 
 
-def main():
-    options = options_of(sys.argv[1:])
-    if options.check:
-        return 0
-    exit_on_signals()
-    try:
-        measured = measure(options.engines, options.runs)
-    except Failed as failed:
-        print(f"bench: {failed}", failed.details, sep="\n", file=sys.stderr)
-        return 1
+def benchmark(options):
+    measured = measure(options.engines, options.runs)
     results = results_of(measured)
     show(measured, results)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
-            file.write("\n")
-    return 0 if results else 1
+    return results, results
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(options_of(), benchmark))
