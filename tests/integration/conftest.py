@@ -87,7 +87,7 @@ class Bed:
 
     def testbed(self, *args):
         done = subprocess.run([str(TESTBED), "--name", self.name, *args], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+                              stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
         if done.returncode:
             pytest.fail(f"testbed {' '.join(args)}: {done.stdout}")
         return done.stdout

@@ -9,6 +9,7 @@ from moving import PEER_PORT, in_node
 MAGIC = 0x54574447
 HEADER_BYTES = 16
 COMMIT = 11
+SILENCE_S = 120     # so long a slow machine may need for a stage of a migration
 
 
 def frame(kind, payload=b"", length=None):
@@ -36,7 +37,7 @@ class Peer(threading.Thread):
         while not self.ended:
             with contextlib.suppress(OSError):
                 connection, _ = self.server.accept()
-                connection.settimeout(10)
+                connection.settimeout(SILENCE_S)
                 with connection:
                     self.act(connection)
 
@@ -58,8 +59,11 @@ class Proxy(Peer):
         self.limit, self.spoil, self.node, self.passed = limit, spoil, node, 0
         super().__init__(node, self.relay)
 
+    def connect(self):
+        return in_node(self.node, lambda: socket.create_connection(("10.88.0.2", PEER_PORT), SILENCE_S))
+
     def relay(self, connection):
-        upstream = in_node(self.node, lambda: socket.create_connection(("10.88.0.2", PEER_PORT), 5))
+        upstream = self.connect()
         back = threading.Thread(target=self.pump_back, args=(upstream, connection), daemon=True)
         back.start()
         with contextlib.suppress(OSError):
@@ -94,7 +98,8 @@ class CommitProxy(Proxy):
     answered it. From then on it lets nobody through until it is transparent."""
 
     def __init__(self, node, lose_commit):
-        self.lose_commit, self.cut, self.transparent = lose_commit, False, False
+        self.lose_commit, self.cut, self.mute, self.transparent = lose_commit, False, False, False
+        self.answered = threading.Event()
         super().__init__(node)
 
     def relay(self, connection):
@@ -104,9 +109,7 @@ class CommitProxy(Proxy):
             self.relay_frames(connection)
 
     def relay_frames(self, connection):
-        upstream = in_node(self.node, lambda: socket.create_connection(("10.88.0.2", PEER_PORT), 5))
-        upstream.settimeout(30)
-        self.mute = False
+        upstream = self.connect()
         back = threading.Thread(target=self.answers, args=(upstream, connection), daemon=True)
         back.start()
         source = connection.makefile("rb")
@@ -116,9 +119,8 @@ class CommitProxy(Proxy):
             if kind == COMMIT:
                 self.cut = self.mute = True
                 if not self.lose_commit:
-                    self.answered = threading.Event()
                     upstream.sendall(head + payload)
-                    self.answered.wait(30)
+                    self.answered.wait(SILENCE_S)
                 break
             upstream.sendall(head + payload)
         for it in (connection, upstream):
