@@ -1,6 +1,14 @@
 """What must not get out of a container, and what must not get in: a test for each class of
 vulnerability that engines have had."""
+import hashlib
+import os
+import pathlib
+import shutil
+
 import pytest
+
+from conftest import GODWIT
+from moving import inspect, until
 
 
 @pytest.fixture
@@ -33,3 +41,175 @@ def test_what_is_open_in_the_engine_leads_to_no_program(node, box):
             done = node.godwit(*command, f"/proc/self/fd/{n}/../../../../../../../usr/bin/dpkg", "--version",
                                check=False)
             assert done.returncode in (126, 127) and "Debian" not in done.stdout, done
+
+
+# --- CVE-2019-5736: the engine's own program, through /proc/PID/exe ----------------------------
+
+ATTACK = """while :; do for p in /proc/[0-9]*; do (
+    exec 3<$p/exe && sleep 0.05 && : >>/proc/self/fd/3 && echo $p >>/tmp/written; : >>$p/exe && echo $p >>/tmp/written
+) 2>/dev/null & done; wait; done"""
+
+
+def test_the_engines_program_cannot_be_written_while_it_enters(node, box):
+    before = hashlib.sha256(GODWIT.read_bytes()).digest()
+    name = box("sh", "-c", "printf '#!/proc/self/exe\\n' >/evil; chmod 755 /evil; touch /ready; " + ATTACK,
+               options=["--health-cmd", "/evil", "--health-interval", "10ms"])
+    until(lambda: node.godwit("exec", name, "test", "-e", "/ready", check=False).returncode == 0)
+    for _ in range(8):
+        node.godwit("exec", name, "/evil", check=False)
+    assert node.godwit("exec", name, "test", "-e", "/tmp/written", check=False).returncode == 1
+    assert hashlib.sha256(GODWIT.read_bytes()).digest() == before
+
+
+@pytest.mark.bed(nodes=1)
+def test_nor_when_it_was_restored(bed, rootfs, tmp_path):
+    node = bed["node1"]
+    node.godwit("image", "import", "base", rootfs("base"))
+    node.godwit("run", "-d", "--name", "web", "base", "sleep", "1000")
+    node.godwit("checkpoint", "web", tmp_path / "saved")
+    node.godwit("rm", "web")
+    node.godwit("restore", tmp_path / "saved")
+    monitor = inspect(node, "web")["state"]["monitor_pid"]
+    assert os.statvfs(f"/proc/{monitor}/exe").f_flag & os.ST_RDONLY
+
+
+# --- CVE-2023-27561, CVE-2019-19921: links of the image where the engine mounts -----------------
+
+@pytest.mark.parametrize("where", ["proc", "sys", "dev", "etc"])
+def test_a_link_in_the_image_leads_no_mount_out(node, rootfs, tmp_path, where):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    image = rootfs("base")
+    shutil.rmtree(image / where)
+    (image / where).symlink_to("../" * 12 + str(outside).lstrip("/"))
+    node.godwit("image", "import", "evil", image)
+    try:
+        done = node.godwit("run", "--rm", "evil", "cat", "/proc/keys", "/proc/timer_list", check=False)
+        assert done.stdout == "" and (done.returncode == 125 or where != "proc")
+        assert not list(outside.iterdir()) and not os.path.ismount(outside)
+    finally:
+        node.godwit("image", "rm", "evil")
+
+
+# --- CVE-2021-30465: a path that another container changes while it is mounted on ---------------
+
+def test_a_path_that_changes_leads_no_volume_out(node, box, tmp_path):
+    shared, data = tmp_path / "shared", tmp_path / "data"
+    (shared / "d").mkdir(parents=True)
+    data.mkdir()
+    (data / "mark").write_text("x")
+    target = tmp_path / "target"
+    target.mkdir()
+    link = "../" * 12 + str(target).lstrip("/")
+    box("sh", "-c", f"cd /s; while :; do rm -rf d; ln -s {link} d; rm d; mkdir d; done",
+        options=["-v", f"{shared}:/s"])
+    for _ in range(12):
+        done = node.godwit("run", "--rm", "-v", f"{shared}:/s", "-v", f"{data}:/s/d/x", "base", "true", check=False)
+        assert done.returncode in (0, 125)
+    assert not list(target.iterdir())
+    assert str(target) not in pathlib.Path(f"/proc/{node_pid(node)}/mountinfo").read_text()
+
+
+def node_pid(node):
+    """A process in the node's mount namespace."""
+    return pathlib.Path("/run/godwit-testbed", node.bed.name, node.name).read_text().split()[0]
+
+
+def test_names_of_users_are_not_read_outside(node, box, tmp_path):
+    (tmp_path / "passwd").write_text("evil:x:0:0::/:/bin/sh\n")
+    name = box("sleep", "1000")
+    link = "../" * 12 + str(tmp_path / "passwd").lstrip("/")
+    node.godwit("exec", name, "ln", "-sf", link, "/etc/passwd")
+    done = node.godwit("exec", "-u", "evil", name, "id", check=False)
+    assert done.returncode == 125 and "evil" in done.stderr and "uid=" not in done.stdout
+
+
+# --- CVE-2022-0847: what is only read may not be written through the page cache -----------------
+
+SPLICE = """
+import os, sys
+r, w = os.pipe()
+os.write(w, b'x' * 65536)
+os.read(r, 65536)
+f = os.open(sys.argv[1], os.O_RDONLY)
+os.splice(f, w, 1, offset_src=0)
+os.write(w, b'OVERWRITTEN')
+print(open(sys.argv[1], 'rb').read(12))
+"""
+
+
+@pytest.mark.bed(nodes=1)
+def test_files_of_the_image_and_read_only_volumes_stay_as_they_are(bed, rootfs, tmp_path):
+    node = bed["node1"]
+    node.godwit("image", "import", "python", rootfs("python"))
+    (tmp_path / "data").write_text("as it was, all of it\n")
+    volume = ["-v", f"{tmp_path}/data:/data:ro"]
+    passwd = node.godwit("run", "--rm", "python", "cat", "/etc/passwd").stdout
+    for path in ("/data", "/etc/passwd"):
+        done = node.godwit("run", "--rm", *volume, "python", "python3", "-c", SPLICE, path)
+        assert "OVERWRITTEN" not in done.stdout
+    assert (tmp_path / "data").read_text() == "as it was, all of it\n"
+    node.godwit("run", "--rm", "python", "sh", "-c", "echo changed >/etc/passwd")
+    assert node.godwit("run", "--rm", "python", "cat", "/etc/passwd").stdout == passwd
+    for command in ("echo x >/data", "mount -o remount,rw,bind /data", "rm /data"):
+        done = node.godwit("run", "--rm", *volume, "python", "sh", "-c", command, check=False)
+        assert done.returncode not in (0, 125), done
+    assert (tmp_path / "data").read_text() == "as it was, all of it\n"
+
+
+# --- leaks: descriptors, environment, keys, signals, mounts --------------------------------------
+
+STATUS = "sh", "-c", ("echo $(ls /proc/self/fd); echo OURS=$OURS; "
+                      "grep -E 'SigBlk|SigIgn' /proc/self/status; kill -0 2 2>/dev/null; echo end")
+CALLER = "trap '' INT HUP USR1; export OURS=secret; exec 7</ 8</etc/hostname; exec \"$@\""
+
+
+@pytest.mark.parametrize("verb", ["run", "exec", "start"])
+def test_nothing_of_the_caller_gets_in(node, box, verb):
+    name = box(*STATUS) if verb == "start" else box("sleep", "1000")
+    if verb == "start":
+        until(lambda: node.godwit("ps", "-q").stdout == "")
+    command = {"run": ["run", "--rm", "base", *STATUS], "exec": ["exec", name, *STATUS], "start": ["start", name]}[verb]
+    text = node.run("sh", "-c", CALLER, "sh", GODWIT, *command).stdout
+    if verb == "start":
+        text = until(lambda: node.godwit("logs", name).stdout.split("end\n")[1:2])[0]
+        until(lambda: node.godwit("ps", "-q").stdout == "")
+    lines = text.splitlines()
+    assert lines[0] == "0 1 2 3"  # 3 is of ls itself
+    assert lines[1:4] == ["OURS=", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]
+
+
+KEYS = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+for call in (248, 249, 250):
+    print(libc.syscall(call, b'user', b'ours', b'secret', 6, -3), ctypes.get_errno())
+print(open('/proc/keys').read())
+"""
+WITH_KEY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.syscall(250, 1, 0)
+assert libc.syscall(248, b'user', b'ours', b'secret', 6, -3) > 0
+assert b'ours' in open('/proc/keys', 'rb').read()
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.bed(nodes=1)
+def test_keys_of_the_caller_are_out_of_reach(bed, rootfs):
+    node = bed["node1"]
+    node.godwit("image", "import", "python", rootfs("python"))
+    done = node.run("/usr/bin/python3", "-c", WITH_KEY, GODWIT, "run", "--rm", "python", "python3", "-c", KEYS)
+    assert done.stdout.split() == ["-1", "1"] * 3
+
+
+@pytest.mark.parametrize("command", [
+    "echo x >/proc/sys/kernel/core_pattern", "echo b >/proc/sysrq-trigger", "echo x >/sys/kernel/uevent_helper",
+    "for f in /sys/fs/cgroup/release_agent /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/cgroup.procs "
+    "/sys/fs/cgroup/*/cgroup.procs; do if echo 1 >$f; then exit 0; fi; done; exit 1",
+    "mount -t cgroup none /mnt", "mount --bind / /mnt", "unshare -m true", "chroot /proc/1/root mount -t proc p /mnt",
+    "mknod /dev/sda b 8 0", "grep -q . /proc/kcore", "hostname other"])
+def test_ways_out_that_are_known_are_closed(node, command):
+    done = node.godwit("run", "--rm", "base", "sh", "-c", command, check=False)
+    assert done.returncode not in (0, 125), done
