@@ -104,7 +104,9 @@ static void what_does_not_stop_is_let_go(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (vfork() == 0) {
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 			__atomic_store_n(n, 1, __ATOMIC_SEQ_CST);
 			while (read_count(n) != 2)
 				(void)sched_yield();
