@@ -25,6 +25,7 @@
 
 #define EVENTS_MAX 32
 #define BUSY_MS 1
+#define QUIET_US 100000u
 #define NO_MEMORY_US 30000000u
 
 /* Everything of the child. */
@@ -39,6 +40,7 @@ struct work {
 	int kept_fd;			/* and lie here, where the parent holds it too */
 	int report_fd;
 	bool restored;
+	uint64_t faults;		/* answered until then */
 	uint64_t began, progress;	/* us */
 };
 
@@ -128,6 +130,7 @@ static int hear_criu(struct work *w, struct error *err)
 		w->restored = true;
 		w->progress = clock_us();
 		w->filling.report.restored_us = w->progress - w->began;
+		w->faults = w->filling.report.faults;
 		return 0;
 	}
 	if (uffd < 0)
@@ -172,6 +175,14 @@ static void bury(struct work *w)
 	w->n_tasks = kept;
 }
 
+/* Until the tasks run again all processors are for CRIU and the decision. That
+ * they run shows in a fault, sooner or later. */
+static bool is_time(const struct work *w)
+{
+	return w->restored && (w->filling.report.faults > w->faults ||
+			       clock_us() - w->began - w->filling.report.restored_us > QUIET_US);
+}
+
 /* One piece for the first task that takes one: those that CRIU restored come
  * before what they forked, which often executes or exits soon. Returns 1 when
  * something moved. */
@@ -182,7 +193,7 @@ static int advance(struct work *w, struct error *err)
 
 		if (filler_task_answer(w->tasks[i], &w->filling, err) < 0)
 			return -err->code;
-		r = w->restored ? filler_task_advance(w->tasks[i], &w->filling, err) : 0;
+		r = is_time(w) ? filler_task_advance(w->tasks[i], &w->filling, err) : 0;
 		if (r != 0)
 			return r;
 	}

@@ -19,6 +19,12 @@ struct space {
 	uint64_t generation;
 };
 
+/* What is populated at the freeze: so many ranges of one process, then of the next. */
+struct populated {
+	struct tracker_process process;
+	size_t n;
+};
+
 struct memory {
 	struct channel *channel;
 	struct tracker *tracker;
@@ -35,6 +41,9 @@ struct memory {
 	uint8_t pages[HASH_PAGES * PAGES_SIZE];	/* as read, for hashing */
 	struct space *spaces;		/* whose generation the target knows */
 	size_t n_spaces;
+	struct populated *populated;
+	struct tracker_range *ranges;
+	size_t n_populated, n_ranges, ranges_size;
 	struct checksum *hash;		/* of hashed_pid's memory */
 	pid_t hashed_pid;
 };
@@ -63,6 +72,8 @@ void memory_free(struct memory *m)
 	shared_free(m->shared);
 	checksum_free(m->hash);
 	free(m->spaces);
+	free(m->populated);
+	free(m->ranges);
 	page_lanes_free(m->lanes);
 	free(m);
 }
@@ -176,9 +187,6 @@ static int send_hash(struct memory *m, struct error *err)
 	const struct pages rec = { .kind = PAGES_HASH, .pid = (uint32_t)m->hashed_pid, .n = 1,
 				   .address = checksum_value(m->hash) + fault_value("memory-hash", 0) };
 
-	if (!m->hashed_pid)
-		return 0;
-	m->hashed_pid = 0;
 	return page_lanes_record(m->lanes, &rec, err);
 }
 
@@ -215,42 +223,76 @@ static int hash_range(struct memory *m, const struct tracker_process *p,
 	return 0;
 }
 
-static int visit_hash(void *ctx, const struct tracker_process *p,
-		      const struct tracker_range *ranges, size_t n, struct error *err)
+static int send_hashes(struct memory *m, struct error *err)
 {
-	struct memory *m = ctx;
+	const struct tracker_range *range = m->ranges;
 
-	if (m->hashed_pid != p->ns_pid) {
+	for (size_t i = 0; i < m->n_populated; i++) {
+		const struct populated *p = &m->populated[i];
+
+		checksum_reset(m->hash);
+		m->hashed_pid = p->process.ns_pid;
+		for (size_t k = 0; k < p->n; k++)
+			if (hash_range(m, &p->process, range++, err) < 0)
+				return -err->code;
 		if (send_hash(m, err) < 0)
 			return -err->code;
-		checksum_reset(m->hash);
-		m->hashed_pid = p->ns_pid;
 	}
-	for (size_t i = 0; i < n; i++)
-		if (hash_range(m, p, &ranges[i], err) < 0)
-			return -err->code;
 	return 0;
 }
 
-static int send_hashes(struct memory *m, struct error *err)
+static int note_process(struct memory *m, const struct tracker_process *p, struct error *err)
 {
-	if (tracker_final_map(m->tracker, visit_hash, m, err) < 0)
-		return -err->code;
-	return send_hash(m, err);
+	struct populated *more;
+
+	if (m->n_populated && m->populated[m->n_populated - 1].process.ns_pid == p->ns_pid)
+		return 0;
+	more = reallocarray(m->populated, m->n_populated + 1, sizeof(*more));
+	if (!more)
+		return error_set(err, ENOMEM, "out of memory");
+	m->populated = more;
+	more[m->n_populated++] = (struct populated){ .process = *p };
+	return 0;
 }
 
+/* Told when all pages have gone: they may be on other connections. */
 static int visit_populated(void *ctx, const struct tracker_process *p,
 			   const struct tracker_range *ranges, size_t n, struct error *err)
 {
 	struct memory *m = ctx;
 
-	for (size_t i = 0; i < n; i++) {
-		const struct pages rec = { .kind = PAGES_POPULATED, .pid = (uint32_t)p->ns_pid,
-					   .address = ranges[i].start,
-					   .n = (ranges[i].end - ranges[i].start) / PAGES_SIZE };
+	if (note_process(m, p, err) < 0)
+		return -err->code;
+	if (m->ranges_size < m->n_ranges + n) {
+		size_t size = m->ranges_size + m->ranges_size / 2 + n;
+		struct tracker_range *more = reallocarray(m->ranges, size, sizeof(*more));
 
-		if (page_lanes_record(m->lanes, &rec, err) < 0)
-			return -err->code;
+		if (!more)
+			return error_set(err, ENOMEM, "out of memory for %zu ranges", size);
+		m->ranges = more;
+		m->ranges_size = size;
+	}
+	memcpy(m->ranges + m->n_ranges, ranges, n * sizeof(*ranges));
+	m->n_ranges += n;
+	m->populated[m->n_populated - 1].n += n;
+	return 0;
+}
+
+static int send_populated(struct memory *m, struct error *err)
+{
+	const struct tracker_range *range = m->ranges;
+
+	for (size_t i = 0; i < m->n_populated; i++) {
+		const struct populated *p = &m->populated[i];
+
+		for (size_t k = 0; k < p->n; k++, range++) {
+			const struct pages rec = { .kind = PAGES_POPULATED, .pid = (uint32_t)p->process.ns_pid,
+						   .address = range->start,
+						   .n = (range->end - range->start) / PAGES_SIZE };
+
+			if (page_lanes_record(m->lanes, &rec, err) < 0)
+				return -err->code;
+		}
 	}
 	return 0;
 }
@@ -258,14 +300,17 @@ static int visit_populated(void *ctx, const struct tracker_process *p,
 int memory_last_round(struct memory *m, struct carried *carried, bool verify, struct timeline *line,
 		      struct policy_round *ret, struct error *err)
 {
+	const struct tracker_final visitors = { visit_written, visit_populated, visit_carried };
+
 	m->carried = carried;
 	if (shared_compare(m->shared, carried, err) < 0 || begin_round(m, err) < 0 ||
-	    tracker_round(m->tracker, visit_written, m, err) < 0 || page_lanes_settle(m->lanes, err) < 0)
+	    tracker_final(m->tracker, &visitors, m, err) < 0)
+		return -err->code;
+	timeline_step(line, "page-walk");
+	if (page_lanes_settle(m->lanes, err) < 0)
 		return -err->code;
 	timeline_step(line, "last-pages");
-	if (tracker_final_carried(m->tracker, visit_carried, m, err) < 0 ||
-	    tracker_final_map(m->tracker, visit_populated, m, err) < 0 ||
-	    (verify && send_hashes(m, err) < 0) || end_round(m, ret, err) < 0)
+	if (send_populated(m, err) < 0 || (verify && send_hashes(m, err) < 0) || end_round(m, ret, err) < 0)
 		return -err->code;
 	timeline_step(line, "page-map");
 	return 0;

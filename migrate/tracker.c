@@ -106,6 +106,8 @@ int tracker_open(const struct cgroup *cg, enum tracker_kind kind, struct tracker
 	t->cgroup = cg;
 	t->backend = backend;
 	t->guards = pagescan_guards();
+	t->carried.before = &t->populated;
+	t->populated.before = &t->batch;
 	*ret = TAKE_PTR(t);
 	return 0;
 }
@@ -188,7 +190,7 @@ static void follow(struct tracker *t, struct tracked *p)
 
 /* What was found counts only if the program is the same before and after the
  * mappings were read; another one is found in the next round. */
-static int track_process(struct tracker *t, pid_t pid, size_t *at, struct error *err)
+static int track_process(struct tracker *t, pid_t pid, size_t *at, tracker_scan_fn scan, struct error *err)
 {
 	CLEANUP(tracker_view_closep) struct tracker_view view = { .pagemap_fd = -EBADF,
 								  .space = ADDRESS_SPACE_EMPTY };
@@ -203,13 +205,13 @@ static int track_process(struct tracker *t, pid_t pid, size_t *at, struct error 
 	r = tracker_view_read(&view, err);
 	if (r <= 0)
 		return r;
-	t->batch.process = &p->id;
+	t->batch.process = t->populated.process = t->carried.process = &p->id;
 	p->doubtful = false;
-	r = t->backend->scan(t, p, &view, &why);
+	r = scan(t, p, &view, &why);
 	if (r == 0)
-		r = tracker_batch_flush(&t->batch, &why);
-	if (r == -ESRCH && !t->batch.broken) {
-		t->batch.n = 0;	/* it has ended */
+		r = tracker_batch_flush(&t->carried, &why);
+	if (r == -ESRCH && !tracker_broken(t)) {
+		t->batch.n = t->populated.n = t->carried.n = 0;	/* it has ended */
 		return 0;
 	}
 	if (r < 0)
@@ -232,7 +234,7 @@ static void forget_ended(struct tracker *t)
 	t->n = kept;
 }
 
-int tracker_round(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err)
+int tracker_each(struct tracker *t, tracker_scan_fn scan, struct error *err)
 {
 	CLEANUP(freep) pid_t *pids = NULL;
 	size_t n, at = 0;
@@ -242,14 +244,18 @@ int tracker_round(struct tracker *t, tracker_visit_fn visit, void *ctx, struct e
 		return error_wrap(err, "track writes");
 	if (n)
 		qsort(pids, n, sizeof(*pids), compare_pids);
-	t->batch.visit = visit;
-	t->batch.ctx = ctx;
-	t->batch.n = 0;
-	t->batch.broken = false;
 	for (size_t i = 0; i < n; i++)
-		if (track_process(t, pids[i], &at, err) < 0)
+		if (track_process(t, pids[i], &at, scan, err) < 0)
 			return error_wrap(err, "track writes of process %d", pids[i]);
 	forget_ended(t);
 	t->rounds++;
 	return 0;
+}
+
+int tracker_round(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err)
+{
+	tracker_batch_begin(&t->batch, visit, ctx);
+	tracker_batch_begin(&t->populated, NULL, NULL);
+	tracker_batch_begin(&t->carried, NULL, NULL);
+	return tracker_each(t, t->backend->scan, err);
 }

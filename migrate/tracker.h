@@ -26,8 +26,7 @@
  *   r = tracker_open(cgroup, TRACKER_ANY, &t, err);
  *   r = tracker_round(t, visit, ctx, err);		as often as wanted
  *   ... freeze the container ...
- *   r = tracker_round(t, visit, ctx, err);		the last pages
- *   r = tracker_final_map(t, visit_map, ctx, err);	what is populated at all
+ *   r = tracker_final(t, &visitors, ctx, err);	the last pages, and what is populated at all
  */
 #pragma once
 
@@ -87,8 +86,15 @@ int tracker_parse_kind(const char *name, enum tracker_kind *ret, struct error *e
  * whole. */
 int tracker_round(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
 
-/* Frozen containers only, after the last round: for each process the carried
- * ranges (populated or not: for telling CRIU what not to dump), and the
- * populated pages in them. Both without arming. */
-int tracker_final_carried(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
-int tracker_final_map(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err);
+/* Who hears what. Of one process written comes before what is said of the same
+ * addresses as populated, and that before carried. */
+struct tracker_final {
+	tracker_visit_fn written;	/* as in a round */
+	tracker_visit_fn populated;	/* pages that are there, written or not */
+	tracker_visit_fn carried;	/* there or not: what CRIU shall not dump */
+};
+
+/* Frozen containers only (-EBUSY): the last round, in one walk over the page
+ * tables. Nothing is armed. */
+int tracker_final(struct tracker *t, const struct tracker_final *visitors, void *ctx,
+		  struct error *err);

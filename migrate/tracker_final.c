@@ -1,16 +1,23 @@
 /*
- * What the page stream carries of a frozen container. CRIU puts a thread back on
- * its stack before anything serves page faults, so the pages around the stack
- * pointers stay with CRIU; so do guards, which aren't pages.
+ * The last round: what was written, and what the page stream carries of a frozen
+ * container. CRIU puts a thread back on its stack before anything serves page
+ * faults, so the pages around the stack pointers stay with CRIU; so do guards,
+ * which aren't pages.
  */
-#include <string.h>
-
 #include "migrate/tracker_state.h"
 
-/* Ranges in address order that are not carried, and how far we are in them. */
+/* Ranges in address order that are not carried. */
 struct holes {
 	struct tracker_range *at;
-	size_t n, size, next;
+	size_t n, size;
+};
+
+/* Collects what is between the holes, and between what else is left out. */
+struct rest {
+	struct tracker_batch *to;
+	const struct holes *holes;
+	size_t next;			/* hole */
+	uint64_t from;			/* up to here all is said */
 };
 
 static int add_hole(struct holes *h, uint64_t start, uint64_t end, struct error *err)
@@ -54,120 +61,129 @@ static int find_stacks(const struct address_space *space, struct holes *h, struc
 	return 0;
 }
 
-/* Hands out [start, end) without the holes; calls come in address order. */
-static int add_without(struct tracker_batch *b, struct holes *h, uint64_t start, uint64_t end,
-		       struct error *err)
+/* Hands out [from, end) without the holes; calls come in address order. */
+static int add_until(struct rest *r, uint64_t end, struct error *err)
 {
-	while (h->next < h->n && h->at[h->next].end <= start)
-		h->next++;
-	for (size_t i = h->next; i < h->n && h->at[i].start < end; i++) {
-		if (tracker_batch_add(b, start, h->at[i].start, err) < 0)
+	const struct holes *h = r->holes;
+	uint64_t start = r->from;
+
+	while (r->next < h->n && h->at[r->next].end <= start)
+		r->next++;
+	for (size_t i = r->next; i < h->n && h->at[i].start < end; i++) {
+		if (tracker_batch_add(r->to, start, h->at[i].start, err) < 0)
 			return -err->code;
 		start = h->at[i].end;
 	}
-	return tracker_batch_add(b, start, end, err);
+	r->from = end;
+	return tracker_batch_add(r->to, start, end, err);
 }
 
-/* Adds all that the query doesn't find, and of what it finds, what is swapped out.
- * So the kernel need not list page after page of what is simply there, which
- * takes ten times as long as passing it by. */
-static int add_rest(struct tracker *t, const struct tracker_view *view, const struct vma *vma,
-		    struct holes *h, const struct pagescan_query *query, struct error *err)
+static int leave_out(struct rest *r, const struct pagescan_region *region, struct error *err)
 {
-	uint64_t at = vma->start, from = at;
-
-	for (size_t n; at < vma->end;) {
-		if (pagescan_run(view->pagemap_fd, query, at, vma->end, t->regions, TRACKER_BATCH, &n,
-				 &at, err) < 0)
-			return -err->code;
-		for (size_t i = 0; i < n; i++) {
-			const struct pagescan_region *r = t->regions + i;
-
-			if (r->categories == PAGESCAN_SWAPPED)
-				continue;
-			if (add_without(&t->batch, h, from, r->start, err) < 0)
-				return -err->code;
-			from = r->end;
-		}
-	}
-	return add_without(&t->batch, h, from, vma->end, err);
-}
-
-static int add_carried(struct tracker *t, const struct tracker_view *view, struct holes *h,
-		       struct error *err)
-{
-	struct pagescan_query guards = { .must = t->guards };
-
-	for (size_t i = 0; i < view->vmas.n; i++) {
-		const struct vma *vma = view->vmas.at + i;
-		int r = t->guards ? add_rest(t, view, vma, h, &guards, err)
-				  : add_without(&t->batch, h, vma->start, vma->end, err);
-
-		if (r < 0)
-			return r;
-	}
+	if (add_until(r, region->start, err) < 0)
+		return -err->code;
+	r->from = region->end;
 	return 0;
 }
 
-static int add_populated(struct tracker *t, const struct tracker_view *view, struct holes *h,
-			 struct error *err)
+/* One process in its last round. */
+struct last {
+	struct tracker *t;
+	const struct tracker_view *view;
+	uint64_t written;		/* what tells in this mapping; 0: nothing does */
+	bool whole;			/* then all that is there counts as written */
+	struct rest all, populated, carried;
+};
+
+/* Of all but pages that are simply there and were not written: these the kernel
+ * passes by, which takes a tenth of the time that listing them takes. */
+static int sort_region(struct last *l, const struct pagescan_region *r, struct error *err)
 {
-	struct pagescan_query absent = {
-		.any = PAGESCAN_PFNZERO | t->guards,
+	bool guard = r->categories & l->t->guards;
+	bool absent = guard || r->categories & PAGESCAN_PFNZERO ||
+		      !(r->categories & (PAGESCAN_PRESENT | PAGESCAN_SWAPPED));
+
+	if (!absent && r->categories & l->written &&
+	    tracker_batch_add(&l->t->batch, r->start, r->end, err) < 0)
+		return -err->code;
+	if (absent && l->whole && leave_out(&l->all, r, err) < 0)
+		return -err->code;
+	if (absent && leave_out(&l->populated, r, err) < 0)
+		return -err->code;
+	return guard ? leave_out(&l->carried, r, err) : 0;
+}
+
+static int walk(struct last *l, const struct vma *vma, struct error *err)
+{
+	const uint64_t absent = PAGESCAN_PFNZERO | l->t->guards;
+	const struct pagescan_query query = {
+		.any = absent | l->written,
 		.any_not = PAGESCAN_PRESENT,
-		.tell = PAGESCAN_SWAPPED | PAGESCAN_PFNZERO | t->guards,
+		.tell = absent | l->written | PAGESCAN_PRESENT | PAGESCAN_SWAPPED,
+		.mode = l->written ? PAGESCAN_CHECK : PAGESCAN_LOOK,
 	};
+	struct pagescan_region *regions = l->t->regions;
+	uint64_t at = vma->start;
 
-	for (size_t i = 0; i < view->vmas.n; i++)
-		if (add_rest(t, view, view->vmas.at + i, h, &absent, err) < 0)
+	l->all.from = l->populated.from = l->carried.from = at;
+	for (size_t n; at < vma->end;) {
+		if (pagescan_run(l->view->pagemap_fd, &query, at, vma->end, regions, TRACKER_BATCH, &n, &at,
+				 err) < 0)
 			return -err->code;
-	return 0;
+		for (size_t i = 0; i < n; i++)
+			if (sort_region(l, &regions[i], err) < 0)
+				return -err->code;
+	}
+	if (l->whole && add_until(&l->all, vma->end, err) < 0)
+		return -err->code;
+	return add_until(&l->populated, vma->end, err) < 0 ? -err->code : add_until(&l->carried, vma->end, err);
 }
 
-typedef int (*add_fn)(struct tracker *t, const struct tracker_view *view, struct holes *h,
-		      struct error *err);
-
-static int finish_process(struct tracker *t, const struct tracked *p, add_fn add, struct error *err)
+/* One that is not registered says so before it says anything else. */
+static int walk_vma(struct last *l, const struct vma *vma, uint64_t written, bool whole, struct error *err)
 {
-	CLEANUP(tracker_view_closep) struct tracker_view view = { .pagemap_fd = -EBADF,
-								  .space = ADDRESS_SPACE_EMPTY };
+	struct error why;
+	int r;
+
+	l->written = whole ? 0 : written;
+	l->whole = whole;
+	r = walk(l, vma, &why);
+	if (r == -EPERM && l->written && !tracker_broken(l->t) && l->populated.from == vma->start) {
+		l->written = 0;
+		l->whole = true;
+		return walk(l, vma, err);
+	}
+	if (r < 0)
+		*err = why;
+	return r;
+}
+
+/* A backend whose marks are not the page tables' has its own look at them first. */
+static int finish(struct tracker *t, struct tracked *p, struct tracker_view *view, struct error *err)
+{
 	CLEANUP(free_holes) struct holes holes = { 0 };
-	int r = address_space_open(p->id.pid, &view.space, err);
+	const struct holes none = { 0 };
+	bool whole = t->backend->written && (!p->followed || p->fresh);
+	struct last l = { .t = t, .view = view,
+			  .all = { &t->batch, &none, 0, 0 },
+			  .populated = { &t->populated, &holes, 0, 0 },
+			  .carried = { &t->carried, &holes, 0, 0 } };
 
-	if (r > 0)
-		r = tracker_view_read(&view, err);
-	if (r <= 0)
-		return r;
-	if (memcmp(&view.space.identity, &p->identity, sizeof(p->identity)))
-		return error_set(err, EBUSY, "it runs another program since the last round");
-	t->batch.process = &p->id;
-	if (find_stacks(&view.space, &holes, err) < 0 || add(t, &view, &holes, err) < 0)
-		return -err->code;
-	return tracker_batch_flush(&t->batch, err);
-}
-
-static int finish(struct tracker *t, tracker_visit_fn visit, void *ctx, add_fn add,
-		  struct error *err)
-{
-	if (cgroup_is_frozen(t->cgroup, &t->frozen, err) < 0)
-		return -err->code;
 	if (!t->frozen)
 		return error_set(err, EBUSY, "the container is not frozen");
-	t->batch.visit = visit;
-	t->batch.ctx = ctx;
-	t->batch.n = 0;
-	for (size_t i = 0; i < t->n; i++)
-		if (finish_process(t, t->tracked + i, add, err) < 0)
-			return error_wrap(err, "memory of process %d", t->tracked[i].id.pid);
+	if (find_stacks(&view->space, &holes, err) < 0 ||
+	    (!t->backend->written && t->backend->scan(t, p, view, err) < 0))
+		return -err->code;
+	for (size_t i = 0; i < view->vmas.n; i++)
+		if (walk_vma(&l, view->vmas.at + i, t->backend->written, whole, err) < 0)
+			return -err->code;
 	return 0;
 }
 
-int tracker_final_carried(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err)
+int tracker_final(struct tracker *t, const struct tracker_final *visitors, void *ctx, struct error *err)
 {
-	return finish(t, visit, ctx, add_carried, err);
-}
-
-int tracker_final_map(struct tracker *t, tracker_visit_fn visit, void *ctx, struct error *err)
-{
-	return finish(t, visit, ctx, add_populated, err);
+	tracker_batch_begin(&t->batch, visitors->written, ctx);
+	tracker_batch_begin(&t->populated, visitors->populated, ctx);
+	tracker_batch_begin(&t->carried, visitors->carried, ctx);
+	return tracker_each(t, finish, err);
 }

@@ -32,6 +32,7 @@ struct tracker_view {
 
 /* Ranges on their way to the caller. */
 struct tracker_batch {
+	struct tracker_batch *before;	/* NULL, or what the caller must hear first */
 	tracker_visit_fn visit;
 	void *ctx;
 	const struct tracker_process *process;
@@ -50,7 +51,8 @@ struct tracker {
 	bool frozen;			/* in this call */
 	struct tracked *tracked;	/* by pid */
 	size_t n, size;
-	struct tracker_batch batch;
+	struct tracker_batch batch;	/* of what was written */
+	struct tracker_batch populated, carried;	/* in tracker_final */
 	struct pagescan_region regions[TRACKER_BATCH];
 };
 
@@ -60,6 +62,7 @@ struct tracker {
  * when t->frozen is set it changes nothing in the process. forget: the end. */
 struct tracker_backend {
 	enum tracker_kind kind;
+	uint64_t written;		/* PAGESCAN_WRITTEN if that tells of a followed process, else 0 */
 	int (*probe)(struct error *err);
 	int (*follow)(struct tracker *t, struct tracked *p, struct error *err);
 	int (*scan)(struct tracker *t, struct tracked *p, struct tracker_view *view,
@@ -69,9 +72,22 @@ struct tracker_backend {
 
 extern const struct tracker_backend tracker_uffd_backend, tracker_softdirty_backend;
 
+/* Calls scan for each process of the container, with its mappings. */
+typedef int (*tracker_scan_fn)(struct tracker *t, struct tracked *p, struct tracker_view *view,
+			       struct error *err);
+int tracker_each(struct tracker *t, tracker_scan_fn scan, struct error *err);
+
+/* Empties a batch and says who hears of it. */
+void tracker_batch_begin(struct tracker_batch *b, tracker_visit_fn visit, void *ctx);
+
 /* Adds [start, end) to the batch, hands a full batch over. */
 int tracker_batch_add(struct tracker_batch *b, uint64_t start, uint64_t end, struct error *err);
 int tracker_batch_flush(struct tracker_batch *b, struct error *err);
+
+static inline bool tracker_broken(const struct tracker *t)
+{
+	return t->batch.broken || t->populated.broken || t->carried.broken;
+}
 
 /* Adds all pages of [start, end) that the query finds. */
 int tracker_scan_pages(struct tracker *t, const struct tracker_view *view,

@@ -321,6 +321,7 @@ static int scan(struct tracker *t, struct tracked *p, struct tracker_view *view,
 
 const struct tracker_backend tracker_uffd_backend = {
 	.kind = TRACKER_UFFD,
+	.written = PAGESCAN_WRITTEN,
 	.probe = probe,
 	.follow = follow,
 	.scan = scan,

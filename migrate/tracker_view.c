@@ -3,10 +3,20 @@
 
 #include "migrate/tracker_state.h"
 
+void tracker_batch_begin(struct tracker_batch *b, tracker_visit_fn visit, void *ctx)
+{
+	b->visit = visit;
+	b->ctx = ctx;
+	b->n = 0;
+	b->broken = false;
+}
+
 int tracker_batch_flush(struct tracker_batch *b, struct error *err)
 {
 	size_t n = b->n;
 
+	if (b->before && tracker_batch_flush(b->before, err) < 0)
+		return -err->code;
 	b->n = 0;
 	if (n && b->visit(b->ctx, b->process, b->ranges, n, err) < 0) {
 		b->broken = true;

@@ -537,6 +537,13 @@ static int with_stacks(struct shared *s)
 	return 0;
 }
 
+static int find_nothing(void *ctx, const struct tracker_process *p, const struct tracker_range *ranges,
+			size_t n, struct error *err)
+{
+	(void)ctx, (void)p, (void)ranges, (void)n, (void)err;
+	return 0;
+}
+
 static int find_in(void *ctx, const struct tracker_process *p, const struct tracker_range *ranges,
 		   size_t n, struct error *err)
 {
@@ -552,9 +559,9 @@ static int find_in(void *ctx, const struct tracker_process *p, const struct trac
 
 static void stacks_in_use_and_guards_stay_with_criu(void **state)
 {
-	static int (*const finals[])(struct tracker *, tracker_visit_fn, void *, struct error *) = {
-		tracker_final_map,
-		tracker_final_carried,
+	static const struct tracker_final finals[] = {
+		{ find_nothing, find_in, find_nothing },
+		{ find_nothing, find_nothing, find_in },
 	};
 	struct box *b = *state;
 	pid_t pid = box_start(b, with_stacks);
@@ -563,13 +570,13 @@ static void stacks_in_use_and_guards_stay_with_criu(void **state)
 	box_open(b, TRACKER_UFFD);
 	box_wait(&b->shared->ready, 1);
 	box_round(b);
-	assert_int_equal(tracker_final_map(b->t, find_in, b, &b->err), -EBUSY);
+	assert_int_equal(tracker_final(b->t, &finals[0], b, &b->err), -EBUSY);
 	box_finish(b);
 	stack = (uint64_t)b->shared->value[0] / PAGE * PAGE;
 	for (size_t i = 0; i < 2; i++) {
 		box_watch(b, pid, stack - 64ul * PAGE, 128);
 		memset(b->bitmap, 0, sizeof(b->bitmap));
-		check(b, finals[i](b->t, find_in, b, &b->err));
+		check(b, tracker_final(b->t, &finals[i], b, &b->err));
 		assert_false(b->bitmap[63]);
 		assert_false(b->bitmap[64]);
 		assert_int_equal(b->bitmap[20], i);	/* carried, not populated */
@@ -577,7 +584,7 @@ static void stacks_in_use_and_guards_stay_with_criu(void **state)
 			continue;	/* a kernel without guards has none to leave out */
 		box_watch(b, pid, b->shared->area, 8);
 		memset(b->bitmap, 0, sizeof(b->bitmap));
-		check(b, finals[i](b->t, find_in, b, &b->err));
+		check(b, tracker_final(b->t, &finals[i], b, &b->err));
 		for (size_t k = 0; k < 8; k++)
 			assert_int_equal(b->bitmap[k], k < 2 || k >= 4);
 	}
