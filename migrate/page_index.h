@@ -23,7 +23,8 @@
 #define PAGE_KEEP 0x80000000u		/* a mark beside the number */
 
 struct page_chunk {
-	uint64_t number;		/* address / 2 MiB */
+	uint64_t number : 63;		/* address / 2 MiB */
+	uint64_t kept : 1;		/* all of it has PAGE_KEEP, without the marks */
 	uint32_t *pages;		/* CHUNK_PAGES, or NULL: all PAGE_ZERO */
 };
 

@@ -9,6 +9,16 @@
 #include "proto/checksum.h"
 #include "proto/pages.h"
 
+/* The first that is unknown. */
+static size_t chunk_unknown(const struct page_chunk *chunk)
+{
+	size_t i = 0;
+
+	while (i < CHUNK_PAGES && chunk->pages[i] != PAGE_UNKNOWN)
+		i++;
+	return i;
+}
+
 /* Marks pages [from, to) of a chunk; the first that is unknown, or to. */
 static size_t chunk_keep(struct page_chunk *chunk, size_t from, size_t to)
 {
@@ -16,6 +26,12 @@ static size_t chunk_keep(struct page_chunk *chunk, size_t from, size_t to)
 		return from;
 	if (!chunk->pages)
 		return to;
+	if (to - from == CHUNK_PAGES) {
+		size_t unknown = chunk_unknown(chunk);
+
+		chunk->kept = unknown == CHUNK_PAGES;
+		return unknown;
+	}
 	for (; from < to && chunk->pages[from] != PAGE_UNKNOWN; from++)
 		chunk->pages[from] |= PAGE_KEEP;
 	return from;
@@ -53,7 +69,7 @@ int store_populated(struct store *s, uint32_t pid, uint64_t start, uint64_t end,
 
 static int seal_chunk(struct store *s, struct page_chunk *chunk, struct error *err)
 {
-	for (size_t i = 0; chunk->pages && i < CHUNK_PAGES; i++) {
+	for (size_t i = 0; chunk->pages && !chunk->kept && i < CHUNK_PAGES; i++) {
 		if (chunk->pages[i] & PAGE_KEEP)
 			chunk->pages[i] &= ~PAGE_KEEP;
 		else if (store_free_slots(s, &chunk->pages[i], 1, PAGE_UNKNOWN, err) < 0)
@@ -87,6 +103,17 @@ struct extent {
 	uint64_t address, n, slot;
 };
 
+/* Of n pages, how many from the first on are in slots one behind the other; 1 for one
+ * that has none. */
+static size_t neighbours(const uint32_t *pages, size_t n)
+{
+	size_t i = 1;
+
+	while (page_is_slot(pages[0]) && i < n && pages[i] == pages[0] + i && page_is_slot(pages[i]))
+		i++;
+	return i;
+}
+
 static int walk_space(const struct space *space, store_extent_fn visit, void *ctx,
 		      struct error *err)
 {
@@ -95,20 +122,21 @@ static int walk_space(const struct space *space, store_extent_fn visit, void *ct
 	for (size_t i = 0; i < space->index.n; i++) {
 		const struct page_chunk *chunk = &space->index.chunks[i];
 
-		for (size_t k = 0; chunk->pages && k < CHUNK_PAGES; k++) {
+		for (size_t k = 0, n; chunk->pages && k < CHUNK_PAGES; k += n) {
 			uint64_t address = (chunk->number * CHUNK_PAGES + k) * STORE_PAGE;
 			uint64_t slot = chunk->pages[k] - 1;
 
+			n = neighbours(chunk->pages + k, CHUNK_PAGES - k);
 			if (!page_is_slot(chunk->pages[k]))
 				continue;
 			if (run.n && address == run.address + run.n * STORE_PAGE &&
 			    slot == run.slot + run.n) {
-				run.n++;
+				run.n += n;
 				continue;
 			}
 			if (run.n && visit(ctx, space->pid, run.address, run.n, run.slot, err) < 0)
 				return -err->code;
-			run = (struct extent){ address, 1, slot };
+			run = (struct extent){ address, n, slot };
 		}
 	}
 	return run.n ? visit(ctx, space->pid, run.address, run.n, run.slot, err) : 0;

@@ -4,7 +4,13 @@
  * faults, so the pages around the stack pointers stay with CRIU; so do guards,
  * which aren't pages.
  */
+#include <pthread.h>
+#include <unistd.h>
+
 #include "migrate/tracker_state.h"
+
+#define PARTS_MAX 4u
+#define PART_BYTES (UINT64_C(128) << 20)
 
 /* Ranges in address order that are not carried. */
 struct holes {
@@ -113,6 +119,113 @@ static int sort_region(struct last *l, const struct pagescan_region *r, struct e
 	return guard ? leave_out(&l->carried, r, err) : 0;
 }
 
+/* Part of a mapping that another thread looks at meanwhile, as far as there is room. */
+struct ahead {
+	pthread_t thread;
+	bool is_running;
+	int pagemap_fd;
+	const struct pagescan_query *query;
+	uint64_t start, end, reached;
+	struct error error;
+	size_t n;
+	struct pagescan_region regions[TRACKER_BATCH];
+};
+
+static void *ahead_main(void *ctx)
+{
+	struct ahead *a = ctx;
+
+	(void)pagescan_run(a->pagemap_fd, a->query, a->start, a->end, a->regions, TRACKER_BATCH, &a->n,
+			   &a->reached, &a->error);
+	return NULL;
+}
+
+/* So large that a thread is worth its start, and not more of them than processors. */
+static size_t count_parts(const struct vma *vma)
+{
+	size_t n = (vma->end - vma->start) / PART_BYTES;
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (n > PARTS_MAX)
+		n = PARTS_MAX;
+	return processors > 0 && n > (size_t)processors ? (size_t)processors : n;
+}
+
+/* Cuts vma into n + 1 parts; the first is the caller's. Without a thread a part is
+ * looked at when its turn comes. */
+static void begin_ahead(struct ahead *parts, size_t n, int pagemap_fd, const struct vma *vma,
+			const struct pagescan_query *query)
+{
+	uint64_t part = (vma->end - vma->start) / (n + 1) / PAGESCAN_PAGE * PAGESCAN_PAGE;
+
+	for (size_t i = 0; i < n; i++) {
+		struct ahead *a = &parts[i];
+
+		a->pagemap_fd = pagemap_fd;
+		a->query = query;
+		a->start = a->reached = vma->start + (i + 1) * part;
+		a->end = i + 1 < n ? a->start + part : vma->end;
+		a->is_running = pthread_create(&a->thread, NULL, ahead_main, a) == 0;
+	}
+}
+
+static int sort_regions(struct last *l, const struct pagescan_region *regions, size_t n, struct error *err)
+{
+	for (size_t i = 0; i < n; i++)
+		if (sort_region(l, &regions[i], err) < 0)
+			return -err->code;
+	return 0;
+}
+
+static int walk_part(struct last *l, const struct pagescan_query *query, uint64_t at, uint64_t end,
+		     struct error *err)
+{
+	for (size_t n; at < end;)
+		if (pagescan_run(l->view->pagemap_fd, query, at, end, l->t->regions, TRACKER_BATCH, &n, &at,
+				 err) < 0 ||
+		    sort_regions(l, l->t->regions, n, err) < 0)
+			return -err->code;
+	return 0;
+}
+
+static void join(struct ahead *a)
+{
+	if (a->is_running)
+		(void)pthread_join(a->thread, NULL);
+	a->is_running = false;
+}
+
+static int take_ahead(struct last *l, struct ahead *a, struct error *err)
+{
+	join(a);
+	if (a->error.code) {
+		*err = a->error;
+		return -err->code;
+	}
+	if (sort_regions(l, a->regions, a->n, err) < 0)
+		return -err->code;
+	return walk_part(l, a->query, a->reached, a->end, err);
+}
+
+static int walk_parts(struct last *l, const struct vma *vma, const struct pagescan_query *query,
+		      struct error *err)
+{
+	size_t n = count_parts(vma);
+	CLEANUP(freep) struct ahead *parts = n > 1 ? calloc(n - 1, sizeof(*parts)) : NULL;
+	int r;
+
+	if (!parts)
+		return walk_part(l, query, vma->start, vma->end, err);
+	begin_ahead(parts, n - 1, l->view->pagemap_fd, vma, query);
+	r = walk_part(l, query, vma->start, parts[0].start, err);
+	for (size_t i = 0; i < n - 1; i++) {
+		if (r == 0)
+			r = take_ahead(l, &parts[i], err);
+		join(&parts[i]);
+	}
+	return r;
+}
+
 static int walk(struct last *l, const struct vma *vma, struct error *err)
 {
 	const uint64_t absent = PAGESCAN_PFNZERO | l->t->guards;
@@ -122,18 +235,10 @@ static int walk(struct last *l, const struct vma *vma, struct error *err)
 		.tell = absent | l->written | PAGESCAN_PRESENT | PAGESCAN_SWAPPED,
 		.mode = l->written ? PAGESCAN_CHECK : PAGESCAN_LOOK,
 	};
-	struct pagescan_region *regions = l->t->regions;
-	uint64_t at = vma->start;
 
-	l->all.from = l->populated.from = l->carried.from = at;
-	for (size_t n; at < vma->end;) {
-		if (pagescan_run(l->view->pagemap_fd, &query, at, vma->end, regions, TRACKER_BATCH, &n, &at,
-				 err) < 0)
-			return -err->code;
-		for (size_t i = 0; i < n; i++)
-			if (sort_region(l, &regions[i], err) < 0)
-				return -err->code;
-	}
+	l->all.from = l->populated.from = l->carried.from = vma->start;
+	if (walk_parts(l, vma, &query, err) < 0)
+		return -err->code;
 	if (l->whole && add_until(&l->all, vma->end, err) < 0)
 		return -err->code;
 	return add_until(&l->populated, vma->end, err) < 0 ? -err->code : add_until(&l->carried, vma->end, err);

@@ -505,6 +505,54 @@ static void a_process_that_does_not_stop_comes_whole(void **state)
 	box_finish(b);
 }
 
+#define LARGE (UINT64_C(512) << 20)	/* walked in parts, at the freeze */
+
+/* More holes in the last part than a thread has room for. */
+static bool in_large(size_t page)
+{
+	return page % (page < LARGE / PAGE * 3 / 4 ? 64 : 4) == 0;
+}
+
+static int write_large(struct shared *s)
+{
+	char *area = map(NULL, LARGE / PAGE, PROT_READ | PROT_WRITE);
+
+	s->area = (uintptr_t)area;
+	for (size_t i = 0; i < LARGE / PAGE; i++)
+		if (in_large(i))
+			area[i * PAGE] = (char)(i | 1);
+	step(s, 1);
+	for (size_t i = 0; i < LARGE / PAGE; i += 192)
+		area[i * PAGE + 1] = (char)(i | 1);
+	if (madvise(area + LARGE / 2 - 512 * PAGE, 2048ul * PAGE, MADV_DONTNEED) < 0)
+		return 1;
+	step(s, 2);
+	for (;;)
+		(void)pause();
+	return 0;
+}
+
+static void a_large_mapping_is_whole_at_the_freeze(void **state)
+{
+	struct box *b = *state;
+	pid_t pid = box_start(b, write_large);
+	size_t expected = 0;
+
+	box_open(b, TRACKER_UFFD);
+	box_wait(&b->shared->ready, 1);
+	box_round(b);
+	box_step(b, 1);
+	box_watch(b, pid, b->shared->area + LARGE / 2, 1 << 16);
+	box_finish(b);
+	for (size_t i = LARGE / PAGE / 2; i < LARGE / PAGE; i++) {
+		bool there = i >= LARGE / PAGE / 2 + 1536 && (in_large(i) || i % 192 == 0);
+
+		assert_int_equal(b->bitmap[i - LARGE / PAGE / 2], there);
+		expected += there;
+	}
+	assert_true(b->total > expected);
+}
+
 static int with_stacks(struct shared *s);
 
 static void *stand(void *arg)
@@ -631,6 +679,7 @@ int main(void)
 		BOX_TEST(reserved_memory_gets_no_page_tables),
 		BOX_TEST(another_program_is_another_generation),
 		BOX_TEST(a_process_that_does_not_stop_comes_whole),
+		BOX_TEST(a_large_mapping_is_whole_at_the_freeze),
 		BOX_TEST(stacks_in_use_and_guards_stay_with_criu),
 		BOX_TEST(soft_dirty_is_there_or_refused),
 	};
