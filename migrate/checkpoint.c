@@ -11,7 +11,7 @@
 #include "migrate/target.h"
 #include "proto/block.h"
 
-#define FIXED_FILE "checkpoint_fixed_us"
+#define PAST_FILE "checkpoint_downtimes"
 
 struct saving {
 	struct source source;		/* first: the stages get a pointer to it */
@@ -115,7 +115,7 @@ int checkpoint_save(struct container *c, const struct checkpoint_options *o,
 {
 	const struct source_options options = { .level = BLOCK_LEVEL_STORE, .policy = o->policy, .tracker = o->tracker,
 						.rate = o->rate,
-						.whole_trees = true, .fixed_file = FIXED_FILE,
+						.whole_trees = true, .past_file = PAST_FILE,
 						.cancelled = o->cancelled,
 						.progress = o->progress, .ctx = o->ctx };
 	CLEANUP(checkpoint_dir_closep) struct checkpoint_dir dir = CHECKPOINT_DIR_EMPTY;

@@ -33,6 +33,7 @@ struct memory {
 	struct shared_sender shared_sender;
 	uint64_t rounds;
 	uint64_t last_scan_us;		/* when the last round began */
+	uint64_t visit_us, walk_us;	/* of a scan: sending pages, and all else */
 	/* of the round under way; before: what the counters were when it began */
 	struct policy_round round;
 	struct channel_stats before;
@@ -99,11 +100,9 @@ static int note_generation(struct memory *m, const struct tracker_process *p, st
 	return 0;
 }
 
-static int visit_written(void *ctx, const struct tracker_process *p,
-			 const struct tracker_range *ranges, size_t n, struct error *err)
+static int send_ranges(struct memory *m, const struct tracker_process *p,
+		       const struct tracker_range *ranges, size_t n, struct error *err)
 {
-	struct memory *m = ctx;
-
 	if (note_generation(m, p, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < n; i++) {
@@ -112,6 +111,17 @@ static int visit_written(void *ctx, const struct tracker_process *p,
 			return -err->code;
 	}
 	return 0;
+}
+
+static int visit_written(void *ctx, const struct tracker_process *p,
+			 const struct tracker_range *ranges, size_t n, struct error *err)
+{
+	uint64_t t0 = clock_us();
+	struct memory *m = ctx;
+	int r = send_ranges(m, p, ranges, n, err);
+
+	m->visit_us += clock_us() - t0;
+	return r;
 }
 
 static uint64_t pages_sent(const struct memory *m)
@@ -126,10 +136,17 @@ static int begin_round(struct memory *m, struct error *err)
 
 	m->round = (struct policy_round){ .since_us = m->last_scan_us ? now - m->last_scan_us : 0 };
 	m->last_scan_us = now;
+	m->visit_us = 0;
 	m->before = page_lanes_channel_stats(m->lanes);
 	m->sent_before = pages_sent(m);
 	(void)snprintf(label, sizeof(label), "round %llu", (unsigned long long)++m->rounds);
 	return page_lanes_begin(m->lanes, label, err);
+}
+
+/* The walk that has begun at t0 is over. */
+static void note_walk(struct memory *m, uint64_t t0)
+{
+	m->round.scan_us = m->walk_us = clock_us() - t0 - m->visit_us;
 }
 
 static int end_round(struct memory *m, struct policy_round *ret, struct error *err)
@@ -142,7 +159,7 @@ static int end_round(struct memory *m, struct policy_round *ret, struct error *e
 	m->round.sent_bytes = (pages_sent(m) - m->sent_before) * PAGES_SIZE;
 	m->round.wire_bytes = now.wire_bytes - m->before.wire_bytes;
 	m->round.compress_us = now.compress_us - m->before.compress_us;
-	m->round.send_us = clock_us() - m->last_scan_us;
+	m->round.send_us = clock_us() - m->last_scan_us - m->walk_us;
 	m->round.idle_us += (now.rate_us - m->before.rate_us) / page_lanes_count(m->lanes);
 	*ret = m->round;
 	return 0;
@@ -165,10 +182,15 @@ static int round_of_shared(struct memory *m, struct error *err)
 
 int memory_round(struct memory *m, struct policy_round *ret, struct error *err)
 {
-	if (begin_round(m, err) < 0 || tracker_round(m->tracker, visit_written, m, err) < 0 ||
-	    round_of_shared(m, err) < 0)
+	uint64_t t0;
+
+	if (begin_round(m, err) < 0)
 		return -err->code;
-	return end_round(m, ret, err);
+	t0 = clock_us();
+	if (tracker_round(m->tracker, visit_written, m, err) < 0)
+		return -err->code;
+	note_walk(m, t0);
+	return round_of_shared(m, err) < 0 ? -err->code : end_round(m, ret, err);
 }
 
 static int visit_carried(void *ctx, const struct tracker_process *p,
@@ -301,11 +323,15 @@ int memory_last_round(struct memory *m, struct carried *carried, bool verify, st
 		      struct policy_round *ret, struct error *err)
 {
 	const struct tracker_final visitors = { visit_written, visit_populated, visit_carried };
+	uint64_t t0;
 
 	m->carried = carried;
-	if (shared_compare(m->shared, carried, err) < 0 || begin_round(m, err) < 0 ||
-	    tracker_final(m->tracker, &visitors, m, err) < 0)
+	if (shared_compare(m->shared, carried, err) < 0 || begin_round(m, err) < 0)
 		return -err->code;
+	t0 = clock_us();
+	if (tracker_final(m->tracker, &visitors, m, err) < 0)
+		return -err->code;
+	note_walk(m, t0);
 	timeline_step(line, "page-walk");
 	if (page_lanes_settle(m->lanes, err) < 0)
 		return -err->code;

@@ -6,10 +6,16 @@
 #define THROUGHPUT_GUESS (200ull << 20)	/* bytes a second, before anything was sent */
 #define MEASURABLE_BYTES (1u << 20)	/* less says nothing about the throughput */
 
-void policy_init(struct policy *p, const struct policy_limits *limits, uint64_t fixed_us)
+void policy_init(struct policy *p, const struct policy_limits *limits)
 {
-	*p = (struct policy){ .limits = *limits, .fixed_us = fixed_us, .best_us = UINT64_MAX,
-			      .throughput = THROUGHPUT_GUESS, .quota_pct = 100 };
+	*p = (struct policy){ .limits = *limits, .best_us = UINT64_MAX, .throughput = THROUGHPUT_GUESS,
+			      .quota_pct = 100 };
+}
+
+void policy_expect(struct policy *p, uint64_t fixed_us, uint64_t lead_us)
+{
+	p->fixed_us = fixed_us;
+	p->lead_us = lead_us;
 }
 
 static uint64_t per_second(uint64_t bytes, uint64_t us)
@@ -21,7 +27,7 @@ static uint64_t per_second(uint64_t bytes, uint64_t us)
  * never more than it writes again and again, which is what this round found. */
 static uint64_t expect_written(const struct policy *p, const struct policy_round *r)
 {
-	uint64_t at_rate = (uint64_t)((double)p->write_rate * (double)(r->scan_us + r->send_us) / 1e6);
+	uint64_t at_rate = (uint64_t)((double)p->write_rate * (double)(r->scan_us + r->send_us + p->lead_us) / 1e6);
 
 	return r->since_us == 0 ? at_rate : at_rate < r->bytes ? at_rate : r->bytes;
 }

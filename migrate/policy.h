@@ -4,11 +4,14 @@
  * Pure arithmetic, no clock and no I/O. What decides is the downtime that
  * freezing now would mean:
  *
- *   predicted = fixed + remaining / throughput
+ *   predicted = fixed + scan + remaining / throughput
  *
- * fixed is what freeze, dump, restore and commit cost whatever the memory is;
+ * fixed is what freeze, dump, restore and commit cost besides the last round;
+ * scan what the walk over the page tables took in the round before, which grows
+ * with the memory;
  * remaining is what the next scan will find: it grows with the write rate
- * while a round is being sent. Both rates are measured in the rounds so far.
+ * while a round is being sent, and until the freeze. Both rates are measured in the
+ * rounds so far.
  */
 #pragma once
 
@@ -32,7 +35,7 @@ struct policy_round {
 	uint64_t sent_bytes;		/* of them sent, after zero and unchanged pages */
 	uint64_t wire_bytes;		/* what that took on the wire */
 	uint64_t scan_us;		/* finding them */
-	uint64_t send_us;		/* from the first to the last byte */
+	uint64_t send_us;		/* from the first to the last byte, without scan_us */
 	uint64_t compress_us;		/* of that, compressing */
 	uint64_t idle_us;		/* of that, waited to keep to a rate */
 	uint64_t since_us;		/* between this scan and the one before; 0: the first */
@@ -49,6 +52,7 @@ enum policy_verdict {
 struct policy {
 	struct policy_limits limits;
 	uint64_t fixed_us;
+	uint64_t lead_us;		/* from the decision to the freeze; it goes on writing */
 	uint32_t rounds;
 	uint64_t time_us;
 	uint64_t best_us;		/* the lowest prediction so far */
@@ -61,7 +65,10 @@ struct policy {
 
 #define POLICY_DOWNTIME_US 300000u
 
-void policy_init(struct policy *p, const struct policy_limits *limits, uint64_t fixed_us);
+void policy_init(struct policy *p, const struct policy_limits *limits);
+
+/* Before the first round is judged, from what moves have taken before (past_downtimes.h). */
+void policy_expect(struct policy *p, uint64_t fixed_us, uint64_t lead_us);
 
 /* After each round. POLICY_SLOW_DOWN has lowered quota_pct. */
 enum policy_verdict policy_judge(struct policy *p, const struct policy_round *round);

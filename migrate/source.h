@@ -16,6 +16,7 @@
 #include "migrate/lease.h"
 #include "migrate/manifest.h"
 #include "migrate/memory.h"
+#include "migrate/past_downtimes.h"
 #include "migrate/policy.h"
 #include "migrate/protocol.h"
 #include "migrate/reasons.h"
@@ -66,7 +67,7 @@ struct source_options {
 	struct policy_limits policy;
 	enum tracker_kind tracker;	/* TRACKER_ANY: the best that the kernel has */
 	bool whole_trees;		/* a tmpfs goes with all that is in it, while it stands still */
-	const char *fixed_file;		/* cache/NAME: the downtime besides memory; NULL: a move's */
+	const char *past_file;		/* cache/NAME: past_downtimes.h; NULL: a move's */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
 	unsigned connections;		/* for memory; 0: one */
@@ -111,6 +112,9 @@ struct source {
 	struct memory *memory;
 	struct carried *carried;
 	struct policy decision;
+	struct past_downtimes past;
+	uint64_t memory_bytes;		/* in the first round */
+	uint64_t decided_us;		/* clock_us: no more rounds */
 	struct policy_round last_round;
 	bool throttled;
 	struct manifest *manifest;

@@ -1,52 +1,54 @@
 /* The source's column of the stages in which memory moves. */
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/fd.h"
 #include "migrate/source.h"
 
-#define FIXED_FILE "downtime_fixed_us"
-#define FIXED_GUESS_US 80000u		/* of the very first migration on a node */
-#define FIXED_MAX_US 60000000u
+#define PAST_FILE "downtimes"
 
-static const char *fixed_file(const struct source *s)
+static const char *past_file(const struct source *s)
 {
-	return s->options->fixed_file ? s->options->fixed_file : FIXED_FILE;
+	return s->options->past_file ? s->options->past_file : PAST_FILE;
 }
 
-/* What freeze, dump, restore and commit cost the last times, whatever the
- * memory was: a moving average, kept in the cache folder. */
-static uint64_t load_fixed(const struct source *s)
+static void load_past(struct source *s)
 {
 	CLEANUP(freep) char *text = NULL;
 	char path[64];
 	struct error ignored;
-	uint64_t v;
 
-	(void)snprintf(path, sizeof(path), "cache/%s", fixed_file(s));
-	if (fd_read_file_at(s->container->node->state_fd, path, 64, &text, NULL, &ignored) < 0)
-		return FIXED_GUESS_US;
-	v = strtoull(text, NULL, 10);
-	return v && v < FIXED_MAX_US ? v : FIXED_GUESS_US;
+	(void)snprintf(path, sizeof(path), "cache/%s", past_file(s));
+	if (fd_read_file_at(s->container->node->state_fd, path, PAST_DOWNTIMES_TEXT, &text, NULL, &ignored) == 0)
+		past_downtimes_parse(&s->past, text);
 }
 
-static void save_fixed(const struct source *s, uint64_t measured)
+/* After the first round it is known how much memory there is. */
+static void expect(struct source *s, const struct policy_round *first)
 {
-	CLEANUP(fd_closep) int cache = -EBADF;
-	struct error ignored;
-	char text[32];
-	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)((s->decision.fixed_us + measured) / 2));
+	struct past_downtime next;
 
-	if (fd_open_dir_at(s->container->node->state_fd, "cache", true, 0700, &cache, &ignored) == 0)
-		(void)fd_replace_file_at(cache, fixed_file(s), text, (size_t)n, 0600, FD_REPLACE,
-					 &ignored);
+	s->memory_bytes = first->bytes;
+	next = past_downtimes_expect(&s->past, first->bytes);
+	policy_expect(&s->decision, next.fixed_us, next.lead_us);
 }
 
 void source_learn(struct source *s)
 {
 	uint64_t memory_us = s->last_round.scan_us + s->last_round.send_us;
+	CLEANUP(fd_closep) int cache = -EBADF;
+	char text[PAST_DOWNTIMES_TEXT];
+	struct error ignored;
+	size_t len;
 
-	if (s->report->downtime_us > memory_us)
-		save_fixed(s, s->report->downtime_us - memory_us);
+	if (s->report->downtime_us <= memory_us)
+		return;
+	past_downtimes_add(&s->past, &(struct past_downtime){
+		.memory_bytes = s->memory_bytes, .fixed_us = s->report->downtime_us - memory_us,
+		.lead_us = s->lease.frozen_us - s->decided_us });
+	len = past_downtimes_format(&s->past, text);
+	if (fd_open_dir_at(s->container->node->state_fd, "cache", true, 0700, &cache, &ignored) == 0)
+		(void)fd_replace_file_at(cache, past_file(s), text, len, 0600, FD_REPLACE, &ignored);
 }
 
 static int slow_down(struct source *s, struct error *err)
@@ -85,6 +87,8 @@ static int run_rounds(struct source *s, struct error *err)
 	for (;;) {
 		if (source_check_cancelled(s, err) < 0 || memory_round(s->memory, &round, err) < 0)
 			return -err->code;
+		if (s->decision.rounds == 0)
+			expect(s, &round);
 		s->report->verdict = policy_judge(&s->decision, &round);
 		tell_round(s, &round);
 		switch (s->report->verdict) {
@@ -114,7 +118,8 @@ int source_precopy(struct source *s, struct error *err)
 
 	for (unsigned i = 1; i < n; i++)
 		channels[i] = s->connections[i].channel;
-	policy_init(&s->decision, &s->options->policy, load_fixed(s));
+	load_past(s);
+	policy_init(&s->decision, &s->options->policy);
 	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
 	    memory_open(s->cgroup, s->options->tracker, s->state.pid, !s->options->whole_trees, channels, n,
 			&s->memory, err) < 0 ||
@@ -124,6 +129,7 @@ int source_precopy(struct source *s, struct error *err)
 	channel_set_rate(s->channel, s->options->rate);
 	if (run_rounds(s, err) < 0)
 		return -err->code;
+	s->decided_us = clock_us();
 	channel_set_rate(s->channel, 0);	/* it stands still soon: no time to lose */
 	s->report->predicted_us = s->decision.predicted_us;
 	return 0;

@@ -95,7 +95,7 @@ const struct fault_file fault_files[] = {
 	{ "token", "receive", true },
 	{ "reservation", "receive", false },
 	{ "checkpoint.json", "command", false },
-	{ "downtime_fixed_us", "command", false },
+	{ "downtimes", "command", false },
 	{ "handover.json", "command", true },
 	{ "record", "receive,restore", true },
 	{ NULL, NULL, false },

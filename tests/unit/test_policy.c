@@ -9,6 +9,7 @@
 #include "migrate/policy.h"
 
 #define MB (1ull << 20)
+#define LEAD_US 20000u
 
 /* A container and a link, as simple as they can be: it writes at a rate into a
  * working set, each page of it as likely as the other. */
@@ -42,7 +43,8 @@ static struct outcome run(const struct world *w, const struct policy_limits *lim
 	uint64_t since = 0, dirty = w->memory;
 	struct policy p;
 
-	policy_init(&p, limits, w->fixed_us);
+	policy_init(&p, limits);
+	policy_expect(&p, w->fixed_us, LEAD_US);
 	while (o.verdict == POLICY_GO_ON || o.verdict == POLICY_SLOW_DOWN) {
 		const struct policy_round r = { .bytes = dirty, .sent_bytes = dirty, .scan_us = 3000,
 						.send_us = send_us(w, dirty), .since_us = since };
@@ -53,6 +55,7 @@ static struct outcome run(const struct world *w, const struct policy_limits *lim
 		since = r.scan_us + r.send_us;
 		dirty = written(w, since, p.quota_pct);
 	}
+	dirty = written(w, since + LEAD_US, p.quota_pct);
 	o.predicted_us = p.predicted_us;
 	o.real_us = w->fixed_us + 3000 + send_us(w, dirty);
 	o.quota_pct = p.quota_pct;
@@ -171,7 +174,8 @@ static void a_trace_like_redis(void **state)
 	size_t i;
 
 	(void)state;
-	policy_init(&p, &usual, 60000);
+	policy_init(&p, &usual);
+	policy_expect(&p, 60000, 0);
 	for (i = 0; i < sizeof(rounds) / sizeof(*rounds) && v == POLICY_GO_ON; i++)
 		v = policy_judge(&p, &rounds[i]);
 	assert_int_equal(v, POLICY_FREEZE);
@@ -191,7 +195,8 @@ static void a_round_that_pays_is_made(void **state)
 	struct policy p;
 
 	(void)state;
-	policy_init(&p, &usual, 60000);
+	policy_init(&p, &usual);
+	policy_expect(&p, 60000, 0);
 	assert_int_equal(policy_judge(&p, &first), POLICY_GO_ON);
 	assert_int_equal(policy_judge(&p, &much), POLICY_GO_ON);
 	assert_in_range(p.predicted_us, 200000, 300000);	/* below the limit */
