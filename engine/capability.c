@@ -68,17 +68,34 @@ int capability_limit_bounding(uint64_t mask)
 	return 0;
 }
 
+struct capability_sets capability_sets_for(uint64_t mask, uint32_t uid)
+{
+	uint64_t have = uid == 0 ? mask : 0;
+
+	return (struct capability_sets){ .bounding = mask, .effective = have, .permitted = have };
+}
+
 /* Plain capset(2): libcap allocates, which a forked child must not. */
-int capability_apply(uint64_t mask, uint32_t uid)
+static int set_three(const struct capability_sets *s)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	uint64_t have = uid == 0 ? mask : 0;
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {
-		{ .effective = (uint32_t)have, .permitted = (uint32_t)have },
-		{ .effective = (uint32_t)(have >> 32), .permitted = (uint32_t)(have >> 32) },
+		{ (uint32_t)s->effective, (uint32_t)s->permitted, (uint32_t)s->inheritable },
+		{ (uint32_t)(s->effective >> 32), (uint32_t)(s->permitted >> 32), (uint32_t)(s->inheritable >> 32) },
 	};
+
+	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int capability_apply(const struct capability_sets *sets)
+{
+	int r;
 
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return -errno;
-	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+	r = set_three(sets);
+	for (unsigned long n = 0; r == 0 && n < 64; n++)
+		if ((sets->ambient & BIT(n)) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, n, 0, 0) < 0)
+			r = -errno;
+	return r;
 }

@@ -19,11 +19,19 @@ uint64_t capability_default_mask(void);
 int capability_from_name(const char *name, struct error *err);
 const char *capability_name(unsigned n);
 
+/* The five sets of a process, as runtime-spec's process.capabilities has them. */
+struct capability_sets {
+	uint64_t bounding, effective, permitted, inheritable, ambient;
+};
+
+/* The sets of a container that was given a mask: permitted and effective are the mask for root,
+ * and for other users nothing (as podman does without --cap-add); inheritable and ambient are
+ * always empty (an inheritable set hangs a CRIU restore). */
+struct capability_sets capability_sets_for(uint64_t mask, uint32_t uid);
+
 /* For a child between clone and exec, async-signal-safe, returning 0 or a
  * negative errno. First capability_limit_bounding (as root), then change of
- * user with PR_SET_KEEPCAPS as needed, then capability_apply, which sets
- * permitted and effective to the mask for root, and for other users to
- * nothing (as podman does without --cap-add); inheritable and ambient are
- * always empty (an inheritable set hangs a CRIU restore). */
+ * user with PR_SET_KEEPCAPS as needed, then capability_apply, which sets all
+ * the others. */
 int capability_limit_bounding(uint64_t mask);
-int capability_apply(uint64_t mask, uint32_t uid);
+int capability_apply(const struct capability_sets *sets);

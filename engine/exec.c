@@ -115,7 +115,8 @@ static int prepare(struct session *s, const struct container_state *st, struct e
 	s->process.env = s->plan->env;
 	s->process.cwd = s->plan->cwd;
 	s->process.groups = s->groups ? s->groups : c->spec->groups;
-	s->process.capabilities = c->spec->capabilities;
+	s->process.capabilities = capability_sets_for(c->spec->capabilities, s->process.uid);
+	s->process.umask = 0022;
 	s->process.filter = &s->filter;
 	return s->plan->terminal || s->plan->quiet ? 0 : open_pipes(s, err);
 }

@@ -158,7 +158,7 @@ int init_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_term
 	struct process p = {
 		.args = spec->args, .env = spec->env, .cwd = spec->cwd,
 		.uid = spec->uid, .gid = spec->gid, .groups = spec->groups, .n_groups = spec->n_groups,
-		.capabilities = spec->capabilities, .filter = &filter,
+		.capabilities = capability_sets_for(spec->capabilities, spec->uid), .umask = 0022, .filter = &filter,
 	};
 	int sock[2], r;
 	pid_t pid;

@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <linux/seccomp.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -81,7 +83,7 @@ static int leave_keyring(struct error *err)
 
 static int take_user(const struct process *p, struct error *err)
 {
-	int r = capability_limit_bounding(p->capabilities);
+	int r = capability_limit_bounding(p->capabilities.bounding);
 
 	if (r < 0)
 		return error_set(err, -r, "limit capabilities: %s", strerror(-r));
@@ -89,7 +91,7 @@ static int take_user(const struct process *p, struct error *err)
 		return error_set(err, errno, "take group %u: %s", p->gid, strerror(errno));
 	if (prctl(PR_SET_KEEPCAPS, 1) < 0 || setresuid(p->uid, p->uid, p->uid) < 0)
 		return error_set(err, errno, "take user %u: %s", p->uid, strerror(errno));
-	r = capability_apply(p->capabilities, p->uid);
+	r = capability_apply(&p->capabilities);
 	if (r < 0)
 		return error_set(err, -r, "drop capabilities: %s", strerror(-r));
 	(void)prctl(PR_SET_KEEPCAPS, 0);
@@ -106,26 +108,95 @@ static void default_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-int process_become(const struct process *p, struct error *err)
+static int install_filter(const struct process *p, struct error *err)
 {
-	int r;
+	int32_t listener = p->filter ? seccomp_install(p->filter, p->filter_flags) : 0;
+	char byte;
 
-	if (fd_cloexec_from(3, err) < 0 || enter_cwd(p->cwd, err) < 0 || leave_keyring(err) < 0)
-		return -err->code;
-	(void)umask(0022);
+	if (listener < 0)
+		return error_set(err, -listener, "install seccomp filter: %s", strerror(-listener));
+	if (!p->filter || !(p->filter_flags & SECCOMP_FILTER_FLAG_NEW_LISTENER))
+		return 0;
+	if (write(p->listener_sock, &listener, sizeof(listener)) != sizeof(listener) ||
+	    read(p->listener_sock, &byte, 1) != 1)
+		return error_set(err, ECANCELED, "nobody supervises the seccomp listener");
+	return 0;
+}
+
+static int take_rights(const struct process *p, struct error *err)
+{
+	if (p->label && write(p->label_fd, p->label, strlen(p->label)) < 0)
+		return error_set(err, errno, "security label '%s': %s", p->label, strerror(errno));
+	if (p->may_gain_privileges)
+		return install_filter(p, err) < 0 || take_user(p, err) < 0 ? -err->code : 0;
 	if (take_user(p, err) < 0)
 		return -err->code;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(err, errno, "no_new_privs: %s", strerror(errno));
+	return install_filter(p, err);
+}
+
+static int cannot_start(const char *program, int code, struct error *err)
+{
+	return code == ENOENT ?
+		error_set(err, PROCESS_NOT_FOUND, "start '%s': no such program in the container", program) :
+		error_set(err, PROCESS_NOT_EXECUTABLE, "start '%s': %s", program, strerror(code));
+}
+
+int process_become(const struct process *p, struct error *err)
+{
+	if (fd_cloexec_from(3 + p->keep_fds, err) < 0 || enter_cwd(p->cwd, err) < 0 ||
+	    (!p->keep_keyring && leave_keyring(err) < 0))
+		return -err->code;
+	(void)umask(p->umask);
+	if (p->set_personality && personality(p->personality) < 0)
+		return error_set(err, errno, "personality %#lx: %s", p->personality, strerror(errno));
 	default_signals();
 	environ = (char **)(uintptr_t)p->env;
-	r = p->filter ? seccomp_install(p->filter) : 0;
-	if (r < 0)
-		return error_set(err, -r, "install seccomp filter: %s", strerror(-r));
+	if (take_rights(p, err) < 0)
+		return -err->code;
 	(void)execvp(p->args[0], p->args);
-	return errno == ENOENT ?
-		error_set(err, PROCESS_NOT_FOUND, "start '%s': no such program in the container", p->args[0]) :
-		error_set(err, PROCESS_NOT_EXECUTABLE, "start '%s': %s", p->args[0], strerror(errno));
+	return cannot_start(p->args[0], errno, err);
+}
+
+/* 0, or why a file can't be executed. */
+static int look_at(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno;
+	return !S_ISREG(st.st_mode) || !(st.st_mode & 0111) ? EACCES : 0;
+}
+
+static const char *path_of(char *const *env)
+{
+	for (size_t i = 0; env[i]; i++)
+		if (!strncmp(env[i], "PATH=", 5))
+			return env[i] + 5;
+	return "/bin:/usr/bin";
+}
+
+int process_find_program(const struct process *p, struct error *err)
+{
+	const char *name = p->args[0];
+	int found = ENOENT;
+	char path[PATH_MAX];
+
+	if (strchr(name, '/')) {
+		(void)snprintf(path, sizeof(path), "%s%s%s", name[0] == '/' ? "" : p->cwd,
+			       name[0] == '/' ? "" : "/", name);
+		found = look_at(path);
+		return found ? cannot_start(name, found, err) : 0;
+	}
+	for (const char *at = path_of(p->env); found && *at;) {
+		size_t len = strcspn(at, ":");
+
+		if (len > 0 && (size_t)snprintf(path, sizeof(path), "%.*s/%s", (int)len, at, name) < sizeof(path))
+			found = look_at(path) == 0 ? 0 : found;
+		at += len + (at[len] == ':');
+	}
+	return found ? cannot_start(name, found, err) : 0;
 }
 
 static FILE *open_etc(int root_fd, const char *path)
@@ -134,7 +205,7 @@ static FILE *open_etc(int root_fd, const char *path)
 	int fd = -EBADF;
 	FILE *f = NULL;
 
-	if (rootfs_open(root_fd, path, O_RDONLY | O_NONBLOCK, 0, &fd, &ignored) == 0)
+	if (mounts_open(root_fd, path, O_RDONLY | O_NONBLOCK, 0, &fd, &ignored) == 0)
 		f = fdopen(fd, "r");
 	if (!f)
 		fd_close(&fd);

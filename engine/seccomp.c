@@ -229,7 +229,7 @@ static int add_i386(scmp_filter_ctx ctx, uint64_t capabilities, struct error *er
 	return 0;
 }
 
-static int export(scmp_filter_ctx ctx, struct sock_fprog *ret, struct error *err)
+int seccomp_export(void *ctx, struct sock_fprog *ret, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = memfd_create("seccomp", MFD_CLOEXEC);
 	char code[BPF_MAXINSNS * sizeof(struct sock_filter) + 1];	/* a byte to see too many */
@@ -262,7 +262,7 @@ static int compile(uint64_t capabilities, struct sock_fprog *ret, struct error *
 
 	if (!ctx)
 		return error_set(err, ENOMEM, "out of memory");
-	if (fill(ctx, capabilities, err) < 0 || export(ctx, ret, err) < 0)
+	if (fill(ctx, capabilities, err) < 0 || seccomp_export(ctx, ret, err) < 0)
 		return error_wrap(err, "compile the system call filter");
 	return 0;
 }
@@ -282,7 +282,9 @@ int seccomp_filter(int cache_dirfd, uint64_t capabilities, struct sock_fprog *re
 	return 0;
 }
 
-int seccomp_install(const struct sock_fprog *filter)
+int seccomp_install(const struct sock_fprog *filter, unsigned flags)
 {
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, filter) < 0 ? -errno : 0;
+	int r = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, filter);
+
+	return r < 0 ? -errno : r;
 }

@@ -31,5 +31,9 @@ int seccomp_filter(int cache_dirfd, uint64_t capabilities, struct sock_fprog *re
 
 /* Installs it on the calling process, for good. Async-signal-safe: for use in
  * a child between clone and exec. no_new_privs must be set, or the caller have
- * CAP_SYS_ADMIN. Returns 0 or a negative errno. */
-int seccomp_install(const struct sock_fprog *filter);
+ * CAP_SYS_ADMIN. flags are seccomp(2)'s. Returns 0 (or the listener's descriptor when
+ * flags ask for one) or a negative errno. */
+int seccomp_install(const struct sock_fprog *filter, unsigned flags);
+
+/* The program of a libseccomp context (scmp_filter_ctx). ret->filter is the caller's to free. */
+int seccomp_export(void *context, struct sock_fprog *ret, struct error *err);

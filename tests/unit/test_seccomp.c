@@ -62,7 +62,7 @@ static int errno_of(const struct sock_fprog *filter, long number, long a, long b
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || seccomp_install(filter) < 0)
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || seccomp_install(filter, 0) < 0)
 			_exit(255);
 		_exit(syscall(number, a, b, c, 0, 0, 0) < 0 ? errno : 0);
 	}
@@ -195,7 +195,7 @@ static void other_architectures_are_filtered(void **state)
 	assert_int_equal(errno_of(&filter, 0x40000000 + SYS_getpid, 0, 0, 0), ENOSYS);
 	pid = fork();
 	if (pid == 0) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || seccomp_install(&filter) < 0)
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || seccomp_install(&filter, 0) < 0)
 			_exit(255);
 		__asm__ volatile("int $0x80"
 				 : "=a"(result)
@@ -366,11 +366,11 @@ static void installing_needs_no_new_privs(void **state)
 
 	(void)state;
 	if (pid == 0) {
-		if (seccomp_install(&empty) != -EINVAL)
+		if (seccomp_install(&empty, 0) != -EINVAL)
 			_exit(1);
 		if (setresuid(1000, 1000, 1000) < 0)
 			_exit(2);
-		_exit(seccomp_install(&filter) == -EACCES ? 0 : 3);
+		_exit(seccomp_install(&filter, 0) == -EACCES ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
