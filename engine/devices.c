@@ -9,32 +9,32 @@
 #include "engine/base/cleanup.h"
 #include "engine/devices.h"
 
-#define ANY (-1)
+#define ANY DEVICE_ANY
+#define RULE(c, major, minor) { true, c, major, minor, DEVICE_READ | DEVICE_WRITE | DEVICE_MKNOD }
 
-static const struct rule {
-	int32_t major;
-	int32_t minor;
-} rules[] = {
-	{ 1, 3 },     /* null */
-	{ 1, 5 },     /* zero */
-	{ 1, 7 },     /* full */
-	{ 1, 8 },     /* random */
-	{ 1, 9 },     /* urandom */
-	{ 5, 0 },     /* tty */
-	{ 5, 1 },     /* console */
-	{ 5, 2 },     /* ptmx */
-	{ 136, ANY }, /* pts */
+/* Also what runtime-spec's "Default Devices" are. */
+static const struct device_rule defaults[] = {
+	{ true, 'a', ANY, ANY, DEVICE_MKNOD },
+	RULE('c', 1, 3),     /* null */
+	RULE('c', 1, 5),     /* zero */
+	RULE('c', 1, 7),     /* full */
+	RULE('c', 1, 8),     /* random */
+	RULE('c', 1, 9),     /* urandom */
+	RULE('c', 5, 0),     /* tty */
+	RULE('c', 5, 1),     /* console */
+	RULE('c', 5, 2),     /* ptmx */
+	RULE('c', 136, ANY), /* pts */
 };
 
-#define RULES (sizeof(rules) / sizeof(*rules))
-#define RULE_LEN 4 /* instructions of a rule at most */
-#define PROGRAM_MAX (12 + RULE_LEN * RULES + 2)
+#define DEFAULTS (sizeof(defaults) / sizeof(*defaults))
+#define RULE_LEN 7 /* instructions of a rule at most */
+#define PROGRAM_LEN(rules) (5 + RULE_LEN * (rules) + 2)
 
 /* Registers: 1 the context, then what is read from it. */
 enum { RESULT, CONTEXT, TYPE, ACCESS, MAJOR, MINOR };
 
 struct program {
-	struct bpf_insn code[PROGRAM_MAX];
+	struct bpf_insn *code;
 	size_t len;
 };
 
@@ -74,37 +74,41 @@ static void emit_return(struct program *p, int32_t result)
 	emit(p, (struct bpf_insn){ .code = BPF_JMP | BPF_EXIT });
 }
 
-static void emit_rule(struct program *p, const struct rule *r)
+/* Bits of ACCESS that an earlier rule allowed are gone; the first rule that speaks
+ * about one that is left decides it. */
+static void emit_rule(struct program *p, const struct device_rule *r)
 {
-	int16_t rest = r->minor == ANY ? 2 : 3;
+	int16_t rest = 4 + (r->type != 'a') + (r->major != ANY) + (r->minor != ANY);
 
-	emit_skip(p, BPF_JNE, MAJOR, r->major, rest);
+	if (r->type != 'a')
+		emit_skip(p, BPF_JNE, TYPE, r->type == 'c' ? BPF_DEVCG_DEV_CHAR : BPF_DEVCG_DEV_BLOCK, --rest);
+	if (r->major != ANY)
+		emit_skip(p, BPF_JNE, MAJOR, r->major, --rest);
 	if (r->minor != ANY)
-		emit_skip(p, BPF_JNE, MINOR, r->minor, 2);
-	emit_return(p, 1);
+		emit_skip(p, BPF_JNE, MINOR, r->minor, --rest);
+	if (r->allow) {
+		emit_math(p, BPF_AND, ACCESS, ~(int32_t)r->access);
+		emit_skip(p, BPF_JNE, ACCESS, 0, 2);
+	} else {
+		emit_skip(p, BPF_JSET, ACCESS, (int32_t)r->access, 1);
+		emit(p, (struct bpf_insn){ .code = BPF_JMP | BPF_JA, .off = 2 });
+	}
+	emit_return(p, r->allow);
 }
 
-/*
- *	if (access == mknod) return 1;
- *	if (type == char) { if (major == 1 && minor == 3) return 1; ... }
- *	return 0;
- */
-static void build(struct program *p)
+/* The last rule that matches is the one that holds, so they are asked backwards. */
+static void build(struct program *p, const struct device_rule *rules, size_t n)
 {
 	const size_t packed = offsetof(struct bpf_cgroup_dev_ctx, access_type);
 
 	emit_load(p, ACCESS, packed);
 	emit_math(p, BPF_RSH, ACCESS, 16);
-	emit_skip(p, BPF_JNE, ACCESS, BPF_DEVCG_ACC_MKNOD, 2);
-	emit_return(p, 1);
 	emit_load(p, TYPE, packed);
 	emit_math(p, BPF_AND, TYPE, 0xffff);
 	emit_load(p, MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
 	emit_load(p, MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
-	emit_skip(p, BPF_JEQ, TYPE, BPF_DEVCG_DEV_CHAR, 2);
-	emit_return(p, 0);
-	for (size_t i = 0; i < RULES; i++)
-		emit_rule(p, &rules[i]);
+	while (n-- > 0)
+		emit_rule(p, &rules[n]);
 	emit_return(p, 0);
 }
 
@@ -142,13 +146,16 @@ static int attach(int program_fd, int cgroup_fd)
 	return bpf(BPF_PROG_ATTACH, &attr);
 }
 
-int devices_attach_default(int cgroup_fd, struct error *err)
+int devices_attach(int cgroup_fd, const struct device_rule *rules, size_t n, struct error *err)
 {
-	struct program p = { .len = 0 };
+	CLEANUP(freep) struct bpf_insn *code = calloc(PROGRAM_LEN(n + 1), sizeof(*code));
+	struct program p = { .code = code };
 	CLEANUP(fd_closep) int fd = -EBADF;
 	int r;
 
-	build(&p);
+	if (!code)
+		return error_set(err, ENOMEM, "out of memory");
+	build(&p, rules, n);
 	fd = load(&p);
 	if (fd < 0)
 		return error_set(err, -fd, "load the device program: %s%s", strerror(-fd),
@@ -159,4 +166,21 @@ int devices_attach_default(int cgroup_fd, struct error *err)
 			err, -r, "attach the device program to the cgroup: %s%s", strerror(-r),
 			r == -EPERM ? ": a cgroup above has one that must not be replaced" : "");
 	return 0;
+}
+
+int devices_attach_default(int cgroup_fd, struct error *err)
+{
+	return devices_attach(cgroup_fd, defaults, DEFAULTS, err);
+}
+
+int devices_attach_with_default(int cgroup_fd, const struct device_rule *rules, size_t n, struct error *err)
+{
+	CLEANUP(freep) struct device_rule *all = calloc(n + DEFAULTS, sizeof(*all));
+
+	if (!all)
+		return error_set(err, ENOMEM, "out of memory");
+	if (n)
+		memcpy(all, rules, n * sizeof(*all));
+	memcpy(all + n, defaults, sizeof(defaults));
+	return devices_attach(cgroup_fd, all, n + DEFAULTS, err);
 }
