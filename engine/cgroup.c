@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -45,11 +46,11 @@ int cgroup_controller_fd(const struct cgroup *cg, enum cgroup_hierarchy v1)
 }
 
 /* NULL on failure. */
-static struct cgroup *make(const char *parent, const char *name, struct error *err)
+static struct cgroup *make(const char *parent, const char *name, bool full, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 
-	if (cgroup_layout_check(parent, name, err) < 0)
+	if (cgroup_layout_check(full && !*parent ? "/none" : parent, name, err) < 0)
 		return NULL;
 	cg = calloc(1, sizeof(*cg));
 	if (!cg) {
@@ -104,7 +105,15 @@ static int make_leaf(struct cgroup *cg, enum cgroup_hierarchy h, struct error *e
 	return fd_open_dir_at(parent, cg->name, false, 0, &cg->fd[h], err);
 }
 
-static int make_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, struct error *err)
+static int fill_cpuset(const struct cgroup *cg, int root, struct error *err)
+{
+	char path[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", cg->parent, cg->name);
+	return cgroup_layout_fill_cpuset(root, path, err);
+}
+
+static int make_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, bool full, struct error *err)
 {
 	CLEANUP(fd_closep) int root = -EBADF;
 
@@ -114,9 +123,11 @@ static int make_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, struct 
 		return h == CGROUP_V2 ? no_v2(err) : 0;
 	if (cgroup_layout_open(root, cg->parent, true, &cg->parent_fd[h], err) < 0)
 		return -err->code;
-	if (cg->pure_v2 && cgroup_layout_delegate(root, cg->parent, err) < 0)
+	if (cg->pure_v2 && cgroup_layout_delegate(root, cg->parent, full, err) < 0)
 		return -err->code;
-	return make_leaf(cg, h, err);
+	if (make_leaf(cg, h, err) < 0)
+		return -err->code;
+	return h == CGROUP_CPUSET ? fill_cpuset(cg, root, err) : 0;
 }
 
 static void undo_create(struct cgroup *cg)
@@ -128,17 +139,17 @@ static void undo_create(struct cgroup *cg)
 			(void)cgroup_layout_remove(cg->parent_fd[h], cg->name, &ignored);
 }
 
-int cgroup_create(const char *parent, const char *name, const struct cgroup_limits *limits,
+static int create(const char *parent, const char *name, const struct cgroup_limits *limits,
 		  struct cgroup **ret, struct error *err)
 {
-	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, err);
+	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, !limits, err);
 	int r = 0;
 
 	if (!cg)
 		return -err->code;
-	for (int h = 0; r == 0 && h < CGROUP_HIERARCHY_MAX_; h++)
-		r = make_in_hierarchy(cg, (enum cgroup_hierarchy)h, err);
-	if (r == 0)
+	for (int h = 0; r == 0 && h < (limits ? CGROUP_BASIC_MAX_ : CGROUP_HIERARCHY_MAX_); h++)
+		r = make_in_hierarchy(cg, (enum cgroup_hierarchy)h, !limits, err);
+	if (r == 0 && limits)
 		r = cgroup_init_limits(cg, limits, err);
 	if (r < 0) {
 		undo_create(cg);
@@ -146,6 +157,17 @@ int cgroup_create(const char *parent, const char *name, const struct cgroup_limi
 	}
 	*ret = TAKE_PTR(cg);
 	return 0;
+}
+
+int cgroup_create(const char *parent, const char *name, const struct cgroup_limits *limits,
+		  struct cgroup **ret, struct error *err)
+{
+	return create(parent, name, limits, ret, err);
+}
+
+int cgroup_create_full(const char *parent, const char *name, struct cgroup **ret, struct error *err)
+{
+	return create(parent, name, NULL, ret, err);
 }
 
 static int open_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, struct error *err)
@@ -167,9 +189,9 @@ static int open_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, struct 
 	return r;
 }
 
-int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struct error *err)
+static int open_all(const char *parent, const char *name, bool full, struct cgroup **ret, struct error *err)
 {
-	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, err);
+	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, full, err);
 
 	if (!cg)
 		return -err->code;
@@ -178,6 +200,16 @@ int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struc
 			return error_wrap(err, "cgroup %s/%s", parent, name);
 	*ret = TAKE_PTR(cg);
 	return 0;
+}
+
+int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struct error *err)
+{
+	return open_all(parent, name, false, ret, err);
+}
+
+int cgroup_open_full(const char *parent, const char *name, struct cgroup **ret, struct error *err)
+{
+	return open_all(parent, name, true, ret, err);
 }
 
 /* v2 directories last: they say when all is gone, so that an interrupted

@@ -62,6 +62,12 @@ int cgroup_create(const char *parent, const char *name, const struct cgroup_limi
 /* Opens what exists; -ENOENT when it does not. */
 int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struct error *err);
 
+/* The same in every hierarchy that the host has (also cpuset, blkio, hugetlb, net_cls,
+ * net_prio, rdma), without limits, and for containers whose control group another program
+ * chose: parent may be "", for a name right below the root. cgroup_open finds these too. */
+int cgroup_create_full(const char *parent, const char *name, struct cgroup **ret, struct error *err);
+int cgroup_open_full(const char *parent, const char *name, struct cgroup **ret, struct error *err);
+
 void cgroup_free(struct cgroup *cg);
 DEFINE_CLEANUP(struct cgroup *, cgroup_free)
 
@@ -112,6 +118,20 @@ int cgroup_remove(const struct cgroup *cg, struct error *err);
 int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
 		      struct error *err);
 
+/* One file of one controller ("memory", "cpu", "cpuset", "pids", "io" (v1: blkio), "hugetlb",
+ * "net_cls", "net_prio", "rdma", or "" for the v2 directory itself). other is a second name to
+ * try, or NULL. -EOPNOTSUPP when the host has no such controller, or not that file. */
+struct cgroup_setting {
+	const char *controller;
+	const char *other;
+	char file[64];
+	char value[128];
+};
+int cgroup_write_setting(const struct cgroup *cg, const struct cgroup_setting *s, struct error *err);
+/* The text of such a file, the caller's to free. */
+int cgroup_read_setting(const struct cgroup *cg, const char *controller, const char *file, char **ret,
+			struct error *err);
+
 /* Tells each limit that this host can't set, with the reason: tried in a control
  * group of that name, which must be free and is made and removed here. */
 int cgroup_try_limits(const char *parent, const char *name, const struct cgroup_limits *limits,
@@ -131,9 +151,9 @@ int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n, struct erro
 /* True on a host whose /sys/fs/cgroup is cgroup2 itself. */
 int cgroup_is_pure_v2(bool *ret, struct error *err);
 
-/* Mounts what a container sees below target (its /sys/fs/cgroup), read-only,
- * nosuid, nodev, noexec: cgroup2 on pure v2; on hybrid a tmpfs with each v1
+/* Mounts what a container sees below target (its /sys/fs/cgroup), nosuid, nodev, noexec and,
+ * unless writable, read-only: cgroup2 on pure v2; on hybrid a tmpfs with each v1
  * hierarchy and unified as the host has them. Called by a process that is in
  * the container's cgroups and in its cgroup namespace, so that the mounts show
  * the container's own subtree as their root. */
-int cgroup_mount_view(const char *target, struct error *err);
+int cgroup_mount_view(const char *target, bool writable, struct error *err);

@@ -18,6 +18,11 @@ static const char *const roots[CGROUP_HIERARCHY_MAX_] = {
 	[CGROUP_V2] = MOUNT_POINT "/unified", [CGROUP_MEMORY] = MOUNT_POINT "/memory",
 	[CGROUP_CPU] = MOUNT_POINT "/cpu",    [CGROUP_CPUACCT] = MOUNT_POINT "/cpuacct",
 	[CGROUP_PIDS] = MOUNT_POINT "/pids",  [CGROUP_BLKIO] = MOUNT_POINT "/blkio",
+	[CGROUP_CPUSET] = MOUNT_POINT "/cpuset",
+	[CGROUP_HUGETLB] = MOUNT_POINT "/hugetlb",
+	[CGROUP_NET_CLS] = MOUNT_POINT "/net_cls",
+	[CGROUP_NET_PRIO] = MOUNT_POINT "/net_prio",
+	[CGROUP_RDMA] = MOUNT_POINT "/rdma",
 };
 
 int cgroup_is_pure_v2(bool *ret, struct error *err)
@@ -108,7 +113,7 @@ static int open_below(int root_fd, const char *path)
 int cgroup_layout_open(int root_fd, const char *path, bool create, int *ret_fd, struct error *err)
 {
 	char part[PATH_MAX];
-	int fd = open_below(root_fd, path + 1);
+	int fd = open_below(root_fd, *path ? path + 1 : ".");
 
 	for (const char *at = path; fd < 0 && errno == ENOENT && create && *at;) {
 		at += 1 + strcspn(at + 1, "/");
@@ -127,12 +132,12 @@ int cgroup_layout_open(int root_fd, const char *path, bool create, int *ret_fd, 
 }
 
 /* One write a controller: one that the kernel refuses must not keep back the others. */
-static void delegate_at(int dirfd)
+static void delegate_at(int dirfd, bool all)
 {
-	static const char *const controllers[] = { "+cpu", "+memory", "+pids", "+io" };
+	static const char *const controllers[] = { "+cpu", "+memory", "+pids", "+io", "+cpuset", "+hugetlb", "+rdma" };
 	struct error ignored;
 
-	for (size_t i = 0; i < sizeof(controllers) / sizeof(*controllers); i++)
+	for (size_t i = 0; i < (all ? sizeof(controllers) / sizeof(*controllers) : 4); i++)
 		(void)fd_write_file_at(dirfd, "cgroup.subtree_control", controllers[i], &ignored);
 }
 
@@ -151,16 +156,16 @@ static bool delegates_all(int dirfd)
 	return seen == 3;
 }
 
-int cgroup_layout_delegate(int root_fd, const char *path, struct error *err)
+int cgroup_layout_delegate(int root_fd, const char *path, bool all, struct error *err)
 {
 	CLEANUP(fd_closep) int last = -EBADF;
 	char part[PATH_MAX];
 
 	if (cgroup_layout_open(root_fd, path, false, &last, err) < 0)
 		return -err->code;
-	if (delegates_all(last))
+	if (!all && delegates_all(last))
 		return 0;
-	delegate_at(root_fd);
+	delegate_at(root_fd, all);
 	for (const char *at = path; *at;) {
 		CLEANUP(fd_closep) int fd = -EBADF;
 
@@ -168,7 +173,51 @@ int cgroup_layout_delegate(int root_fd, const char *path, struct error *err)
 		(void)snprintf(part, sizeof(part), "%.*s", (int)(at - path), path);
 		if (cgroup_layout_open(root_fd, part, false, &fd, err) < 0)
 			return -err->code;
-		delegate_at(fd);
+		delegate_at(fd, all);
+	}
+	return 0;
+}
+
+/* Both files, each one only when it is empty. */
+static int copy_cpuset(int from, int to, struct error *err)
+{
+	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		CLEANUP(freep) char *have = NULL;
+		CLEANUP(freep) char *text = NULL;
+
+		if (fd_read_file_at(to, files[i], CONTROL_MAX, &have, NULL, err) < 0)
+			return -err->code;
+		if (*have != '\n' && *have != '\0')
+			continue;
+		if (fd_read_file_at(from, files[i], CONTROL_MAX, &text, NULL, err) < 0 ||
+		    fd_write_file_at(to, files[i], text, err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
+int cgroup_layout_fill_cpuset(int root_fd, const char *path, struct error *err)
+{
+	CLEANUP(fd_closep) int above = -EBADF;
+	char part[PATH_MAX];
+
+	if (cgroup_layout_open(root_fd, "", false, &above, err) < 0)
+		return -err->code;
+	for (const char *at = path; *at;) {
+		int fd = -EBADF;
+
+		at += 1 + strcspn(at + 1, "/");
+		(void)snprintf(part, sizeof(part), "%.*s", (int)(at - path), path);
+		if (cgroup_layout_open(root_fd, part, false, &fd, err) < 0)
+			return -err->code;
+		if (copy_cpuset(above, fd, err) < 0) {
+			fd_close(&fd);
+			return -err->code;
+		}
+		fd_close(&above);
+		above = fd;
 	}
 	return 0;
 }

@@ -16,6 +16,12 @@ enum cgroup_hierarchy {
 	CGROUP_CPUACCT,
 	CGROUP_PIDS,
 	CGROUP_BLKIO,
+	CGROUP_BASIC_MAX_, /* what every container has; the rest when it is asked for */
+	CGROUP_CPUSET = CGROUP_BASIC_MAX_,
+	CGROUP_HUGETLB,
+	CGROUP_NET_CLS,
+	CGROUP_NET_PRIO,
+	CGROUP_RDMA,
 	CGROUP_HIERARCHY_MAX_
 };
 
@@ -47,9 +53,13 @@ const char *cgroup_layout_v2_path(bool pure_v2);
  * true. Never leaves the hierarchy. */
 int cgroup_layout_open(int root_fd, const char *path, bool create, int *ret_fd, struct error *err);
 
-/* Pure v2: passes cpu, memory and pids down from the root to path, as far as
+/* A v1 cpuset that was just made is empty, and nothing can live in it: fills path's
+ * and those above from their parents. */
+int cgroup_layout_fill_cpuset(int root_fd, const char *path, struct error *err);
+
+/* Pure v2: passes cpu, memory and pids (with all: every controller that there is) down from the root to path, as far as
  * the kernel lets us; what is missing shows when a limit is set. */
-int cgroup_layout_delegate(int root_fd, const char *path, struct error *err);
+int cgroup_layout_delegate(int root_fd, const char *path, bool all, struct error *err);
 
 /* rmdir of a cgroup and of the cgroups inside; -EBUSY when processes live
  * there, 0 when it is gone already. */

@@ -9,7 +9,7 @@
 #include "engine/base/fd.h"
 #include "engine/cgroup_layout.h"
 
-#define LOCKED (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define LOCKED (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 #define TABLE_MAX (64 << 10)
 #define HIERARCHIES_MAX 64
 
@@ -48,7 +48,7 @@ static int link_controllers(int dirfd, const char *controllers, struct error *er
 	return 0;
 }
 
-static int mount_hierarchy(int dirfd, const char *controllers, struct error *err)
+static int mount_hierarchy(int dirfd, const char *controllers, unsigned long flags, struct error *err)
 {
 	bool v2 = *controllers == '\0';
 	bool named = !strncmp(controllers, "name=", 5);
@@ -64,14 +64,14 @@ static int mount_hierarchy(int dirfd, const char *controllers, struct error *err
 	if (fd_open_dir_at(dirfd, dir, true, 0755, &fd, err) < 0)
 		return -err->code;
 	(void)snprintf(target, sizeof(target), "/proc/self/fd/%d", fd);
-	if (mount(type, target, type, LOCKED, v2 ? NULL : options) < 0)
+	if (mount(type, target, type, flags, v2 ? NULL : options) < 0)
 		return error_set(err, errno, "mount %s %s: %s", type, dir, strerror(errno));
 	return v2 ? 0 : link_controllers(dirfd, controllers, err);
 }
 
 /* Sorted, because the order of a host's hierarchies is an accident of its boot
  * and a checkpoint should not depend on it. */
-static int mount_hierarchies(int dirfd, struct error *err)
+static int mount_hierarchies(int dirfd, unsigned long flags, struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;
 	const char *all[HIERARCHIES_MAX];
@@ -91,33 +91,34 @@ static int mount_hierarchies(int dirfd, struct error *err)
 	}
 	qsort(all, n, sizeof(*all), by_name);
 	for (size_t i = 0; i < n; i++)
-		if (mount_hierarchy(dirfd, all[i], err) < 0)
+		if (mount_hierarchy(dirfd, all[i], flags, err) < 0)
 			return -err->code;
 	return 0;
 }
 
-static int mount_tmpfs_view(const char *target, struct error *err)
+static int mount_tmpfs_view(const char *target, unsigned long flags, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = -EBADF;
 
-	if (mount("tmpfs", target, "tmpfs", LOCKED & ~MS_RDONLY, "mode=755,size=64k") < 0)
+	if (mount("tmpfs", target, "tmpfs", LOCKED, "mode=755,size=64k") < 0)
 		return error_set(err, errno, "mount tmpfs: %s", strerror(errno));
 	if (fd_open_dir_at(AT_FDCWD, target, false, 0, &fd, err) < 0 ||
-	    mount_hierarchies(fd, err) < 0)
+	    mount_hierarchies(fd, flags, err) < 0)
 		return -err->code;
-	if (mount(NULL, target, NULL, LOCKED | MS_REMOUNT | MS_BIND, NULL) < 0)
+	if (mount(NULL, target, NULL, LOCKED | MS_RDONLY | MS_REMOUNT | MS_BIND, NULL) < 0)
 		return error_set(err, errno, "make it read-only: %s", strerror(errno));
 	return 0;
 }
 
-int cgroup_mount_view(const char *target, struct error *err)
+int cgroup_mount_view(const char *target, bool writable, struct error *err)
 {
+	unsigned long flags = LOCKED | (writable ? 0 : MS_RDONLY);
 	bool pure_v2;
 	int r = cgroup_is_pure_v2(&pure_v2, err);
 
-	if (r == 0 && pure_v2 && mount("cgroup2", target, "cgroup2", LOCKED, NULL) < 0)
+	if (r == 0 && pure_v2 && mount("cgroup2", target, "cgroup2", flags, NULL) < 0)
 		r = error_set(err, errno, "mount cgroup2: %s", strerror(errno));
 	else if (r == 0 && !pure_v2)
-		r = mount_tmpfs_view(target, err);
+		r = mount_tmpfs_view(target, flags, err);
 	return r < 0 ? error_wrap(err, "cgroup view at %s", target) : 0;
 }

@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -9,6 +8,7 @@
 #include "engine/base/fd.h"
 #include "engine/hosts.h"
 #include "engine/image.h"
+#include "engine/mounts.h"
 #include "engine/placement.h"
 #include "engine/rootfs.h"
 
@@ -67,100 +67,6 @@ static const struct { const char *name, *target; } device_links[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
 
-int rootfs_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd,
-		struct error *err)
-{
-	struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.mode = flags & O_CREAT ? mode : 0,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-
-	if (fd < 0)
-		return error_set(err, errno, "open %s in the container: %s", path, strerror(errno));
-	*ret_fd = (int)fd;
-	return 0;
-}
-
-/* mkdir -p below root; the last part becomes a file when dir is false. */
-static int make_mount_point(int root_fd, const char *path, bool dir, struct error *err)
-{
-	CLEANUP(freep) char *copy = strdup(path);
-	struct error ignored;
-	int fd = -EBADF, r;
-
-	for (char *p = copy ? strchr(copy + 1, '/') : NULL;; p = strchr(p + 1, '/')) {
-		bool last = !p, as_dir = dir || !last;
-
-		if (p)
-			*p = '\0';
-		r = rootfs_open(root_fd, copy, O_PATH, 0, &fd, &ignored);
-		if (r == -ENOENT) {
-			char *slash = strrchr(copy, '/');
-			CLEANUP(fd_closep) int parent = -EBADF;
-
-			*slash = '\0';
-			r = rootfs_open(root_fd, *copy ? copy : "/", O_PATH | O_DIRECTORY, 0, &parent, err);
-			*slash = '/';
-			if (r == 0 && (as_dir ? mkdirat(parent, slash + 1, 0755) :
-				       mknodat(parent, slash + 1, S_IFREG | 0644, 0)) < 0 && errno != EEXIST)
-				r = error_set(err, errno, "make mount point %s: %s", copy, strerror(errno));
-			if (r < 0)
-				return r;
-		}
-		fd_close(&fd);
-		if (last)
-			return 0;
-		*p = '/';
-	}
-}
-
-/* Puts a detached mount (consumed) at a path of the container. */
-static int place(int mount_fd, int root_fd, const char *path, struct error *err)
-{
-	CLEANUP(fd_closep) int owned = mount_fd, at = -EBADF;
-
-	if (rootfs_open(root_fd, path, O_PATH, 0, &at, err) < 0)
-		return -err->code;
-	if (move_mount(owned, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-		return error_set(err, errno, "mount on %s: %s", path, strerror(errno));
-	return 0;
-}
-
-static int set_option(int fs, char *option)
-{
-	char *value = strchr(option, '=');
-
-	if (value)
-		*value++ = '\0';
-	return value ? fsconfig(fs, FSCONFIG_SET_STRING, option, value, 0) :
-		       fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
-}
-
-/* A new, detached file system. */
-static int make_fs(const char *type, const char *options, unsigned attrs, int *ret_fd,
-		   struct error *err)
-{
-	CLEANUP(fd_closep) int fs = fsopen(type, FSOPEN_CLOEXEC);
-	CLEANUP(freep) char *copy = options ? strdup(options) : NULL;
-	char *save = NULL;
-	int fd;
-
-	if (fs < 0)
-		return error_set(err, errno, "file system %s: %s", type, strerror(errno));
-	for (char *o = copy ? strtok_r(copy, ",", &save) : NULL; o; o = strtok_r(NULL, ",", &save))
-		if (set_option(fs, o) < 0)
-			return error_set(err, errno, "file system %s: option %s: %s", type, o, strerror(errno));
-	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return error_set(err, errno, "file system %s: %s", type, strerror(errno));
-	fd = fsmount(fs, FSMOUNT_CLOEXEC, attrs);
-	if (fd < 0)
-		return error_set(err, errno, "file system %s: mount: %s", type, strerror(errno));
-	*ret_fd = fd;
-	return 0;
-}
-
 static uint64_t shm_bytes(const struct spec *s)
 {
 	return s->shm_bytes ? s->shm_bytes : SHM_BYTES;
@@ -171,7 +77,7 @@ static int make_shm(const struct fs_mount *m, uint64_t bytes, int *ret_fd, struc
 	char options[64];
 
 	(void)snprintf(options, sizeof(options), "%s,size=%llu", m->options, (unsigned long long)bytes);
-	return make_fs(m->type, options, m->attrs, ret_fd, err);
+	return mounts_make_fs(m->type, options, m->attrs, ret_fd, err);
 }
 
 static const struct fs_mount *find_tmpfs(const char *path)
@@ -214,37 +120,21 @@ static int mount_fs(int root_fd, const struct fs_mount *m, const struct spec *s,
 {
 	int fd = prepared_for(m->path, tmpfs), r = 0;
 
-	if (make_mount_point(root_fd, m->path, true, err) < 0)
+	if (mounts_make_point(root_fd, m->path, true, err) < 0)
 		r = -err->code;
 	else if (fd < 0)
 		r = !strcmp(m->path, "/dev/shm") ? make_shm(m, shm_bytes(s), &fd, err) :
-						   make_fs(m->type, m->options, m->attrs, &fd, err);
+						   mounts_make_fs(m->type, m->options, m->attrs, &fd, err);
 	if (r < 0)
 		return error_wrap(err, "mount %s", m->path);
-	return place(fd, root_fd, m->path, err);
-}
-
-/* Binds what source_fd (borrowed, may be O_PATH) refers to, with more attributes. */
-static int bind_mount(int source_fd, bool recursive, uint64_t attrs, int root_fd,
-		      const char *path, struct error *err)
-{
-	struct mount_attr attr = { .attr_set = attrs };
-	CLEANUP(fd_closep) int tree = open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-						AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
-
-	if (tree < 0)
-		return error_set(err, errno, "bind %s: %s", path, strerror(errno));
-	if (attrs && mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
-				   sizeof(attr)) < 0)
-		return error_set(err, errno, "bind %s: set attributes: %s", path, strerror(errno));
-	return place(TAKE_FD(tree), root_fd, path, err);
+	return mounts_place(fd, root_fd, m->path, err);
 }
 
 static int fill_dev(int root_fd, struct error *err)
 {
 	CLEANUP(fd_closep) int dev = -EBADF;
 	mode_t old = umask(0);
-	int r = rootfs_open(root_fd, "/dev", O_RDONLY | O_DIRECTORY, 0, &dev, err);
+	int r = mounts_open(root_fd, "/dev", O_RDONLY | O_DIRECTORY, 0, &dev, err);
 
 	for (size_t i = 0; r == 0 && i < COUNT(device_nodes); i++)
 		if (mknodat(dev, device_nodes[i].name, S_IFCHR | 0666,
@@ -264,10 +154,10 @@ static int mount_cgroup_view(int root_fd, struct error *err)
 	CLEANUP(fd_closep) int at = -EBADF;
 	char path[64];
 
-	if (rootfs_open(root_fd, CGROUP_VIEW_PARENT, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
+	if (mounts_open(root_fd, CGROUP_VIEW_PARENT, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
 		return -err->code;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, &CGROUP_VIEW[sizeof(CGROUP_VIEW_PARENT)]);
-	return cgroup_mount_view(path, err);
+	return cgroup_mount_view(path, false, err);
 }
 
 static int mount_table(int root_fd, const struct spec *s, enum rootfs_for what, const int *tmpfs,
@@ -278,7 +168,7 @@ static int mount_table(int root_fd, const struct spec *s, enum rootfs_for what, 
 		bool is_dev = !strcmp(m->path, "/dev");
 
 		if (what == ROOTFS_FOR_RESTORE && m->kind == NATIVE) {
-			if (!strncmp(m->path, "/dev/", 5) && make_mount_point(root_fd, m->path, true, err) < 0)
+			if (!strncmp(m->path, "/dev/", 5) && mounts_make_point(root_fd, m->path, true, err) < 0)
 				return -err->code;
 			continue;
 		}
@@ -290,44 +180,20 @@ static int mount_table(int root_fd, const struct spec *s, enum rootfs_for what, 
 
 static int make_read_only(int root_fd, struct error *err)
 {
-	for (size_t i = 0; i < COUNT(readonly_paths); i++) {
-		CLEANUP(fd_closep) int fd = -EBADF;
-		int r = rootfs_open(root_fd, readonly_paths[i], O_PATH, 0, &fd, err);
-
-		if (r == -ENOENT)
-			continue;
-		if (r < 0 || bind_mount(fd, true, SAFE | MOUNT_ATTR_RDONLY, root_fd, readonly_paths[i], err) < 0)
+	for (size_t i = 0; i < COUNT(readonly_paths); i++)
+		if (mounts_make_read_only(root_fd, readonly_paths[i], SAFE, err) < 0)
 			return -err->code;
-	}
 	return 0;
-}
-
-static int mask(int root_fd, const char *path, int null_fd, struct error *err)
-{
-	CLEANUP(fd_closep) int fd = -EBADF;
-	struct stat st;
-	int empty = -EBADF;
-	int r = rootfs_open(root_fd, path, O_PATH, 0, &fd, err);
-
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0 || fstat(fd, &st) < 0)
-		return -err->code;
-	if (!S_ISDIR(st.st_mode))
-		return bind_mount(null_fd, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, root_fd, path, err);
-	if (make_fs("tmpfs", "mode=755,size=4k,nr_inodes=4", SAFE | MOUNT_ATTR_RDONLY, &empty, err) < 0)
-		return -err->code;
-	return place(empty, root_fd, path, err);
 }
 
 static int mask_paths(int root_fd, struct error *err)
 {
 	CLEANUP(fd_closep) int null_fd = -EBADF;
 
-	if (rootfs_open(root_fd, "/dev/null", O_PATH, 0, &null_fd, err) < 0)
+	if (mounts_open(root_fd, "/dev/null", O_PATH, 0, &null_fd, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < COUNT(masked_paths); i++)
-		if (mask(root_fd, masked_paths[i], null_fd, err) < 0)
+		if (mounts_mask(root_fd, masked_paths[i], null_fd, err) < 0)
 			return error_wrap(err, "mask %s", masked_paths[i]);
 	return 0;
 }
@@ -339,9 +205,9 @@ static int mount_volume(int root_fd, const struct spec_volume *v, struct error *
 
 	if (source < 0 || fstat(source, &st) < 0)
 		return error_set(err, errno, "volume %s: %s", v->source, strerror(errno));
-	if (make_mount_point(root_fd, v->destination, S_ISDIR(st.st_mode), err) < 0)
+	if (mounts_make_point(root_fd, v->destination, S_ISDIR(st.st_mode), err) < 0)
 		return -err->code;
-	return bind_mount(source, true, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+	return mounts_bind(source, true, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 		    (v->read_only ? MOUNT_ATTR_RDONLY : 0), root_fd, v->destination, err);
 }
 
@@ -395,7 +261,7 @@ static int write_etc_file(int root_fd, const char *path, const char *text, struc
 {
 	CLEANUP(fd_closep) int etc = -EBADF, fd = -EBADF;
 
-	if (rootfs_open(root_fd, "/etc", O_RDONLY | O_DIRECTORY, 0, &etc, err) < 0)
+	if (mounts_open(root_fd, "/etc", O_RDONLY | O_DIRECTORY, 0, &etc, err) < 0)
 		return -err->code;
 	if (unlinkat(etc, path, 0) < 0 && errno != ENOENT)
 		return error_set(err, errno, "replace /etc/%s: %s", path, strerror(errno));
@@ -420,7 +286,7 @@ int rootfs_write_etc(const struct container *c, struct error *err)
 	(void)snprintf(hosts, sizeof(hosts), "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
 		       "%.*s\t%s\n", (int)strcspn(s->endpoint.address, "/"), s->endpoint.address, s->hostname);
 	(void)snprintf(hostname, sizeof(hostname), "%s\n", s->hostname);
-	if (open_merged(c, &root, err) < 0 || make_mount_point(root, "/etc", true, err) < 0)
+	if (open_merged(c, &root, err) < 0 || mounts_make_point(root, "/etc", true, err) < 0)
 		return -err->code;
 	if (fd_read_file_at(-EBADF, "/etc/resolv.conf", 65536, &resolv, NULL, &ignored) == 0 &&
 	    write_etc_file(root, "resolv.conf", resolv, err) < 0)

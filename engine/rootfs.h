@@ -19,6 +19,7 @@
 
 #include "engine/base/error.h"
 #include "engine/container.h"
+#include "engine/mounts.h"
 
 enum rootfs_for {
 	ROOTFS_FOR_START,	/* everything; by the init, in its namespaces */
@@ -51,10 +52,6 @@ int rootfs_write_etc(const struct container *c, struct error *err);
 
 /* Makes merged the root of the calling process and drops the old one. */
 int rootfs_pivot(const struct container *c, struct error *err);
-
-/* Opens a path inside merged (flags as for openat2), never outside it. */
-int rootfs_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd,
-		struct error *err);
 
 /* The mount points of container process pid that are EXTERNAL, from its
  * mountinfo (proc_pid_mountinfo(5)): NULL-terminated, caller frees each. */

@@ -98,7 +98,7 @@ int dump_open_inside(pid_t pid, const char *path, int *ret_fd, struct error *err
 	(void)snprintf(proc, sizeof(proc), "/proc/%d/root", (int)pid);
 	if (fd_open_dir_at(-EBADF, proc, false, 0, &root, err) < 0)
 		return -err->code;
-	return rootfs_open(root, path, O_RDONLY | O_DIRECTORY, 0, ret_fd, err);
+	return mounts_open(root, path, O_RDONLY | O_DIRECTORY, 0, ret_fd, err);
 }
 
 /* Those that hold something now. */

@@ -33,7 +33,7 @@ static int add_file(const struct visiting *v, const struct tree_entry *e, const 
 	struct stat st;
 
 	/* another one may be there by now, or none */
-	if (rootfs_open(v->top, e->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &fd, &ignored) < 0 ||
+	if (mounts_open(v->top, e->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &fd, &ignored) < 0 ||
 	    fstat(fd, &st) < 0 || st.st_dev != e->dev || st.st_ino != e->ino)
 		return 0;
 	return shared_add(v->shared, TAKE_FD(fd), &st, PAGES_FILE, path, err);

@@ -230,7 +230,7 @@ static int look_at_view(void *ctx)
 	(void)ctx;
 	REQUIRE(unshare(CLONE_NEWNS | CLONE_NEWCGROUP) == 0);
 	REQUIRE(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-	if (cgroup_mount_view("/mnt", &err) < 0)
+	if (cgroup_mount_view("/mnt", false, &err) < 0)
 		(void)fprintf(stderr, "%s\n", err.msg);
 	REQUIRE(err.code == 0);
 	REQUIRE(mkdir("/mnt/x", 0755) < 0 && errno == EROFS);
