@@ -1,6 +1,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/pidfd.h>
 
 #include "engine/base/cleanup.h"
@@ -133,4 +134,25 @@ int end_container(const struct container *c, const struct container_state *st, i
 	return wait_gone(monitor, KILL_TIMEOUT_US) ? 0 :
 		error_set(err, ETIMEDOUT, "container '%s': its monitor (pid %d) does not end", c->name,
 			  (int)st->monitor_pid);
+}
+
+int end_parse_signal(const char *text, int *ret, struct error *err)
+{
+	const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
+	char *end;
+	long v = strtol(text, &end, 10);
+
+	if (end != text && !*end && v > 0 && v <= SIGRTMAX) {
+		*ret = (int)v;
+		return 0;
+	}
+	for (int i = 1; i < NSIG; i++) {
+		const char *known = sigabbrev_np(i);
+
+		if (known && !strcasecmp(known, name)) {
+			*ret = i;
+			return 0;
+		}
+	}
+	return error_set(err, EINVAL, "'%.40s' is no signal; give a name like TERM or a number", text);
 }

@@ -21,3 +21,6 @@ int end_signal(const struct container *c, const struct container_state *st, int 
  * monitor has recorded the end, or, without a monitor, after cleaning here. */
 int end_container(const struct container *c, const struct container_state *st, int sig,
 		  uint64_t timeout_us, struct error *err);
+
+/* "TERM", "SIGTERM", "term", "15"; signal(7). -EINVAL for anything else. */
+int end_parse_signal(const char *text, int *ret, struct error *err);

@@ -1,7 +1,4 @@
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 
 #include "tools/commands.h"
 #include "tools/end.h"
@@ -15,35 +12,13 @@ static const struct option_row rows[] = {
 	OPTION_END,
 };
 
-/* "TERM", "SIGTERM", "term", "15"; signal(7). */
-static int parse_signal(const char *text, int *ret, struct error *err)
-{
-	const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
-	char *end;
-	long v = strtol(text, &end, 10);
-
-	if (end != text && !*end && v > 0 && v <= SIGRTMAX) {
-		*ret = (int)v;
-		return 0;
-	}
-	for (int i = 1; i < NSIG; i++) {
-		const char *known = sigabbrev_np(i);
-
-		if (known && !strcasecmp(known, name)) {
-			*ret = i;
-			return 0;
-		}
-	}
-	return error_set(err, EINVAL, "'%.40s' is no signal; give a name like TERM or a number", text);
-}
-
 static int kill_one(struct container *c, const void *options, struct error *err)
 {
 	const struct kill_options *o = options;
 	struct container_state st;
 	int sig;
 
-	if (parse_signal(o->signal, &sig, err) < 0 || end_check(c, &st, err) < 0 ||
+	if (end_parse_signal(o->signal, &sig, err) < 0 || end_check(c, &st, err) < 0 ||
 	    ((sig == SIGKILL || sig == SIGTERM) && end_announce(c, &st, err) < 0))
 		return -err->code;
 	return end_signal(c, &st, sig, err);
@@ -55,7 +30,7 @@ static int kill_run(const struct invocation *inv)
 	struct error err;
 	int sig;
 
-	if (parse_signal(o->signal, &sig, &err) < 0)
+	if (end_parse_signal(o->signal, &sig, &err) < 0)
 		return command_usage_error(inv->command, "kill: %s", err.msg);
 	return command_each(inv, false, kill_one);
 }
