@@ -103,6 +103,7 @@ struct invocation {
 	const void *options;		/* the struct that the rows describe */
 	int argc;			/* arguments that are no options */
 	char **argv;			/* NULL-terminated */
+	const struct oci_globals *oci;	/* NULL but for "oci ..." */
 };
 
 /* Fills the struct at *options from argv (argv[0] is skipped) as the rows say;
@@ -111,6 +112,14 @@ struct invocation {
 int option_parse(const struct command *command, int argc, char **argv, void *options,
 		 int *ret_first, struct error *err);
 void option_print_help(const struct option_row *rows, FILE *out);
+
+/* The one of a list (NULL-terminated) that the first words of argv name: two words before one, "image ls".
+ * *ret_words is how many were used. */
+const struct command *command_find(const struct command *const *list, int argc, char **argv, int *ret_words);
+void command_print_help(const struct command *c, FILE *out);
+
+/* Whether a command line of c asks for its help. */
+bool command_wants_help(const struct command *c, int argc, char **argv);
 
 /* Prints "godwit: message" and returns code. */
 int command_fail(const struct error *err, int code);

@@ -4,6 +4,7 @@
 
 #include "engine/base/fault.h"
 #include "tools/commands.h"
+#include "tools/oci.h"
 #include "tools/protect.h"
 
 /* In the order of the help. */
@@ -37,10 +38,10 @@ static const struct command *const commands[] = {
 	&command_network_ls,
 	&command_network_inspect,
 	&command_network_rm,
+	&command_oci,
 	&command_fault_points,
+	NULL,
 };
-
-#define COUNT(a) (sizeof(a) / sizeof(*(a)))
 
 int command_fail(const struct error *err, int code)
 {
@@ -64,7 +65,7 @@ static void print_overview(FILE *out)
 {
 	fputs("usage: godwit [--state DIR] COMMAND [ARGUMENT]...\n\n"
 	      "Containers that move between machines while their clients stay connected.\n\n", out);
-	for (size_t i = 0; i < COUNT(commands); i++)
+	for (size_t i = 0; commands[i]; i++)
 		if (!commands[i]->hidden)
 			fprintf(out, "  %-17s%s\n", commands[i]->name, commands[i]->summary);
 	fputs("\n  --state DIR   where containers and images are kept\n"
@@ -73,7 +74,7 @@ static void print_overview(FILE *out)
 	      "  --help        print this; 'godwit help COMMAND' tells more\n", out);
 }
 
-static void print_command_help(const struct command *c, FILE *out)
+void command_print_help(const struct command *c, FILE *out)
 {
 	fprintf(out, "usage: godwit %s%s%s%s\n\n%s\n", c->name, c->options ? " [OPTION]..." : "",
 		*c->usage ? " " : "", c->usage, c->summary);
@@ -85,18 +86,17 @@ static void print_command_help(const struct command *c, FILE *out)
 		fprintf(out, "\n%s", c->notes);
 }
 
-/* Two words before one: "image ls". *ret_words is how many were used. */
-static const struct command *find_command(int argc, char **argv, int *ret_words)
+const struct command *command_find(const struct command *const *list, int argc, char **argv, int *ret_words)
 {
 	for (int words = argc < 2 ? argc : 2; words > 0; words--) {
 		char name[64];
 
 		(void)snprintf(name, sizeof(name), words == 2 ? "%s %s" : "%s", argv[0], argv[1]);
-		for (size_t i = 0; i < COUNT(commands); i++) {
-			if (strcmp(commands[i]->name, name) != 0)
+		for (size_t i = 0; list[i]; i++) {
+			if (strcmp(list[i]->name, name) != 0)
 				continue;
 			*ret_words = words;
-			return commands[i];
+			return list[i];
 		}
 	}
 	return NULL;
@@ -107,7 +107,7 @@ static int no_such_command(int argc, char **argv)
 	char prefix[64];
 	size_t n = (size_t)snprintf(prefix, sizeof(prefix), "%.60s ", argv[0]);
 
-	for (size_t i = 0; i < COUNT(commands); i++)
+	for (size_t i = 0; commands[i]; i++)
 		if (!strncmp(commands[i]->name, prefix, n))
 			return command_usage_error(NULL, argc > 1 ? "no command '%s %s'" :
 						   "'%s' needs another word", argv[0], argv[1]);
@@ -123,10 +123,10 @@ static int help_main(int argc, char **argv)
 		print_overview(stdout);
 		return EXIT_OK;
 	}
-	c = find_command(argc, argv, &words);
+	c = command_find(commands, argc, argv, &words);
 	if (!c || words != argc)
 		return no_such_command(argc, argv);
-	print_command_help(c, stdout);
+	command_print_help(c, stdout);
 	return EXIT_OK;
 }
 
@@ -153,7 +153,7 @@ static int call(const struct command *c, const char *state, void *options, int a
 	return c->run(&inv);
 }
 
-static bool asks_for_help(const struct command *c, int argc, char **argv)
+bool command_wants_help(const struct command *c, int argc, char **argv)
 {
 	for (int i = 1; i < argc && !(c->command_follows && argv[i][0] != '-'); i++) {
 		if (!strcmp(argv[i], "--"))
@@ -172,15 +172,17 @@ static int command_main(char *const *whole, const char *state, int argc, char **
 	struct error err;
 	int words = 0;
 
+	if (!strcmp(argv[0], "oci"))
+		return oci_main(whole, argc, argv);
 	if (!strcmp(argv[0], "help"))
 		return help_main(argc - 1, argv + 1);
-	c = find_command(argc, argv, &words);
+	c = command_find(commands, argc, argv, &words);
 	if (!c)
 		return no_such_command(argc, argv);
 	argc -= words - 1;
 	argv += words - 1;
-	if (asks_for_help(c, argc, argv)) {
-		print_command_help(c, stdout);
+	if (command_wants_help(c, argc, argv)) {
+		command_print_help(c, stdout);
 		return EXIT_OK;
 	}
 	if (c->enters_container && protect_self(whole, &err) < 0)
@@ -208,6 +210,8 @@ int main(int argc, char **argv)
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (fault_init(getenv("GODWIT_FAULT"), &err) < 0)
 		return command_fail(&err, EXIT_USAGE);
+	if (called_as(argv[0], "godwit-oci"))
+		return oci_main(argv, argc, argv);
 	if (called_as(argv[0], "migrate")) {
 		argv[0] = (char[]){ "migrate" };	/* without the folder */
 		return command_main(argv, NULL, argc, argv);

@@ -192,6 +192,24 @@ def rootfs(tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def oci_root(tmp_path_factory):
+    """A root file system that the bundles of a file share."""
+    path = tmp_path_factory.mktemp("root") / "base"
+    subprocess.run([TOP / "tests" / "lib" / "rootfs", "make", "base", path], check=True,
+                   capture_output=True)
+    return path
+
+
+@pytest.fixture
+def oci(tmp_path, oci_root):
+    """A bundle for the OCI runtime, and what runs of it."""
+    from oci import Oci  # pylint: disable=import-outside-toplevel
+    made = Oci(tmp_path, oci_root)
+    yield made
+    made.close()
+
+
 # The cgroups as the machine has them, and cgroup2 alone, which may be the same.
 LAYOUTS = ["host"] if pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists() else ["host", "v2"]
 

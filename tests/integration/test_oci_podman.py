@@ -1,0 +1,105 @@
+"""A container engine that is not ours, podman, with godwit as its runtime."""
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import BUILD, TOP
+from moving import until
+from oci import feature
+
+CRIU = pathlib.Path("/usr/local/lib/godwit/criu/usr/sbin")
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+
+
+class Podman:
+    """podman with stores of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.runtime = folder / "godwit-oci"
+        self.runtime.symlink_to(BUILD / "tools" / "godwit")
+        self.cgroup = f"/godwit-podman-{os.getpid()}"
+        # CRIU for podman's own look at its version.
+        self.environment = {**os.environ, "PATH": f"{CRIU}:{os.environ['PATH']}"}
+
+    def words(self, *args):
+        return ["podman", "--root", self.folder / "store", "--runroot", self.folder / "run", "--tmpdir",
+                self.folder / "tmp", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend",
+                "none", "--runtime", self.runtime, *args]
+
+    def __call__(self, *args, check=True, **options):
+        out = self.folder / "out"
+        # Files and not pipes: what podman leaves running would hold them.
+        with out.open("w+", encoding="utf8") as file:
+            done = subprocess.run(self.words(*args), check=False, timeout=120, env=self.environment,
+                                  stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, **options)
+        text = out.read_text()
+        assert not check or done.returncode == 0, text
+        return text if check else (done.returncode, text)
+
+    def run(self, *args, options=(), **more):
+        return self("run", "--network", "none", "--cgroup-parent", self.cgroup, *LIMITS, *options, *args, **more)
+
+    def close(self):
+        self("rm", "--all", "--force", "--time", "0", check=False)
+        for place in (pathlib.Path("/sys/fs/cgroup"), *pathlib.Path("/sys/fs/cgroup").iterdir()):
+            top = pathlib.Path(f"{place}{self.cgroup}")
+            for path in sorted(top.glob("**/"), reverse=True) if top.is_dir() else ():
+                path.rmdir()
+
+
+@pytest.fixture(name="podman")
+def podman_of_its_own():
+    # podman wants short paths.
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        made = Podman(pathlib.Path(folder))
+        subprocess.run([TOP / "tests" / "lib" / "rootfs", "make", "base", made.folder / "base"], check=True,
+                       capture_output=True)
+        yield made
+        made.close()
+
+
+@feature("cli podman run")
+def test_podman_runs_and_hears_how_it_ended(podman):
+    rootfs = ("--rootfs", podman.folder / "base")
+    assert podman.run(*rootfs, "sh", "-c", "echo out; id -u", options=["--rm"]) == "out\n0\n"
+    assert podman.run(*rootfs, "sh", "-c", "exit 7", options=["--rm"], check=False)[0] == 7
+    code, said = podman.run(*rootfs, "no-such-program", options=["--rm"], check=False)
+    assert code == 127 and "no such program" in said
+    assert podman.run(*rootfs, "/etc/passwd", options=["--rm"], check=False)[0] == 126
+    assert podman.run(*rootfs, "id", options=["--rm", "--user", "1000:100", "--read-only"]).startswith("uid=1000")
+    limited = podman.run(*rootfs, "sh", "-c", "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true",
+                         options=["--rm", "--pids-limit", "44", "--memory", "64m"])
+    assert limited == "44\n"
+
+
+@feature("cli podman exec", "cli podman stop", "cli podman logs", "cli podman pause", "cli podman top")
+def test_podman_keeps_one_running_and_stops_it(podman):
+    loop = "trap 'echo bye; exit 3' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done"
+    podman.run("--rootfs", podman.folder / "base", "sh", "-c", loop, options=["--detach", "--name", "web"])
+    until(lambda: "3\n" in podman("logs", "web"))
+    assert podman("exec", "--user", "1000", "--env", "A=b", "--workdir", "/tmp", "web", "sh", "-c",
+                  "id -u; pwd; echo $A") == "1000\n/tmp\nb\n"
+    assert podman("exec", "web", "sh", "-c", "exit 5", check=False)[0] == 5
+    podman("pause", "web")
+    assert podman("inspect", "web", "--format", "{{.State.Status}}") == "paused\n"
+    podman("unpause", "web")
+    assert "trap" in podman("top", "web", "args")
+    podman("stop", "web")
+    assert podman("inspect", "web", "--format", "{{.State.Status}} {{.State.ExitCode}}") == "exited 3\n"
+    assert podman("logs", "web").endswith("bye\n")
+    podman("start", "web")
+    podman("kill", "--signal", "KILL", "web")
+    assert podman("wait", "web") == "137\n"
+    podman("rm", "web")
+
+
+@feature("cli podman import")
+def test_podman_runs_an_image_that_was_imported(podman):
+    tar = podman.folder / "base.tar"
+    subprocess.run(["tar", "-C", podman.folder / "base", "-cf", tar, "."], check=True)
+    podman("import", tar, "base:1")
+    assert podman.run("base:1", "sh", "-c", "touch /new; ls /new", options=["--rm"]) == "/new\n"
