@@ -1,12 +1,10 @@
 /* The init of an OCI container until it becomes the container's program: oci_launch.h. */
 #include <fcntl.h>
-#include <linux/keyctl.h>
 #include <net/if.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
 #include "engine/base/fd.h"
 #include "engine/oci_hooks.h"
@@ -51,18 +49,8 @@ static int name_host(const struct oci_spec *s, struct error *err)
 	return 0;
 }
 
-static void join_keyring(const struct oci_launch *l)
-{
-	char name[OCI_ID_MAX + 8];
-
-	(void)snprintf(name, sizeof(name), "_ses.%s", l->c->id);
-	if (!l->o->no_new_keyring)
-		(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name);
-}
-
 static int set_up_namespaces(struct oci_launch *l, struct error *err)
 {
-	join_keyring(l);
 	if ((l->namespaces.create & CLONE_NEWNET) && bring_up_loopback(err) < 0)
 		return -err->code;
 	return name_host(l->c->spec, err) < 0 || set_sysctls(l->c->spec->linux_, err) < 0 ? -err->code : 0;
@@ -150,6 +138,7 @@ static int become(struct oci_launch *l, int sock, struct error *err)
 
 	l->plan.process.keep_fds = l->o->preserve_fds;
 	l->plan.process.listener_sock = sock;
+	l->plan.process.keep_keyring = l->o->no_new_keyring;
 	if (hooks && oci_hooks_run(&hooks->start_container, "startContainer", l->c, OCI_CREATED, err) < 0)
 		return -err->code;
 	return process_become(&l->plan.process, err);

@@ -27,7 +27,7 @@ static int make_part(int root, const char *path, size_t parent_len, size_t len, 
 	char part[PATH_MAX];
 
 	(void)snprintf(part, sizeof(part), "%.*s", parent_len ? (int)parent_len : 1, path);
-	if (rootfs_open(root, part, O_PATH | O_DIRECTORY, 0, &parent, err) < 0)
+	if (mounts_open(root, part, O_PATH | O_DIRECTORY, 0, &parent, err) < 0)
 		return -err->code;
 	(void)snprintf(part, sizeof(part), "%.*s", (int)(len - parent_len - 1), path + parent_len + 1);
 	if (mkdirat(parent, part, 0755) < 0 && errno != EEXIST)
@@ -40,7 +40,7 @@ static int make_part(int root, const char *path, size_t parent_len, size_t len, 
 static int open_cwd(int root, const char *cwd, int *ret_fd, struct error *err)
 {
 	size_t len = strlen(cwd), parent = 0;
-	int r = rootfs_open(root, cwd, O_PATH | O_DIRECTORY, 0, ret_fd, err);
+	int r = mounts_open(root, cwd, O_PATH | O_DIRECTORY, 0, ret_fd, err);
 
 	for (size_t i = 1; r == -ENOENT && len < PATH_MAX && i <= len; i++) {
 		if (cwd[i] != '/' && cwd[i] != '\0')
@@ -49,7 +49,7 @@ static int open_cwd(int root, const char *cwd, int *ret_fd, struct error *err)
 			return -err->code;
 		parent = i;
 		if (i == len)
-			r = rootfs_open(root, cwd, O_PATH | O_DIRECTORY, 0, ret_fd, err);
+			r = mounts_open(root, cwd, O_PATH | O_DIRECTORY, 0, ret_fd, err);
 	}
 	return r;
 }
