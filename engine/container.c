@@ -62,6 +62,35 @@ static void remove_temporary(const struct container *c)
 	container_remove_temporary_at(meta);
 }
 
+int container_unthrottle(const struct container *c, struct error *err)
+{
+	CLEANUP(container_freep) struct container *now = NULL;
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+
+	if (container_open(c->node, c->name, &now, err) < 0 || container_cgroup(c, false, &cg, err) < 0)
+		return -err->code;
+	return cgroup_set_limits(cg, &now->spec->limits, err);
+}
+
+/* What its monitor would have done when whoever froze or slowed it was gone. */
+static void repair(const struct container *c)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	struct container_state st;
+	struct error ignored;
+
+	if (container_state(c, &st, &ignored) < 0 || !st.alive || st.monitor_alive || st.status == CONTAINER_IN_DOUBT ||
+	    st.status == CONTAINER_INCOMING || container_cgroup(c, false, &cg, &ignored) < 0)
+		return;
+	(void)container_unthrottle(c, &ignored);
+	/* CRIU outlives whoever started it, and leaves it as frozen as it was. */
+	if (!st.abandoned || container_is_traced(st.pid) || (!st.was_paused && cgroup_thaw(cg, &ignored) < 0) ||
+	    container_reconnect(c, st.pid, &ignored) < 0)
+		return;
+	st.status = CONTAINER_RUNNING;
+	(void)container_state_write(c, &st, &ignored);
+}
+
 int container_lock(struct container *c, bool wait, struct error *err)
 {
 	CLEANUP(fd_closep) int fd = openat(c->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -74,6 +103,7 @@ int container_lock(struct container *c, bool wait, struct error *err)
 			error_set(err, errno, "container '%s': lock: %s", c->name, strerror(errno));
 	c->lock_fd = TAKE_FD(fd);
 	remove_temporary(c);
+	repair(c);
 	return 0;
 }
 

@@ -49,6 +49,8 @@ struct container_state {
 	pid_t monitor_pid;
 	uint64_t monitor_start;
 	bool alive, monitor_alive;	/* found out, not stored: its first process is there, its monitor */
+	bool was_paused;		/* while MIGRATING: before */
+	bool abandoned;			/* found out: PAUSED by an operation, whose end no monitor can undo */
 	char boot_id[40];
 	int exit_code;			/* 0-255, 128+n: signal n; -1: unknown */
 	uint64_t started_us, finished_us;	/* real time; 0: not yet */
@@ -90,7 +92,8 @@ int container_rewrite(const struct container *c, struct error *err);
 
 /* Makes this process the only one that operates on it. -EBUSY when another
  * one does and wait is false; with wait it blocks. What one that was killed
- * did not finish to write goes. */
+ * did not finish to write goes; and when the monitor was killed, too, it goes on
+ * if that one had frozen or slowed it. */
 int container_lock(struct container *c, bool wait, struct error *err);
 void container_unlock(struct container *c);
 
@@ -123,6 +126,9 @@ int container_reconnect(const struct container *c, pid_t init, struct error *err
  * the same with "gf". */
 void container_stand_in_ifname(const struct container *c, char ret[IFNAMSIZ]);
 
+/* The limits of its config.json again, whatever a migration has set. */
+int container_unthrottle(const struct container *c, struct error *err);
+
 /* Tells the network where it is, once more; its gate stays as it is. */
 int container_announce(const struct container *c, pid_t init, struct error *err);
 
@@ -148,6 +154,9 @@ int container_list(const struct node *node, char ***ret, size_t *ret_n, struct e
 /* Start time of a process in clock ticks since boot; 0 when there is none, or
  * only what is left of it until its parent looks (a zombie). */
 uint64_t container_pid_start(pid_t pid);
+
+/* A debugger has it, or CRIU. */
+bool container_is_traced(pid_t pid);
 
 /* Which start of the machine this is: another one killed every process. */
 void container_boot_id(char ret[40]);

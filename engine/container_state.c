@@ -73,6 +73,20 @@ uint64_t container_pid_start(pid_t pid)
 	return start;
 }
 
+bool container_is_traced(pid_t pid)
+{
+	CLEANUP(freep) char *text = NULL;
+	char path[32];
+	struct error ignored;
+	const char *at;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (fd_read_file_at(-EBADF, path, 65536, &text, NULL, &ignored) < 0)
+		return false;
+	at = strstr(text, "\nTracerPid:");
+	return at && strtol(at + strlen("\nTracerPid:"), NULL, 10) > 0;
+}
+
 void container_boot_id(char ret[40])
 {
 	CLEANUP(freep) char *text = NULL;
@@ -95,14 +109,14 @@ void container_state_stamp(struct container_state *s, pid_t pid, pid_t monitor)
 int container_state_write(const struct container *c, const struct container_state *s,
 			  struct error *err)
 {
-	json_t *root = json_pack("{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:i,s:i,s:b,s:s,s:i,s:s}",
+	json_t *root = json_pack("{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:i,s:i,s:b,s:b,s:s,s:i,s:s}",
 		"status", container_status_name(s->status), "pid", (int)s->pid,
 		"pid_start", (json_int_t)s->pid_start, "monitor_pid", (int)s->monitor_pid,
 		"monitor_start", (json_int_t)s->monitor_start, "boot_id", s->boot_id,
 		"exit_code", s->exit_code,
 		"started_us", (json_int_t)s->started_us, "finished_us", (json_int_t)s->finished_us,
 		"migrations", (int)s->migrations, "oom_kills", (int)s->oom_kills,
-		"restarts", (int)s->restarts, "stopped", s->stopped, "health", health_name(s->health.status),
+		"restarts", (int)s->restarts, "stopped", s->stopped, "was_paused", s->was_paused, "health", health_name(s->health.status),
 		"health_failures", (int)s->health.failures, "reason", s->reason);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
@@ -121,14 +135,14 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	const char *status = NULL, *boot_id = "", *reason = "", *health = "none";
 	json_int_t pid_start = 0, monitor_start = 0, started = 0, finished = 0;
 	int pid = 0, monitor = 0, migrations = 0, oom_kills = 0, exit_code = -1, known;
-	int restarts = 0, stopped = 0, failures = 0;
+	int restarts = 0, stopped = 0, was_paused = 0, failures = 0;
 
-	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?s,s?i,s:s}",
+	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s:s}",
 			"status", &status, "pid", &pid, "pid_start", &pid_start,
 			"monitor_pid", &monitor, "monitor_start", &monitor_start, "boot_id", &boot_id,
 			"exit_code", &exit_code, "started_us", &started,
 			"finished_us", &finished, "migrations", &migrations, "oom_kills", &oom_kills,
-			"restarts", &restarts, "stopped", &stopped, "health", &health,
+			"restarts", &restarts, "stopped", &stopped, "was_paused", &was_paused, "health", &health,
 			"health_failures", &failures, "reason", &reason) < 0) {
 		json_decref(root);
 		return error_set(err, EINVAL, STATE_JSON ": %s", je.text);
@@ -146,6 +160,7 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	s->oom_kills = (uint32_t)oom_kills;
 	s->restarts = (uint32_t)restarts;
 	s->stopped = stopped;
+	s->was_paused = was_paused;
 	s->health = (struct health){ .status = health_from_name(health), .failures = (uint32_t)failures };
 	(void)snprintf(s->boot_id, sizeof(s->boot_id), "%s", boot_id);
 	(void)snprintf(s->reason, sizeof(s->reason), "%s", reason);
@@ -190,7 +205,8 @@ static void check_against_kernel(const struct container *c, struct container_sta
 			       "the machine was restarted");
 	} else if (s->status == CONTAINER_RUNNING ||
 		   (s->status == CONTAINER_MIGRATING && !s->monitor_alive)) {
-		/* Without its monitor nobody ends a freeze but an operator. */
+		/* Without its monitor whoever locks it next ends the freeze. */
+		s->abandoned = s->status == CONTAINER_MIGRATING && s->alive;
 		s->status = is_frozen(c) ? CONTAINER_PAUSED : CONTAINER_RUNNING;
 	}
 }

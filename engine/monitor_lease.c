@@ -68,8 +68,8 @@ void monitor_freeze(struct monitor *m, struct client *c, const struct monitor_me
 {
 	uint64_t value[4] = { 0, m->pipe_inodes[0], m->pipe_inodes[1], m->pipe_inodes[2] };
 	struct error err;
-	bool paused = false;
-	int r;
+	bool decided = monitor_is_decided(m), frozen = false, paused;
+	int r = 0;
 
 	if (m->lease.active) {
 		monitor_reply(c->fd, q->op, -EBUSY, NULL, "it is frozen by another operation already");
@@ -80,16 +80,18 @@ void monitor_freeze(struct monitor *m, struct client *c, const struct monitor_me
 		return;
 	}
 	/* A monitor that finds it frozen with a decision on disk goes on from there. */
-	(void)cgroup_is_frozen(m->setup.cgroup, &paused, &err);
-	if (monitor_is_decided(m))
-		paused = m->lease.was_paused;
+	(void)cgroup_is_frozen(m->setup.cgroup, &frozen, &err);
+	paused = decided ? m->lease.was_paused : frozen;
 	m->lease = (struct lease){ .active = true, .was_paused = paused, .client_fd = c->fd,
 				   .tracer_fd = m->lease.tracer_fd };
-	r = fault_point("monitor-freeze", &err);
+	m->state.was_paused = paused;
+	monitor_set_status(m, CONTAINER_MIGRATING);	/* who finds it frozen and us dead must know why */
+	if (!decided || !frozen)
+		r = fault_point("monitor-freeze", &err);
 	if (r == 0 && q->op == MONITOR_FREEZE)
 		r = monitor_gate(m, NETWORK_GATE_CLOSED, &err);
-	if (r == 0)
-		r = (monitor_is_decided(m) ? cgroup_freeze : cgroup_freeze_to_dump)(m->setup.cgroup, FREEZE_TIMEOUT_US,
+	if (r == 0 && !(decided && frozen))
+		r = (decided ? cgroup_freeze : cgroup_freeze_to_dump)(m->setup.cgroup, FREEZE_TIMEOUT_US,
 										    &err);
 	value[0] = clock_real_us();
 	if (r < 0) {
@@ -102,7 +104,6 @@ void monitor_freeze(struct monitor *m, struct client *c, const struct monitor_me
 	(void)output_flush(&m->output, &err);
 	fault_pass("monitor-frozen");
 	monitor_reply(c->fd, q->op, 0, value, NULL);
-	monitor_set_status(m, CONTAINER_MIGRATING);
 }
 
 void monitor_tracer(struct monitor *m, struct client *c, const struct monitor_message *q, int *fd)

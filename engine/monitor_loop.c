@@ -235,8 +235,10 @@ static void drop_client(struct monitor *m, size_t i)
 			monitor_lease_expire(m);
 	}
 	/* The sockets of one that is decided to run elsewhere must not answer here. */
-	if (c->mover && !m->lease.active)
+	if (c->mover && !m->lease.active) {
+		(void)container_unthrottle(m->setup.container, &ignored);
 		(void)monitor_gate(m, monitor_is_decided(m) ? NETWORK_GATE_CLOSED : NETWORK_GATE_OPEN, &ignored);
+	}
 	fd_close(&c->fd);
 	free(c->pending);
 	*c = m->clients[--m->n_clients];

@@ -367,6 +367,15 @@ static int reap(struct filler *f)
 	return status;
 }
 
+int filler_wait(struct filler *f, struct error *err)
+{
+	int status = reap(f);
+
+	if (WIFSIGNALED(status))
+		return error_set(err, EIO, "memory is missing: the filler was killed by signal %d", WTERMSIG(status));
+	return status ? error_set(err, EIO, "memory is missing: the filler has failed") : 0;
+}
+
 int filler_finish(struct filler *f, struct filler_report *ret, struct error *err)
 {
 	struct last_words words = { 0 };

@@ -13,7 +13,8 @@
  * memory should be, so the filler sends a duplicate of each (also of forked
  * children's) into a socket that the monitor holds and never reads: there the
  * kernel keeps them when the filler dies. Then the monitor kills the container,
- * and closes the socket after that (filler_stop).
+ * and closes the socket after that (filler_stop). Who started it holds the socket
+ * too, and waits (filler_wait): it does the same, for both may have been killed.
  *
  *   struct filler filler = FILLER_EMPTY;
  *   r = filler_start(images_fd, store, &filler, err);
@@ -65,6 +66,10 @@ int filler_start(int images_fd, const struct store *s, struct filler *ret, struc
  * place and everything is closed. -EIO, or what else it says: memory is missing;
  * the container must be killed before filler_stop is called. */
 int filler_finish(struct filler *f, struct filler_report *ret, struct error *err);
+
+/* The same for one whose last words are the monitor's: waits, and reads nothing. What is
+ * open stays open until filler_stop. */
+int filler_wait(struct filler *f, struct error *err);
 
 /* Kills and reaps it if it still lives, and closes everything; for a container
  * that is dead itself. Fine for an empty one. */

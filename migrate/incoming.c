@@ -337,7 +337,8 @@ int incoming_finish(struct container *c, struct error *err)
 
 static bool is_unsettled(const struct container_state *st, enum protocol_state state)
 {
-	return st->status == CONTAINER_INCOMING || state == TARGET_LOST || state == TARGET_SYNCED;
+	return st->status == CONTAINER_INCOMING || state == TARGET_LOST || state == TARGET_SYNCED ||
+	       (state == TARGET_RESUMED && st->alive && !st->monitor_alive);
 }
 
 /* As sweep() would find it, without its lock: what is only looked at must not refuse its user's command. */

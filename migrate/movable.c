@@ -115,20 +115,6 @@ static void tell_exec_sessions(struct look *l)
 	}
 }
 
-static bool has_tracer(pid_t pid)
-{
-	CLEANUP(freep) char *text = NULL;
-	char path[32];
-	struct error ignored;
-	const char *at;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	if (fd_read_file_at(-EBADF, path, 65536, &text, NULL, &ignored) < 0)
-		return false;
-	at = strstr(text, "\nTracerPid:");
-	return at && strtol(at + strlen("\nTracerPid:"), NULL, 10) > 0;
-}
-
 static bool same_namespace(pid_t a, pid_t b, const char *kind)
 {
 	struct stat mine, theirs;
@@ -181,7 +167,7 @@ static int look_once(struct look *l, struct error *err)
 
 		if (!t->inside)
 			continue;
-		if (has_tracer(t->pid))
+		if (container_is_traced(t->pid))
 			look_find(l, REASON_TRACED, t->pid, -1, "a debugger traces it");
 		if (check_namespaces(l, t))
 			look_at_files(l, t);

@@ -399,8 +399,13 @@ static int resume(struct restore *r, struct error *err)
 {
 	enum protocol_state state = TARGET_INCOMING;
 
-	if (protocol_step(&state, EVENT_COMMIT, does, r, err) < 0)
-		return -err->code;
+	if (protocol_step(&state, EVENT_COMMIT, does, r, err) < 0) {
+		if (!r->setup->irrevocable)
+			return -err->code;
+		(void)thaw_copy(r, err);
+		(void)record_running(r, err);
+		(void)tell_resumed(r, err);
+	}
 	restore_network_hear(&r->network, r->setup);
 	fault_pass("restore-opened");
 	return 0;

@@ -102,6 +102,16 @@ static void tell(const struct settler *s, const char *name, const struct handove
 	say(s, "container '%s' %s", name, text);
 }
 
+/* The lock does it; only whoever had frozen it has it, if he lives. */
+static void repair_one(const struct settler *s, struct container *c)
+{
+	struct container_state st;
+	struct error ignored;
+
+	if (container_state(c, &st, &ignored) == 0 && st.abandoned && container_lock(c, false, &ignored) == 0)
+		say(s, "container '%s' goes on: whoever froze it was killed, and its monitor, too", c->name);
+}
+
 /* Whoever has the lock settles it, or is about to. */
 static void settle_one(struct settler *s, const char *name)
 {
@@ -111,8 +121,13 @@ static void settle_one(struct settler *s, const char *name)
 	struct error err;
 	int r;
 
-	if (container_open(s->node, name, &c, &err) < 0 || faccessat(c->dir_fd, "handover.json", F_OK, 0) < 0 ||
-	    container_lock(c, false, &err) < 0 || handover_read(c, &h, &err) < 0 || !is_due(s, h.peer))
+	if (container_open(s->node, name, &c, &err) < 0)
+		return;
+	if (faccessat(c->dir_fd, "handover.json", F_OK, 0) < 0) {
+		repair_one(s, c);
+		return;
+	}
+	if (container_lock(c, false, &err) < 0 || handover_read(c, &h, &err) < 0 || !is_due(s, h.peer))
 		return;
 	r = settle_container(c, &how, &err);
 	note(s, h.peer, r == 0);

@@ -111,7 +111,8 @@ void target_forget(struct target *t)
 	r = container_state(t->container, &st, &ignored);
 	if (r == -ENOENT)
 		in.container = NULL;
-	if (r == -ENOENT || (r == 0 && st.status == CONTAINER_INCOMING))
+	/* One whose monitor was killed may run already, and have no network yet. */
+	if (r == -ENOENT || (r == 0 && (st.status == CONTAINER_INCOMING || (st.alive && !st.monitor_alive))))
 		(void)incoming_event(&in, EVENT_SWEEP, &ignored);
 	/* One that was adopted needs its memory: see watch_filler. */
 	if (container_state(t->container, &st, &ignored) < 0 || !container_status_is_live(st.status))
@@ -306,26 +307,33 @@ static void target_closep(struct target *t)
 	channel_free(t->channel);
 }
 
-/* Of one that was adopted, because its monitor was killed after the decision: it
- * runs, and nobody else is there to end it when memory is missing. */
+/* The monitor ends it when memory is missing; but it may have been killed, too. Until
+ * then the descriptors here keep whoever needs that memory waiting. */
 static void watch_filler(struct target *t)
 {
-	struct error why;
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	struct container_state st;
+	struct error why, ignored;
 
-	if (t->filler.pid <= 0)
+	if (t->filler.pid <= 0 || container_cgroup(t->container, false, &cg, &ignored) < 0)
 		return;
 	container_unlock(t->container);
-	if (filler_finish(&t->filler, NULL, &why) < 0) {
-		target_say(t, "%s", why.msg);
-		(void)container_clean(t->container, true, &why);
-	}
+	channel_free(TAKE_PTR(t->channel));
+	if (filler_wait(&t->filler, &why) == 0)
+		return;
+	target_say(t, "%s", why.msg);
+	(void)cgroup_kill(cg, ENDING_US, &ignored);
+	if (container_state(t->container, &st, &ignored) == 0 && !st.monitor_alive)
+		(void)container_clean(t->container, true, &ignored);
 }
 
 static int take_offer(struct target *t, const struct migrate_stage table[STAGE_MAX_], struct error *err)
 {
 	target_say(t, "%s offers container '%s'", t->peer.name, t->offer.offer.name);
-	if (stage_run_target(table, t, err) == 0)
+	if (stage_run_target(table, t, err) == 0) {
+		watch_filler(t);
 		return 0;
+	}
 	if (!t->committed)
 		channel_abort(t->channel, err, "nothing of it is left on the target");
 	watch_filler(t);

@@ -111,6 +111,8 @@ static int for_all(const struct node *node, bool all, show_fn show, void *to)
 
 		if (r == 0)
 			r = container_state(c, &st, &err);
+		if (r == 0 && st.abandoned && container_lock(c, false, &err) == 0)
+			r = container_state(c, &st, &err);
 		if (r < 0 && r != -ENOENT)
 			code = command_fail(&err, EXIT_FAILED);
 		else if (r == 0 && (all || container_status_is_active(st.status)))

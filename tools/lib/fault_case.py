@@ -80,6 +80,11 @@ class Play:
         bed, source, target = self.bed, self.nodes[SOURCE], self.nodes[TARGET]
         if kind == "command":
             self.command.kill()
+        elif kind == "both":
+            kill([self.monitor])
+            self.command.kill()
+        elif kind == "fillers":
+            kill(self.restorers() + bed.named(target, "godwit-filler"))
         elif kind == "source-monitor":
             kill([self.monitor])
         elif kind == "worker":
@@ -202,7 +207,7 @@ class Play:
                 if LOST_THERE in self.said and self.may_be_lost(other(node)):
                     self.lost_there = True
                     bed.do(node, GODWIT, "resolve", "--resume-here", BOX)
-            elif status == "paused" and (self.case.point == "monitor-thaw" or not bed.monitor_lives(node)):
+            elif status == "paused" and self.case.point == "monitor-thaw":
                 self.note("unpause")
                 bed.do(node, GODWIT, "unpause", BOX)
             elif status == "incoming" and passed > RESTART_AFTER:
@@ -234,10 +239,10 @@ class Play:
         kind = self.case.kind
         if kind.startswith("crash-"):
             return node == self.nodes[kind[len("crash-"):]]
-        return self.case.role == "filler" or kind == "filler"
+        return self.case.role == "filler" or kind in ("filler", "fillers")
 
     def clean_links(self, node):
-        if self.case.kind != "source-monitor" and (self.case.role, self.case.kind) != ("monitor", "die"):
+        if self.case.kind not in ("source-monitor", "both") and (self.case.role, self.case.kind) != ("monitor", "die"):
             return
         baseline = self.bed.baseline[node][f"links of {other(node)}"]
         with contextlib.suppress(Problem):
@@ -300,7 +305,7 @@ def play_once(bed, case):
         it.run()
     except (Problem, Failed, OSError, KeyError) as error:
         said = f"; the command (exit {it.code}): {it.said.strip()}" if it.said.strip() else ""
-        problem = type(error)(f"{error}{said}")
+        problem = (Missed if isinstance(error, Missed) else Problem)(f"{error}{said}")
         try:
             repair(bed, it)
         except Failed as worse:

@@ -45,6 +45,8 @@ KINDS = {
     "daemons": "the target's daemon and its worker are killed; the daemon is started again",
     "restorer": "the monitor of the arriving container is killed",
     "filler": "the process that fills in the memory is killed",
+    "fillers": "it and the monitor of the arriving container are killed",
+    "both": "the migrating command and the container's monitor on the source are killed",
     "criu": "CRIU is killed, whichever side it is on",
     "reset": "the connection is reset",
     "drop": "the connection is silently dead",
@@ -67,11 +69,10 @@ KILLED = {
     "filler": (TARGET, "filler"),
 }
 
+PAIRS = {"both": ("command", "source-monitor"), "fillers": ("filler", "restorer")}
+
 # What is known not to hold yet; such cases are tried, but counted as skipped when they fail.
-KNOWN = [
-    (re.compile(r"doubted/monitor-freeze@.*/(EIO|ENOSPC)"),
-     "taken back when the freezer fails, it runs, and its status stays 'migrating'"),
-]
+KNOWN = []              # (pattern, why)
 UNPASSED = {                # that no scenario comes to
     "act-sync-removal", "acted-sync-removal", "act-tell-lost", "acted-tell-lost",
 }
@@ -128,6 +129,9 @@ def kinds_at(site, presence, fails):
     for kind, who in KILLED.items():
         itself = who == (site.side, site.role) or (kind == "restorer" and (site.side, site.role) == (TARGET, "monitor"))
         if presence.has(who, site.time) and not (itself and kind != "daemons"):
+            yield kind
+    for kind, (one, another) in PAIRS.items():
+        if presence.has(KILLED[one], site.time) and presence.has(KILLED[another], site.time):
             yield kind
     if any(presence.has((side, "criu"), site.time) for side in (SOURCE, TARGET)):
         yield "criu"

@@ -28,7 +28,7 @@ import traceback
 
 from bed import Failed, call, exit_on_signals
 from fault_bed import GODWIT, NODES, FaultBed, Problem, other, until
-from fault_case import Play, play
+from fault_case import Missed, Play, play
 from fault_matrix import (KINDS, NOBODY_SETTLES, SCENARIOS, SOURCE, TARGET, Case, Passing, known, matrix_of,
                           name_of)
 
@@ -40,6 +40,7 @@ def options_of(arguments):
     parser.add_argument("--all", action="store_true", help="the whole matrix")
     parser.add_argument("--only", metavar="PATTERN", action="append", default=[],
                         help="cases whose name has this in it, or fits it: 'move/token-link@*/die'")
+    parser.add_argument("--cases", metavar="FILE", help="those that the file names, one a line")
     parser.add_argument("--part", metavar="K/N", help="the K-th of N parts of what is chosen")
     parser.add_argument("--list", action="store_true", help="name the cases that are chosen")
     parser.add_argument("--random", metavar="N", type=int, help="N moves back and forth, each with any case")
@@ -130,7 +131,11 @@ def sample(cases, size, seed):
 def choose(cases, options):
     for pattern in options.only:
         cases = [case for case in cases if pattern in name_of(case) or fnmatch.fnmatchcase(name_of(case), pattern)]
-    if not options.all and not options.only:
+    if options.cases:
+        with open(options.cases, encoding="utf-8") as file:
+            named = set(file.read().split())
+        cases = [case for case in cases if name_of(case) in named]
+    if not options.all and not options.only and not options.cases:
         cases = sample(cases, options.size, options.seed)
     if options.part:
         k, n = options.part
@@ -187,6 +192,8 @@ def work(number, todo, results):
 def tell(case, problem, notes, seconds):
     """Prints the line, and returns what it counts as."""
     why = known(case) if problem else None
+    if isinstance(problem, Missed):
+        why = "others were faster each time"
     result = "known" if why else "FAIL" if problem else "ok"
     notes = f"  ({', '.join(notes)})" if notes else ""
     print(f"{result:5} {name_of(case):70} {seconds:5.1f} s{notes}", flush=True)
