@@ -99,6 +99,22 @@ def test_a_node_without_serve_tells_who_knows_and_is_settled_by_hand(web, bed):
     until(lambda: not records(two), 10, "the refusal is not forgotten")
 
 
+def test_who_knows_that_the_target_runs_it_can_remove_it_here(web, bed):
+    one, two = bed["node1"], bed["node2"]
+    with without_serve(bed, "node1"):
+        proxy = fall_in_doubt(bed, lose_commit=False)
+        both = one.godwit("resolve", "web", "--gone", "--resume-here", check=False)
+        assert both.returncode != 0 and "exclude each other" in both.stderr, both
+        done = one.godwit("resolve", "web", "--gone")
+        assert done.stdout == "container 'web' is removed here, unasked: if it does not run on node2, it is lost\n"
+        assert is_only_on(bed, "node2")
+        proxy.transparent = True
+    try:
+        until(lambda: not records(one) and not records(two), 20, "records are left")
+    finally:
+        proxy.close()
+
+
 def test_another_node_with_the_same_name_at_that_address_is_not_believed(web, bed):
     one, two = bed["node1"], bed["node2"]
     fall_in_doubt(bed, lose_commit=False).close()

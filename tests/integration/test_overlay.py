@@ -91,6 +91,21 @@ def create(bed, *options, name="lan"):
     bed["node1"].godwit("network", "create", name, *SUBNETS, "--peer", "node2", "--peer", "node3", *options)
 
 
+@pytest.mark.usefixtures("gone")
+def test_what_a_network_is_can_be_said(bed):
+    node, two = bed["node1"], bed["node2"]
+    node.godwit("network", "create", "narrow", "--driver", "bridge", "--mtu", "1400")
+    assert [(n["driver"], n["mtu"]) for n in listed(node)] == [("bridge", 1400)]
+    own = node.run("sh", "-c", "getent ahostsv4 node1").stdout.split()[0]
+    create(bed, "--driver", "vxlan", "--vni", "4242", "--mtu", "1300", "--address", f"{own}:4967")
+    lan = listed(two)[0]
+    assert (lan["driver"], lan["vni"], lan["mtu"]) == ("vxlan", 4242, 1300)
+    assert lan["nodes"][0]["address"] == f"{own}:4967"
+    for wrong in (["--driver", "odd"], ["--driver", "bridge", "--vni", "7"], ["--address", own]):
+        done = node.godwit("network", "create", "odd", *wrong, check=False)
+        assert done.returncode == 2 and len(listed(node)) == 2, done
+
+
 def on(bed, number, name, *command):
     """Starts a container on the network there, and returns its two addresses, when all nodes know them."""
     node = bed[f"node{number}"]
