@@ -188,7 +188,7 @@ static json_t *network_json(const struct node *node, const struct named_network 
 {
 	CLEANUP(places_free) struct places all = { 0 };
 	char bridge[IFNAMSIZ];
-	json_t *subnets;
+	json_t *subnets, *object;
 
 	if (placement_all(node, n, &all, err) < 0)
 		return NULL;
@@ -196,10 +196,13 @@ static json_t *network_json(const struct node *node, const struct named_network 
 	if (!subnets)
 		return NULL;
 	named_network_bridge(node, n->name, bridge);
-	return json_pack("{s:s,s:s,s:o,s:I,s:I,s:s,s:o,s:o}", "name", n->name,
-			 "driver", named_network_driver_name(n->driver), "subnets", subnets,
-			 "mtu", (json_int_t)n->mtu, "vni", (json_int_t)n->vni, "bridge", bridge,
-			 "nodes", members_json(n), "containers", places_json(n, &all));
+	object = json_pack("{s:s,s:s,s:o,s:I,s:I,s:s,s:o,s:o}", "name", n->name,
+			   "driver", named_network_driver_name(n->driver), "subnets", subnets,
+			   "mtu", (json_int_t)n->mtu, "vni", (json_int_t)n->vni, "bridge", bridge,
+			   "nodes", members_json(n), "containers", places_json(n, &all));
+	if (!object)
+		(void)error_set(err, ENOMEM, "network '%s' as JSON", n->name);
+	return object;
 }
 
 static int add_json(const struct node *node, const char *name, json_t *list, struct error *err)
