@@ -20,6 +20,7 @@
 #include "migrate/restore_monitor.h"
 #include "migrate/timeline.h"
 #include "migrate/restore_network.h"
+#include "migrate/sockets.h"
 #include "migrate/workdir.h"
 
 #define FREEZE_TIMEOUT_US 10000000
@@ -32,6 +33,7 @@ struct restore {
 	int workdir, images;
 	int cgroupns;
 	struct restore_network network;
+	struct sockets_wide wide;
 	struct prepared *prepared;	/* shared memory: an empty list that the asker fills */
 	int tmpfs[ROOTFS_TMPFS_MAX];	/* mounts, or -EBADF */
 	int terminal;			/* the new master of its terminal */
@@ -45,6 +47,7 @@ static void restore_closep(struct restore *r)
 {
 	criu_restorer_free(r->restorer);
 	restore_network_closep(&r->network);
+	sockets_narrow(&r->wide);
 	manifest_free(r->manifest);
 	fd_close(&r->workdir);
 	fd_close(&r->images);
@@ -279,7 +282,11 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	    fault_point("restore-mounted", err) < 0)
 		return -err->code;
 	timeline_step(&r->line, "mounts");
-	return run_criu(r, ret_pid, err);
+	if (run_criu(r, ret_pid, err) < 0 ||
+	    sockets_restore(r->setup->container, r->setup->netns_fd, meta, &r->wide, err) < 0)
+		return -err->code;
+	timeline_step(&r->line, "sockets");
+	return 0;
 }
 
 /* From here on the monitor's loop watches over the filler. */
@@ -407,6 +414,7 @@ static int resume(struct restore *r, struct error *err)
 		(void)tell_resumed(r, err);
 	}
 	restore_network_hear(&r->network, r->setup);
+	sockets_narrow(&r->wide);
 	fault_pass("restore-opened");
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "migrate/dump.h"
 #include "migrate/machine.h"
 #include "migrate/source.h"
+#include "migrate/sockets.h"
 #include "migrate/source_rejoin.h"
 #include "migrate/trees.h"
 #include "migrate/unaccepted.h"
@@ -127,6 +128,9 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 	if (source_last_shared(s, err) < 0)
 		return -err->code;
 	timeline_step(&s->report->frozen, "last-shared");
+	if (sockets_save(s->container, s->state.pid, s->meta, &s->report->held.unreceived, err) < 0)
+		return -err->code;
+	timeline_step(&s->report->frozen, "sockets");
 	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
 	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0)
 		return -err->code;
@@ -164,6 +168,12 @@ int source_go_on(struct source *s, struct error *err)
 	return lease_thaw(&s->lease, err);
 }
 
+static void forget_meta(const struct source *s)
+{
+	(void)unlinkat(s->meta, MANIFEST_JSON, 0);
+	sockets_forget(s->meta);
+}
+
 void source_thaw(struct source *s)
 {
 	struct error ignored;
@@ -173,7 +183,7 @@ void source_thaw(struct source *s)
 	s->gate = NULL;
 	lease_closep(&s->lease);
 	if (s->meta >= 0)
-		(void)unlinkat(s->meta, MANIFEST_JSON, 0);
+		forget_meta(s);
 }
 
 /* ---- transfer ---- */

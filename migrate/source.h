@@ -35,6 +35,7 @@ struct source_held {
 	struct gate_count sent;		/* handed over to the target */
 	struct gate_count full, too_long;	/* lost: there was no room for them */
 	uint64_t too_old;		/* frames */
+	uint64_t unreceived;		/* datagrams in queues, lost: there was no room for them */
 };
 
 /* What is told while it goes on, and what came of it. */

@@ -55,7 +55,7 @@ static double ms(uint64_t us)
 
 static uint64_t lost(const struct source_held *h)
 {
-	return h->full.frames + h->too_long.frames + h->too_old;
+	return h->full.frames + h->too_long.frames + h->too_old + h->unreceived;
 }
 
 static void print_held(const struct source_held *h)
@@ -64,7 +64,7 @@ static void print_held(const struct source_held *h)
 	       (unsigned long long)h->sent.frames, (double)h->sent.bytes / 1000);
 	if (lost(h))
 		printf("  lost        %10llu frames: %llu for want of room, %llu too long, %llu too old\n",
-		       (unsigned long long)lost(h), (unsigned long long)h->full.frames,
+		       (unsigned long long)lost(h), (unsigned long long)(h->full.frames + h->unreceived),
 		       (unsigned long long)h->too_long.frames, (unsigned long long)h->too_old);
 }
 
@@ -164,9 +164,10 @@ static json_t *memory(const struct source_report *r)
 
 static json_t *held(const struct source_held *h)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "frames", (json_int_t)h->sent.frames,
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "frames", (json_int_t)h->sent.frames,
 			 "bytes", (json_int_t)h->sent.bytes, "lost_full", (json_int_t)h->full.frames,
-			 "lost_too_long", (json_int_t)h->too_long.frames, "lost_too_old", (json_int_t)h->too_old);
+			 "lost_too_long", (json_int_t)h->too_long.frames, "lost_too_old", (json_int_t)h->too_old,
+			 "lost_unreceived", (json_int_t)h->unreceived);
 }
 
 static json_t *rounds(const struct source_report *r)

@@ -72,8 +72,8 @@ def test_overhead_measures_throughput(tmp_path):
 
 def test_network_sees_what_clients_see(tmp_path):
     file, drawing = tmp_path / "network.json", tmp_path / "network.svg"
-    code, out, errors = bench("network", "--only", "requests,stream", "--moves", 2, "--connections", 20, "--json", file,
-                              "--svg", drawing)
+    code, out, errors = bench("network", "--moves", 2, "--connections", 20, "--rate", 100, "--json",
+                              file, "--svg", drawing)
     assert code == 0, out + errors
     results = json.loads(file.read_text())
     for gate in ("hold", "drop"):
@@ -85,6 +85,8 @@ def test_network_sees_what_clients_see(tmp_path):
     assert results["drop"]["pause_ms"]["p50"] > 200
     for flow in results["stream"].values():
         assert flow["bytes"] > 10 ** 7 and flow["wrong"] == 0 and len(flow["moves"]) == 2
+    it = results["datagrams"]
+    assert it["sent"] == it["answered"] > 50 and it["twice"] == it["late"] == 0
     assert xml.dom.minidom.parse(str(drawing)).documentElement.tagName == "svg"
 
 

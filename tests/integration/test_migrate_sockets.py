@@ -1,4 +1,5 @@
 """Connections and sockets in all their states move, or it is said by name why they don't."""
+import contextlib
 import json
 import socket
 import threading
@@ -7,7 +8,7 @@ import pytest
 
 from moving import PORT, Client, in_node, left_as_found, migrate, moving_bed, run
 
-STATES = ("half-closed", "time-wait", "unix")
+STATES = ("options", "multicast", "half-closed", "time-wait", "queued", "unix")
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,41 @@ def test_a_state_is_the_same_after_the_move_and_back(bed, state):
         migrate(source, "web", target)
         client.ask()
         client.ask()
+    client.close()
+
+
+def fill(connection):
+    """Sends until nothing fits any more."""
+    connection.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += connection.send(b"f" * 4096)
+    connection.settimeout(20)
+    return sent
+
+
+def read_all(connection):
+    came = 0
+    while data := connection.recv(65536):
+        assert not data.strip(b"f")
+        came += len(data)
+    return came
+
+
+def test_queues_that_are_full(bed):
+    """Sent, received and not yet sent data of both ends: what was written is read."""
+    one, two = bed["node1"], bed["node2"]
+    address = run(one, "web", "/workloads/states", "full")
+    client = Client(bed["node3"], address)
+    with in_node(bed["node3"], lambda: socket.create_connection((address, 7100), 10)) as connection:
+        its = int(client.ask())
+        mine = fill(connection)
+        assert its > 10000 and mine > 10000
+        for source, target in ((one, two), (two, one)):
+            migrate(source, "web", target)
+        connection.shutdown(socket.SHUT_WR)
+        assert int(client.ask()) == mine and read_all(connection) == its
     client.close()
 
 

@@ -24,6 +24,8 @@ PERIOD = 1048573        # as the workload has it
 PIECE = 65536
 EVERY = 0.02            # seconds of a sample
 PATIENCE = 5.0          # seconds for the last answers
+SO_RCVBUFFORCE = 33
+ROOM = 16 << 20         # bytes: the answers after a move come all at once
 
 
 def make_pattern():
@@ -93,6 +95,7 @@ class Datagrams:
     def __init__(self, address, rate):
         self.rate = rate
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
         self.socket.connect((address, PORT))
         self.sent_at, self.seen = array.array("d"), bytearray()
         self.twice = self.late = 0
