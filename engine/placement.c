@@ -257,6 +257,29 @@ static int apply(const struct view *v, const struct places *before, struct error
 	return 0;
 }
 
+/* True when its new node claims it, it is back, or its address has got another container. */
+static bool is_claimed(const struct view *v, const struct place *away)
+{
+	for (size_t m = 0; m < n_members(v); m++) {
+		const struct place *other = places_find(&v->claims[m], away->address[0]);
+
+		if (other && place_is_newer(other, away))
+			return true;
+	}
+	return false;
+}
+
+static int forget_away(struct view *v, const char *file, struct places *unused, struct error *err)
+{
+	CLEANUP(places_free) struct places note = { 0 };
+	int r = read_places(v, file, &note, err);
+
+	(void)unused;
+	if (r == 0 && note.n && is_claimed(v, &note.list[0]) && unlinkat(v->dir, file, 0) < 0)
+		return error_set(err, errno, "remove %s: %s", file, strerror(errno));
+	return r;
+}
+
 int placement_refresh(const struct node *node, const char *network, struct error *err)
 {
 	static const struct places none;
@@ -266,7 +289,7 @@ int placement_refresh(const struct node *node, const char *network, struct error
 	if (named_network_load(node, network, &n, err) < 0 || view_open(&v, err) < 0 ||
 	    named_network_links_up(node, &n, err) < 0 || apply(&v, &none, err) < 0)
 		return -err->code;
-	return 0;
+	return for_files(&v, forget_away, NULL, err);
 }
 
 int placement_hosts(const struct node *node, const char *network, char **ret_text, struct error *err)
@@ -324,29 +347,6 @@ int placement_say(const struct node *node, const struct named_network *n, struct
 	*ret = *own;
 	*own = (struct places){ 0 };
 	return 0;
-}
-
-/* True when its new node claims it, or its address has got another container. */
-static bool is_claimed(const struct view *v, const struct place *away)
-{
-	for (size_t m = 0; m < n_members(v); m++) {
-		const struct place *other = places_find(&v->claims[m], away->address[0]);
-
-		if (m != v->network->index && other && place_is_newer(other, away))
-			return true;
-	}
-	return false;
-}
-
-static int forget_away(struct view *v, const char *file, struct places *unused, struct error *err)
-{
-	CLEANUP(places_free) struct places note = { 0 };
-	int r = read_places(v, file, &note, err);
-
-	(void)unused;
-	if (r == 0 && note.n && is_claimed(v, &note.list[0]) && unlinkat(v->dir, file, 0) < 0)
-		return error_set(err, errno, "remove %s: %s", file, strerror(errno));
-	return r;
 }
 
 static int keep(struct view *v, size_t member, const struct places *fresh, struct error *err)

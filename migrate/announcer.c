@@ -237,14 +237,14 @@ static int open_all(struct announcer *a, struct error *err)
 	a->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (a->signals < 0)
 		return error_set(err, errno, "signalfd: %s", strerror(errno));
-	if (placement_door(a->node, &a->door, err) < 0 || network_changes_open(&a->changes, err) < 0)
+	if (network_changes_open(&a->changes, err) < 0)
 		return -err->code;
 	return fcntl(a->changes, F_SETFL, O_NONBLOCK) < 0 ? error_set(err, errno, "fcntl: %s", strerror(errno)) : 0;
 }
 
 _Noreturn void announcer_run(const struct node *node, const struct settler_options *options)
 {
-	struct announcer a = { .node = node, .options = *options };
+	struct announcer a = { .node = node, .options = *options, .door = -EBADF };
 	pid_t parent = getppid();
 	struct error err;
 	unsigned looks = 0;
@@ -259,6 +259,9 @@ _Noreturn void announcer_run(const struct node *node, const struct settler_optio
 		_exit(1);
 	}
 	while (getppid() == parent) {
+		/* One before us may still be going. */
+		if (a.door < 0)
+			(void)placement_door(node, &a.door, &err);
 		struct pollfd p[] = { { .fd = a.door, .events = POLLIN }, { .fd = a.changes, .events = POLLIN },
 				      { .fd = a.signals, .events = POLLIN } };
 

@@ -1,4 +1,5 @@
 #include <setjmp.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -138,6 +139,70 @@ static void an_address_that_has_left_is_kept(void **state)
 	FAILS(named_network_choose(h->node, &n, "10.70.0.9", &ep, &err), EADDRNOTAVAIL, "10.70.64.0/18");
 }
 
+static void set_moves(const struct container *c, uint32_t moves)
+{
+	struct container_state st;
+	struct error err;
+
+	OK(container_state(c, &st, &err));
+	st.migrations = moves;
+	OK(container_state_write(c, &st, &err));
+}
+
+/* Back before any other node has claimed it. */
+static void one_that_is_back_is_claimed_once(void **state)
+{
+	const struct home *h = *state;
+	struct container *c = home_container(h, "web", "10.70.64.1/16", CONTAINER_EXITED);
+	CLEANUP(places_free) struct places all = { 0 };
+	CLEANUP(freep) char *json = NULL;
+	struct named_network n;
+	struct error err;
+
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	make_network(h, &n);
+	strcpy(c->spec->endpoint.network, "lan");
+	OK(placement_leave(c, &err));
+	OK(spec_to_json(c->spec, &json, &err));
+	OK(fd_replace_file_at(c->dir_fd, "config.json", json, strlen(json), 0600, FD_REPLACE, &err));
+	set_moves(c, 2);
+	OK(placement_refresh(h->node, "lan", &err));
+	OK(container_clean(c, false, &err));
+	container_free(c);
+	OK(placement_all(h->node, &n, &all, &err));
+	assert_int_equal(all.n, 0);
+}
+
+static int hear(const struct home *h, const struct named_network *n, size_t member, const char *text, struct error *err)
+{
+	return placement_hear(h->node, n, member, text, strlen(text), err);
+}
+
+/* What another node says: late news do no harm, and what it does not say any more is free. */
+static void what_is_said_later_counts(void **state)
+{
+	static const char at[] = "{\"sequence\":%u,\"places\":[{\"name\":\"web\",\"address\":\"10.70.64.1/16\","
+		"\"address2\":\"\",\"mac\":\"02:67:0a:46:40:01\",\"created_us\":5,\"moves\":1,\"live\":true}]}";
+	const struct home *h = *state;
+	struct network_endpoint ep = { 0 };
+	struct named_network n;
+	struct error err;
+	char text[256];
+
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	make_network(h, &n);
+	OK(named_network_links_up(h->node, &n, &err));
+	(void)snprintf(text, sizeof(text), at, 7u);
+	OK(hear(h, &n, 0, text, &err));
+	FAILS(named_network_choose(h->node, &n, "10.70.64.1", &ep, &err), EADDRINUSE, "on 10.88.0.1");
+	OK(hear(h, &n, 0, "{\"sequence\":6,\"places\":[]}", &err));
+	FAILS(named_network_choose(h->node, &n, "10.70.64.1", &ep, &err), EADDRINUSE, "on 10.88.0.1");
+	OK(hear(h, &n, 0, "{\"sequence\":8,\"places\":[]}", &err));
+	OK(named_network_choose(h->node, &n, "10.70.64.1", &ep, &err));
+	FAILS(hear(h, &n, 1, text, &err), EINVAL, "index 1");
+	FAILS(hear(h, &n, 3, text, &err), EINVAL, "index 3");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +210,8 @@ int main(void)
 		cmocka_unit_test(bad_records_are_refused),
 		cmocka_unit_test(the_later_claim_counts),
 		cmocka_unit_test(names_are_the_last_lines),
+		cmocka_unit_test_setup_teardown(one_that_is_back_is_claimed_once, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(what_is_said_later_counts, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(an_address_that_has_left_is_kept, home_setup, home_teardown),
 	};
 
