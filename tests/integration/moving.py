@@ -136,6 +136,18 @@ def stop(process):
     process.stdout.close()
 
 
+@contextlib.contextmanager
+def without_serve(bed, *names):
+    """These nodes' daemons are stopped, and started again in the end."""
+    for name in names:
+        stop(bed.daemons[name])
+    try:
+        yield
+    finally:
+        for name in names:
+            bed.daemons[name] = serve(bed[name])
+
+
 def run(node, name, *command, image="work", options=()):
     """Starts a container and returns its address."""
     node.godwit("run", "-d", "--name", name, *options, image, *command)

@@ -1,5 +1,4 @@
 """The source has decided and heard nothing: frozen, until the one node that knows has answered."""
-import contextlib
 import json
 import subprocess
 
@@ -7,7 +6,8 @@ import pytest
 
 from conftest import GODWIT
 from peers import CommitProxy
-from moving import Client, moving_bed, run, serve, settled, snapshot, status, stop, until
+from moving import (Client, moving_bed, run, serve, settled, snapshot, status, stop, until,
+                    without_serve)
 
 
 @pytest.fixture
@@ -33,18 +33,6 @@ def fall_in_doubt(bed, lose_commit):
     assert done.returncode == 3, done
     assert status(bed["node1"], "web") == "in-doubt"
     return proxy
-
-
-@contextlib.contextmanager
-def without_serve(bed, *names):
-    """These nodes' daemons are stopped, and started again in the end."""
-    for name in names:
-        stop(bed.daemons[name])
-    try:
-        yield
-    finally:
-        for name in names:
-            bed.daemons[name] = serve(bed[name])
 
 
 def records(node):
