@@ -47,7 +47,7 @@ void restore_network_speak(struct restore_network *n, const struct monitor_setup
 		(void)network_gate_set(s->endpoint.host_ifname, NETWORK_GATE_OPEN, &ignored);
 		(void)network_neighbours_forget(s->netns_fd, &s->endpoint, &ignored);
 	}
-	(void)network_announce(s->netns_fd, &s->endpoint, &n->announced_by, &ignored);
+	(void)network_announce(s->netns_fd, &s->endpoint, &n->announced_by[0], &ignored);
 }
 
 void restore_network_hear(struct restore_network *n, const struct monitor_setup *s)
@@ -61,10 +61,12 @@ void restore_network_hear(struct restore_network *n, const struct monitor_setup 
 	if (poll(&p, 1, RESTORE_OPEN_US / 1000) == 1)
 		(void)monitor_receive(s->control, &said, &ignored);
 	gate_release(n->gate);
+	(void)network_announce(s->netns_fd, &s->endpoint, &n->announced_by[1], &ignored);
 }
 
 void restore_network_closep(struct restore_network *n)
 {
 	gate_free(n->gate);
-	fd_close(&n->announced_by);
+	fd_close(&n->announced_by[0]);
+	fd_close(&n->announced_by[1]);
 }

@@ -1,11 +1,12 @@
 """What the network sees of a move: frames that went astray, neighbours that have not heard, routers."""
 import json
 import pathlib
+import socket
 import subprocess
 
 import pytest
 
-from moving import Client, holder, inspect, left_as_found, migrate, moves, moving_bed, run, until
+from moving import Client, holder, in_node, inspect, left_as_found, migrate, moves, moving_bed, run, until
 
 
 @pytest.fixture
@@ -83,6 +84,24 @@ def test_a_neighbour_on_the_old_node(bed, gone):
         migrate(two, "web", one)
     until(lambda: not moves(bed))
     assert "after it had left" not in pathlib.Path(two.log).read_text()[said:]
+
+
+def test_neighbours_are_told_twice(bed, gone):
+    """One announcement may be lost."""
+    one, two, three = bed["node1"], bed["node2"], bed["node3"]
+    address = socket.inet_aton(run(one, "web", "/workloads/count"))
+
+    def listen():
+        it = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        it.bind(("godwit0", 0x0806))
+        it.settimeout(5)
+        return it
+    with in_node(three, listen) as ears:
+        migrate(one, "web", two, "--forward", "0")
+        heard = 0
+        while heard < 4:        # a request and a reply each time
+            frame = ears.recv(2048)
+            heard += frame[28:32] == frame[38:42] == address
 
 
 def test_a_neighbour_that_heeds_no_announcement(bed, gone):
