@@ -43,6 +43,9 @@ int criu_dump(const struct criu *criu, const struct criu_dump_plan *plan,
 		.tcp_skip_in_flight = plan->tcp_skip_in_flight,
 		.watched_paths = plan->watched_paths,
 		.ext_unix_sk = plan->ext_unix_sk,
+		.refuse_tcp = plan->refuse_tcp,
+		.refuse_file_locks = plan->refuse_file_locks,
+		.shell_job = plan->shell_job,
 		.orphan_pts_master = true,
 	};
 	CLEANUP(smaps_closep) struct smaps smaps = SMAPS_EMPTY;

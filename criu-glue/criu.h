@@ -134,6 +134,7 @@ struct criu_dump_plan {
 	const char *const *watched_paths;
 	bool tcp_skip_in_flight;	/* drop connections that nobody has accepted yet */
 	bool ext_unix_sk;		/* let a socket's peer be outside */
+	bool refuse_tcp, refuse_file_locks, shell_job;	/* as CRIU's options, the first two turned round */
 	const char *const *external;	/* further CRIU keys, e.g. "tty[rdev:dev]" */
 	size_t n_external;
 };
@@ -158,10 +159,10 @@ struct criu_restore_plan {
 	size_t n_mounts;
 	const struct criu_inherit *files;	/* each among those of the start */
 	size_t n_files;
-	bool ext_unix_sk;		/* as at the dump */
+	bool ext_unix_sk, refuse_tcp, refuse_file_locks, shell_job;	/* as at the dump */
 };
 
-/* Both always: tcp_established, file_locks, ext_unix_sk off, evasive devices
+/* Both always: tcp_established, file_locks unless refused, evasive devices
  * off, network lock SKIP, cgroups left alone (manage_cgroups ignore),
  * orphan pts masters, log level 4 into LOG below images_fd. */
 #define CRIU_DUMP_LOG "dump.log"

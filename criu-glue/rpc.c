@@ -41,9 +41,9 @@ static void fill_options(Options *o, const struct rpc_request *q)
 	o->log_file = borrow(q->log_file);
 	SET(o, log_level, (int32_t)q->log_level);
 	SET(o, notify_scripts, true);
-	SET(o, tcp_established, true);
+	SET(o, tcp_established, !q->refuse_tcp);
 	SET(o, tcp_skip_in_flight, q->tcp_skip_in_flight);
-	SET(o, file_locks, true);
+	SET(o, file_locks, !q->refuse_file_locks);
 	SET(o, link_remap, true);
 	SET(o, ext_unix_sk, q->ext_unix_sk);
 	SET(o, shell_job, q->shell_job);

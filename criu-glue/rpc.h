@@ -35,6 +35,7 @@ struct rpc_request {
 	const char *const *watched_paths;	/* dump, NULL-terminated; may be NULL */
 	bool ext_unix_sk;
 	bool shell_job;
+	bool refuse_tcp, refuse_file_locks;	/* a dump with such things fails */
 	bool orphan_pts_master;
 	const char *root;		/* restore */
 	bool lazy_pages;		/* restore */

@@ -27,13 +27,32 @@ int oci_terminal_open(const struct oci_process *p, int *ret_master, int *ret_sla
 	return 0;
 }
 
+static bool is_null(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
+/* The container's own instead of the host's, which nobody inside could open again and CRIU
+ * could not find. */
+static void reopen_null(void)
+{
+	CLEANUP(fd_closep) int fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !is_null(&st))
+		return;
+	for (int i = 0; i < 3; i++)
+		if (fstat(i, &st) == 0 && is_null(&st))
+			(void)dup2(fd, i);
+}
+
 /* So that a program which is not root can open /dev/stdout; what can't be given is left. */
 static void give_stdio(uint32_t uid)
 {
 	for (int fd = 0; fd < 3; fd++) {
 		struct stat st;
 
-		if (fstat(fd, &st) == 0 && !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)) && st.st_uid != uid)
+		if (fstat(fd, &st) == 0 && !is_null(&st) && st.st_uid != uid)
 			(void)fchown(fd, uid, st.st_gid);
 	}
 }
@@ -45,6 +64,7 @@ int oci_terminal_take(const struct oci_process *p, int slave, struct error *err)
 			return error_set(err, errno, "set up stdio: %s", strerror(errno));
 	if (slave >= 0 && ioctl(0, TIOCSCTTY, 0) < 0)
 		return error_set(err, errno, "take the terminal: %s", strerror(errno));
+	reopen_null();
 	give_stdio(p->user ? (uint32_t)p->user->uid.value : 0);
 	return 0;
 }

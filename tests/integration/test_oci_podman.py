@@ -103,3 +103,24 @@ def test_podman_runs_an_image_that_was_imported(podman):
     subprocess.run(["tar", "-C", podman.folder / "base", "-cf", tar, "."], check=True)
     podman("import", tar, "base:1")
     assert podman.run("base:1", "sh", "-c", "touch /new; ls /new", options=["--rm"]) == "/new\n"
+
+
+@feature("cli podman checkpoint", "cli podman restore")
+def test_podman_checkpoints_and_restores(podman):
+    count = "n=0; while :; do n=$((n+1)); echo $n >/tmp/count; echo $n; sleep 0.05; done"
+
+    def last():
+        return int(podman("logs", "--tail", "1", "web").strip() or 0)
+
+    podman.run("--rootfs", podman.folder / "base", "sh", "-c", count, options=["--detach", "--name", "web"])
+    until(lambda: last() > 3)
+    podman("container", "checkpoint", "--leave-running", "web")
+    assert podman("inspect", "web", "--format", "{{.State.Status}}") == "running\n"
+    podman("container", "checkpoint", "--tcp-established", "web")
+    assert podman("inspect", "web", "--format", "{{.State.Status}}") == "exited\n"
+    stopped_at = last()
+    podman("container", "restore", "--tcp-established", "web")
+    until(lambda: last() > stopped_at)
+    assert stopped_at < int(podman("exec", "web", "cat", "/tmp/count")) < stopped_at + 2000
+    podman("stop", "--time", "0", "web")
+    podman("rm", "web")
