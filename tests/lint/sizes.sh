@@ -21,7 +21,7 @@ function width(line,	i, n) {
 }
 function tell_file() {
 	if (file ~ /^tests\//)
-		tell(file, lines, file_warn + 200, file_max + 300)
+		tell(file, lines, file_warn + 200, file_max + 200)
 	else if (file)
 		tell(file, lines, file_warn, file_max)
 }
