@@ -43,7 +43,8 @@ struct named_network {
 	size_t index;			/* this node's */
 };
 
-/* -EINVAL names what is wrong. Everything is checked: it may come from a peer. */
+/* As JSON, and back. -EINVAL names what is wrong. Everything is checked: it may come
+ * from a peer. *ret_text is the caller's to free. */
 int named_network_parse(const char *text, size_t len, struct named_network *ret, struct error *err);
 int named_network_format(const struct named_network *n, char **ret_text, struct error *err);
 

@@ -14,7 +14,8 @@
 int placement_refresh(const struct node *node, const char *network, struct error *err);
 
 /* Tells this node's daemon that something has changed, if it listens; it must not wait.
- * The socket is of its network namespace and has no file: unix(7), abstract. */
+ * The socket is of its network namespace and has no file: unix(7), abstract. The daemon
+ * makes its end with placement_door; *ret_fd is the caller's, readable after a knock. */
 void placement_knock(const struct node *node);
 int placement_door(const struct node *node, int *ret_fd, struct error *err);
 

@@ -37,10 +37,11 @@ struct places {
 void places_free(struct places *p);
 
 /* -EINVAL names what is wrong: it may come from a peer. The network's subnets are what
- * addresses have to be in. */
+ * addresses have to be in. *ret and *ret_text are the caller's. */
 int places_parse(const char *text, size_t len, const struct named_network *n, struct places *ret, struct error *err);
 int places_format(const struct places *p, char **ret_text, struct error *err);
 
+/* A copy of place, at the end. -ENOMEM. */
 int places_add(struct places *p, const struct place *place, struct error *err);
 
 /* Of all claims those that count, by address; each has its member. ret is the caller's. */

@@ -22,9 +22,10 @@ struct port {
 	uint8_t protocol;		/* IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP */
 };
 
-/* -EINVAL names the text. */
+/* Text to port and back. -EINVAL names the text. */
 int port_parse(const char *text, struct port *ret, struct error *err);
 void port_format(const struct port *port, char ret[PORT_TEXT_MAX]);
+/* "tcp", "udp" or "sctp". */
 const char *port_protocol(const struct port *port);
 
 /* Comma-separated. -E2BIG for more than PORTS_MAX, -EEXIST when two want the same. */
