@@ -116,8 +116,8 @@ int container_state_write(const struct container *c, const struct container_stat
 		"exit_code", s->exit_code,
 		"started_us", (json_int_t)s->started_us, "finished_us", (json_int_t)s->finished_us,
 		"migrations", (int)s->migrations, "oom_kills", (int)s->oom_kills,
-		"restarts", (int)s->restarts, "stopped", s->stopped, "was_paused", s->was_paused, "health", health_name(s->health.status),
-		"health_failures", (int)s->health.failures, "reason", s->reason);
+		"restarts", (int)s->restarts, "stopped", s->stopped, "was_paused", s->was_paused,
+		"health", health_name(s->health.status), "health_failures", (int)s->health.failures, "reason", s->reason);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -137,8 +137,8 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	int pid = 0, monitor = 0, migrations = 0, oom_kills = 0, exit_code = -1, known;
 	int restarts = 0, stopped = 0, was_paused = 0, failures = 0;
 
-	if (!root || json_unpack_ex(root, &je, 0, "{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s:s}",
-			"status", &status, "pid", &pid, "pid_start", &pid_start,
+	if (!root || json_unpack_ex(root, &je, 0,
+			"{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s:s}", "status", &status, "pid", &pid, "pid_start", &pid_start,
 			"monitor_pid", &monitor, "monitor_start", &monitor_start, "boot_id", &boot_id,
 			"exit_code", &exit_code, "started_us", &started,
 			"finished_us", &finished, "migrations", &migrations, "oom_kills", &oom_kills,
