@@ -138,7 +138,8 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	int restarts = 0, stopped = 0, was_paused = 0, failures = 0;
 
 	if (!root || json_unpack_ex(root, &je, 0,
-			"{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s:s}", "status", &status, "pid", &pid, "pid_start", &pid_start,
+			"{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s:s}",
+			"status", &status, "pid", &pid, "pid_start", &pid_start,
 			"monitor_pid", &monitor, "monitor_start", &monitor_start, "boot_id", &boot_id,
 			"exit_code", &exit_code, "started_us", &started,
 			"finished_us", &finished, "migrations", &migrations, "oom_kills", &oom_kills,
