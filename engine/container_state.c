@@ -117,7 +117,8 @@ int container_state_write(const struct container *c, const struct container_stat
 		"started_us", (json_int_t)s->started_us, "finished_us", (json_int_t)s->finished_us,
 		"migrations", (int)s->migrations, "oom_kills", (int)s->oom_kills,
 		"restarts", (int)s->restarts, "stopped", s->stopped, "was_paused", s->was_paused,
-		"health", health_name(s->health.status), "health_failures", (int)s->health.failures, "reason", s->reason);
+		"health", health_name(s->health.status),
+		"health_failures", (int)s->health.failures, "reason", s->reason);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
