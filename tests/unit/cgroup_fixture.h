@@ -50,11 +50,11 @@ static inline bool pure_v2(void)
 /* A directory of one hierarchy; NULL where the layout lacks it. */
 static inline const char *hierarchy(size_t i)
 {
-	static const char *const hybrid[] = { "/unified", "/memory", "/cpu", "/cpuacct", "/pids" };
+	static const char *const hybrid[] = { "/unified", "/memory", "/cpu", "/cpuacct", "/pids", "/blkio" };
 
 	if (pure_v2())
 		return i == 0 ? "" : NULL;
-	return i < 5 ? hybrid[i] : NULL;
+	return i < sizeof(hybrid) / sizeof(*hybrid) ? hybrid[i] : NULL;
 }
 
 static inline void path_of(char ret[PATH_MAX], size_t i, const char *name, const char *file)

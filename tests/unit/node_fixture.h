@@ -64,7 +64,7 @@ static inline int home_setup(void **state)
 
 static inline void home_remove_cgroups(const struct home *h)
 {
-	static const char *const tops[] = { "", "/unified", "/memory", "/cpu", "/cpuacct", "/pids" };
+	static const char *const tops[] = { "", "/unified", "/memory", "/cpu", "/cpuacct", "/pids", "/blkio" };
 	char path[160];
 
 	for (size_t i = 0; i < sizeof(tops) / sizeof(*tops); i++) {

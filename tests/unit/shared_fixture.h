@@ -145,7 +145,7 @@ static inline int setup(void **state)
 
 static inline int teardown(void **state)
 {
-	static const char *const roots[] = { "", "/unified", "/memory", "/cpu", "/cpuacct", "/pids" };
+	static const char *const roots[] = { "", "/unified", "/memory", "/cpu", "/cpuacct", "/pids", "/blkio" };
 	struct box *b = *state;
 	char path[128];
 	int r;

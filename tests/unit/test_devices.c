@@ -70,7 +70,7 @@ static void parent_name(char ret[64])
 static int drop_scratch(void **state)
 {
 	static const char *const hierarchies[] = { "",	   "/unified", "/memory",
-						   "/cpu", "/cpuacct", "/pids" };
+						   "/cpu", "/cpuacct", "/pids", "/blkio" };
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 	char parent[64], path[PATH_MAX];
 	struct error err;

@@ -115,7 +115,7 @@ static int box_teardown(void **state)
 		r = -1;
 	cgroup_free(b->cg);
 	box_parent(parent);
-	static const char *const roots[] = { "", "/unified", "/memory", "/cpu", "/cpuacct", "/pids" };
+	static const char *const roots[] = { "", "/unified", "/memory", "/cpu", "/cpuacct", "/pids", "/blkio" };
 	for (size_t i = 0; i < sizeof(roots) / sizeof(*roots); i++) {
 		(void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s%s", roots[i], parent);
 		(void)rmdir(path);
