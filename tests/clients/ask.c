@@ -38,6 +38,7 @@
 #define CONNECTIONS_MAX 10000
 #define ANSWER_MAX 4096
 #define PATIENCE_US 60000000
+#define LOST_US 500000		/* so long without an answer: not just asked */
 #define STDIN_MARK UINT32_MAX
 
 enum kind { REDIS, HTTP };
@@ -292,10 +293,10 @@ static void tell_window(double begin, double end)
 
 static void tell_end(void)
 {
-	uint64_t waiting = 0;
+	uint64_t waiting = 0, now_us = clock_of(CLOCK_MONOTONIC);
 
 	for (uint32_t i = 0; i < n_all; i++)
-		waiting += all[i].sent_us != 0;
+		waiting += all[i].sent_us != 0 && all[i].sent_us + LOST_US < now_us;
 	for (char *at = first_error; *at; at++)
 		if (*at < ' ' || *at == '"' || *at == '\\')
 			*at = ' ';

@@ -118,7 +118,8 @@ def requests_of(samples, totals):
     errors = [total["first_error"] for total in totals if total["errors"]]
     return {"connections": sum(total["connections"] for total in totals), "moves": len(samples),
             "requests": sum(total["requests"] for total in totals),
-            "errors": sum(total["errors"] + total["waiting"] for total in totals), "first_errors": errors,
+            "errors": sum(total["errors"] for total in totals),
+            "unanswered": sum(total["waiting"] for total in totals), "first_errors": errors,
             "retransmitted": sum(total["retransmitted"] for total in totals),
             "downtime_ms": statistics.median(downtime for downtime, _ in samples),
             "pause_ms": {"p50": percentile(pauses, 0.5), "p99": percentile(pauses, 0.99), "max": max(pauses)},
@@ -233,6 +234,7 @@ def sound(results):
     """No client saw anything but a pause."""
     flows = results.get("stream", {}).values()
     return (not any(results[gate]["errors"] for gate in GATES if gate in results)
+            and not results.get("hold", {}).get("unanswered")
             and not any(flow["wrong"] for flow in flows)
             and ("datagrams" not in results or results["datagrams"]["sent"] == results["datagrams"]["answered"]))
 
