@@ -42,6 +42,13 @@ int release_remove(const struct node *node, const char *token, struct error *err
 	return 0;
 }
 
+void release_remove_temporary(const struct node *node)
+{
+	CLEANUP(fd_closep) int dir = openat(node->state_fd, "releases", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	container_remove_temporary_at(dir);
+}
+
 int release_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err)
 {
 	return fd_list_at(node->state_fd, "releases", ret, ret_n, err);

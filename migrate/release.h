@@ -12,5 +12,8 @@ int release_write(const struct node *node, const struct handover *h, struct erro
 int release_read(const struct node *node, const char *token, struct handover *ret, struct error *err);
 int release_remove(const struct node *node, const char *token, struct error *err);
 
+/* What somebody who was killed was writing. */
+void release_remove_temporary(const struct node *node);
+
 /* Tokens; to be freed with fd_list_free. */
 int release_list(const struct node *node, char ***ret, size_t *ret_n, struct error *err);

@@ -155,6 +155,7 @@ static void look(struct settler *s)
 	if (fault_point("settler-look", &ignored) < 0)
 		return;
 	(void)incoming_sweep(s->node, 0, &ignored);
+	release_remove_temporary(s->node);
 	if (container_list(s->node, &names, &n, &ignored) == 0) {
 		for (size_t i = 0; i < n; i++)
 			settle_one(s, names[i]);

@@ -75,6 +75,8 @@ PAIRS = {"both": ("command", "source-monitor"), "fillers": ("filler", "restorer"
 KNOWN = []              # (pattern, why)
 UNPASSED = {                # that no scenario comes to
     "act-sync-removal", "acted-sync-removal", "act-tell-lost", "acted-tell-lost",
+    # of containers in networks of their own
+    *(f"{when}-{message}" for when in ("send", "sent", "received") for message in ("NETWORK", "PLACES")),
 }
 
 Case = collections.namedtuple("Case", "scenario side role point after kind")
