@@ -17,7 +17,8 @@ HOGS = {
     "memory": "while :; do sh -c 'x=aaaaaaaa; while :; do x=$x$x; done'; done",
     "cpu": "for i in 1 2 3 4 5 6 7 8; do while :; do :; done & done; wait",
     "disk": "while :; do dd if=/dev/zero of=/big bs=64k count=2048 2>/dev/null; done",
-    "descriptors": "i=3; while [ $i -lt 100000 ]; do eval \"exec $i</dev/null\" || break; i=$((i + 1)); done; sleep 1000",
+    "descriptors": "exec 2>/dev/null; "
+                   "while :; do i=3; while eval \"command exec $i</dev/null\"; do i=$((i + 1)); done; done",
 }
 LIMITS = ("-m", "64m", "--cpus", "0.5", "--pids-limit", "64")
 # Each line: the machine's clock before and after 20000 turns of a loop and a write to a file.
