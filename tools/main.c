@@ -126,7 +126,10 @@ static int help_main(int argc, char **argv)
 	c = command_find(commands, argc, argv, &words);
 	if (!c || words != argc)
 		return no_such_command(argc, argv);
-	command_print_help(c, stdout);
+	if (c == &command_oci)
+		oci_print_overview(stdout);
+	else
+		command_print_help(c, stdout);
 	return EXIT_OK;
 }
 

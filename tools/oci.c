@@ -28,7 +28,7 @@ static const struct option_row rows[] = {
 
 static const struct oci_globals defaults = { .root = DEFAULT_ROOT, .log_format = "text" };
 
-static void print_overview(FILE *out)
+void oci_print_overview(FILE *out)
 {
 	fputs("usage: godwit oci [OPTION]... COMMAND [ARGUMENT]...\n\nan OCI runtime: bundles into containers\n\n",
 	      out);
@@ -158,13 +158,13 @@ int oci_main(char *const *whole, int argc, char **argv)
 	if (wants_version(argc, argv))
 		return printf("godwit-oci version " GODWIT_VERSION "\nspec: " OCI_VERSION "\n") < 0;
 	if (command_wants_help(&globals_of, argc, argv)) {
-		print_overview(stdout);
+		oci_print_overview(stdout);
 		return EXIT_OK;
 	}
 	if (option_parse(&globals_of, argc, argv, &g, &first, &err) < 0 || check_globals(&g, &err) < 0)
 		return oci_fail(&inv, &err);
 	if (first == argc) {
-		print_overview(stderr);
+		oci_print_overview(stderr);
 		return EXIT_FAILED;
 	}
 	c = find(argv[first]);

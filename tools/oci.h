@@ -13,11 +13,11 @@
 struct oci_globals {
 	const char *root, *log, *log_format;
 	bool debug, systemd_cgroup;
-	const char *criu;
 };
 
 /* argv[0] is the program or "oci"; whole is argv of main. Returns an exit code. */
 int oci_main(char *const *whole, int argc, char **argv);
+void oci_print_overview(FILE *out);
 
 /* Says an error (err may be NULL: then it is said already) and returns EXIT_FAILED. */
 int oci_fail(const struct invocation *inv, const struct error *err);
