@@ -54,8 +54,7 @@ static int write_in_place(int fd, const char *text, size_t old_len, struct error
 
 	if (!whole)
 		return error_set(err, ENOMEM, "out of memory");
-	memcpy(whole, text, len);
-	memset(whole + len, '\n', padded - len);
+	memset(stpcpy(whole, text), '\n', padded - len);
 	if (pwrite(fd, whole, padded, 0) != (ssize_t)padded || ftruncate(fd, (off_t)len) < 0)
 		return error_set(err, errno, "write /etc/hosts: %s", strerror(errno));
 	return 0;

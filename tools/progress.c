@@ -60,11 +60,13 @@ static uint64_t lost(const struct source_held *h)
 
 static void print_held(const struct source_held *h)
 {
+	uint64_t no_room = h->full.frames + h->unreceived;
+
 	printf("  held        %10llu frames (%.1f KB) that came for it meanwhile, delivered on the target\n",
 	       (unsigned long long)h->sent.frames, (double)h->sent.bytes / 1000);
 	if (lost(h))
 		printf("  lost        %10llu frames: %llu for want of room, %llu too long, %llu too old\n",
-		       (unsigned long long)lost(h), (unsigned long long)(h->full.frames + h->unreceived),
+		       (unsigned long long)lost(h), (unsigned long long)no_room,
 		       (unsigned long long)h->too_long.frames, (unsigned long long)h->too_old);
 }
 
