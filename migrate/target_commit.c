@@ -123,12 +123,13 @@ static int await_record(struct target *t, const struct incoming *in, struct erro
 	struct monitor_message started;
 	struct container_state st;
 	struct error ignored;
-	int r;
+	bool heard = monitor_receive(t->control, &started, &ignored) == 0;
+	int r = container_state(t->container, &st, err);
 
-	(void)monitor_receive(t->control, &started, err);
-	r = container_state(t->container, &st, err);
-	/* It may not have come to announce it. */
-	if (r == 0 && st.status != CONTAINER_INCOMING && !st.monitor_alive)
+	/* It may not have come to let the network through. A process that has hung up is killed,
+	 * even if it is there for a moment more. */
+	if (r == 0 && container_status_is_live(st.status) && st.status != CONTAINER_INCOMING &&
+	    (!heard || !st.monitor_alive))
 		(void)container_reconnect(t->container, st.pid, &ignored);
 	return r == 0 && st.status == CONTAINER_INCOMING ? incoming_event(in, EVENT_SWEEP, err) : 0;
 }
