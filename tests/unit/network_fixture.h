@@ -7,7 +7,6 @@
  */
 #pragma once
 
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +15,7 @@
 #include <cmocka.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -165,12 +165,17 @@ static inline int socket_in(int netns_fd, const char *ip, int type, uint16_t por
 {
 	struct sockaddr_storage sa;
 	socklen_t len = address_of(ip, port, &sa);
+	const int big = 16 << 20, one = 1;
 	int fd;
 
 	enter(netns_fd);
 	fd = socket(sa.ss_family, type | SOCK_CLOEXEC, 0);
 	enter(node_fd);
 	assert_true(fd >= 0);
+	if (type == SOCK_DGRAM)
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &big, sizeof(big)), 0);
+	else if (type == SOCK_STREAM)
+		assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&sa, len), 0);
 	return fd;
 }

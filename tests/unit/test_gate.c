@@ -13,12 +13,12 @@ static void request_is_held(const char *address, const char *here, const char *t
 	long before;
 	uint64_t t0;
 
-	container_up(&c, address, NETWORK_GATE_OPEN);
+	web_up(&c, address, NETWORK_GATE_OPEN);
 	retransmit_after(&c, here, there, RETRANSMIT_NEVER);
 	tcp_up(&l, &c, here, there);
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
-	assert_true(passes(l.here, l.there, SOON_MS));
-	assert_true(passes(l.there, l.here, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.there, l.here, SOON_MS));
 	(void)usleep(60000);	/* delayed acknowledgements are through */
 	before = number_of(node_fd, RETRANSMISSIONS);
 
@@ -52,13 +52,13 @@ static void request_is_held(const char *address, const char *here, const char *t
 static void request_is_held_ipv4(void **state)
 {
 	(void)state;
-	request_is_held("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+	request_is_held("10.99.0.7/16", "10.99.0.1", "10.99.0.7");
 }
 
 static void request_is_held_ipv6(void **state)
 {
 	(void)state;
-	request_is_held("fd98::7/64", "fd98::1", "fd98::7");
+	request_is_held("fd99::7/64", "fd99::1", "fd99::7");
 }
 
 /* The same with drops, so that the test above is known to be able to fail. */
@@ -71,9 +71,9 @@ static void request_is_lost_when_closed(void **state)
 	long before;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	retransmit_after(&c, "10.98.0.1", "10.98.0.7", RETRANSMIT_SOON);
-	tcp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	retransmit_after(&c, "10.99.0.1", "10.99.0.7", RETRANSMIT_SOON);
+	tcp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	before = number_of(node_fd, RETRANSMISSIONS);
 	gate_set(gate, GATE_CLOSED);
@@ -99,8 +99,8 @@ static void aborted_everything_comes_in_order(void **state)
 	uint32_t i, got;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	for (i = 0; i < 5000; i++)
@@ -130,12 +130,12 @@ static void draining_holds_one_way(void **state)
 	struct line l;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD_IN);
-	assert_true(passes(l.there, l.here, SOON_MS));
-	assert_false(passes(l.here, l.there, 50));
+	assert_true(gets_through(l.there, l.here, SOON_MS));
+	assert_false(gets_through(l.here, l.there, 50));
 	gate_release(gate);
 	assert_true(readable(l.there, SOON_MS));
 	line_down(&l);
@@ -152,9 +152,9 @@ static void muted_is_heard_later(void **state)
 	long before;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	retransmit_after(&c, "10.98.0.1", "10.98.0.7", RETRANSMIT_NEVER);
-	tcp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	retransmit_after(&c, "10.99.0.1", "10.99.0.7", RETRANSMIT_NEVER);
+	tcp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	before = number_of(c.netns_fd, RETRANSMISSIONS);
 	gate_set(gate, GATE_MUTED);
@@ -180,7 +180,7 @@ static void muted_question_is_asked_later(const char *address, const char *here,
 	struct line l = { .listener = -EBADF };
 	char text[8];
 
-	container_up(&c, address, NETWORK_GATE_CLOSED);
+	web_up(&c, address, NETWORK_GATE_CLOSED);
 	OK(gate_arm(WEB, c.netns_fd, GATE_CLOSED, &gate, err));
 	gate_set(gate, GATE_MUTED);
 	/* nobody asks for a MAC again */
@@ -201,13 +201,13 @@ static void muted_question_is_asked_later(const char *address, const char *here,
 static void muted_question_is_asked_later_ipv4(void **state)
 {
 	(void)state;
-	muted_question_is_asked_later("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+	muted_question_is_asked_later("10.99.0.7/16", "10.99.0.1", "10.99.0.7");
 }
 
 static void muted_question_is_asked_later_ipv6(void **state)
 {
 	(void)state;
-	muted_question_is_asked_later("fd98::7/64", "fd98::1", "fd98::7");
+	muted_question_is_asked_later("fd99::7/64", "fd99::1", "fd99::7");
 }
 
 static void full_ring_is_counted(void **state)
@@ -220,8 +220,8 @@ static void full_ring_is_counted(void **state)
 	uint64_t got = 0;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	for (uint32_t i = 0; i < 4000; i++) {
@@ -240,7 +240,7 @@ static void full_ring_is_counted(void **state)
 		assert_int_equal(i, got);	/* the oldest are kept */
 	}
 	assert_true(got + 10 > n.held.frames && got <= n.held.frames);
-	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
 	line_down(&l);
 	container_down(&c);
 }
@@ -256,7 +256,7 @@ static void segments_in_one_frame_are_held(const char *address, const char *here
 	uint32_t sent = 0, longest = 0;
 	long before;
 
-	container_up(&c, address, NETWORK_GATE_OPEN);
+	web_up(&c, address, NETWORK_GATE_OPEN);
 	retransmit_after(&c, here, there, RETRANSMIT_NEVER);
 	tcp_up(&l, &c, here, there);
 	for (; sent < 3200000; sent += 64000) {
@@ -287,13 +287,13 @@ static void segments_in_one_frame_are_held(const char *address, const char *here
 static void segments_in_one_frame_are_held_ipv4(void **state)
 {
 	(void)state;
-	segments_in_one_frame_are_held("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+	segments_in_one_frame_are_held("10.99.0.7/16", "10.99.0.1", "10.99.0.7");
 }
 
 static void segments_in_one_frame_are_held_ipv6(void **state)
 {
 	(void)state;
-	segments_in_one_frame_are_held("fd98::7/64", "fd98::1", "fd98::7");
+	segments_in_one_frame_are_held("fd99::7/64", "fd99::1", "fd99::7");
 }
 
 #ifndef UDP_SEGMENT
@@ -310,8 +310,8 @@ static void datagrams_in_one_frame_are_held(void **state)
 	char data[10000];
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	assert_int_equal(setsockopt(l.here, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)), 0);
 	for (int i = 0; i < 10; i++)
@@ -342,8 +342,8 @@ static void frames_are_handed_over(void **state)
 	char text[8];
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &source, err));
 	gate_set(source, GATE_HELD);
 	assert_int_equal(send(l.here, "one", 4, 0), 4);
@@ -354,10 +354,10 @@ static void frames_are_handed_over(void **state)
 	container_down(&c);
 	gate_free(TAKE_PTR(source));
 
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_CLOSED);
-	l.there = socket_in(c.netns_fd, "10.98.0.7", SOCK_DGRAM, PORT);
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_CLOSED);
+	l.there = socket_in(c.netns_fd, "10.99.0.7", SOCK_DGRAM, PORT);
 	OK(gate_arm(WEB, c.netns_fd, GATE_CLOSED, &target, err));
-	assert_false(passes(l.here, l.there, 50));
+	assert_false(gets_through(l.here, l.there, 50));
 	gate_release(target);
 	for (size_t i = 0; i < p->n; i++)
 		OK(gate_deliver(target, &p->frames[i], err));
@@ -367,7 +367,7 @@ static void frames_are_handed_over(void **state)
 		assert_string_equal(text, i ? "two" : "one");
 	}
 	OK(network_announce(c.netns_fd, &c.ep, NULL, err));	/* the bridge was without a port */
-	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
 	line_down(&l);
 	container_down(&c);
 	free(p);
@@ -377,7 +377,7 @@ static void frames_are_handed_over(void **state)
  * inside. */
 static void tags_are_kept(void **state)
 {
-	static const uint8_t frame[64] = { 0x02, 0x67, 10, 98, 0, 7,  0x02, 0x67, 10, 98, 0, 8,
+	static const uint8_t frame[64] = { 0x02, 0x67, 10, 99, 0, 7,  0x02, 0x67, 10, 99, 0, 8,
 					   0x81, 0x00, 0x60, 0x07, 0x88, 0xb5, 'g', 'o' };
 	CLEANUP(gate_freep) struct gate *gate = NULL;
 	CLEANUP(injector_freep) struct injector *in = NULL;
@@ -386,10 +386,10 @@ static void tags_are_kept(void **state)
 	struct container c, peer;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
 	peer = (struct container){ .netns_fd = -EBADF, .ep = c.ep };
 	strcpy(peer.ep.host_ifname, "gwg-peer");
-	strcpy(peer.ep.address, "10.98.0.8/16");
+	strcpy(peer.ep.address, "10.99.0.8/16");
 	peer.ep.mac[5] = 8;
 	OK(network_namespace_create(&peer.netns_fd, err));
 	OK(network_attach(peer.netns_fd, &peer.ep, NETWORK_GATE_OPEN, err));
@@ -422,16 +422,16 @@ static void states_let_through_what_they_say(void **state)
 	struct line l;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct gate_counters before, after;
 
 		gate_read_counters(gate, &before);
 		gate_set(gate, rows[i].state);
-		assert_int_equal(passes(l.here, l.there, rows[i].to ? SOON_MS : 20), rows[i].to);
-		assert_int_equal(passes(l.there, l.here, rows[i].from ? SOON_MS : 20), rows[i].from);
+		assert_int_equal(gets_through(l.here, l.there, rows[i].to ? SOON_MS : 20), rows[i].to);
+		assert_int_equal(gets_through(l.there, l.here, rows[i].from ? SOON_MS : 20), rows[i].from);
 		gate_read_counters(gate, &after);
 		assert_true(after.to[rows[i].state].frames > before.to[rows[i].state].frames);
 		assert_true(after.from[rows[i].state].frames > before.from[rows[i].state].frames);
@@ -468,6 +468,5 @@ int main(void)
 		print_message("needs root\n");
 		return 77;
 	}
-	home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, remember_home, NULL);
 }

@@ -15,7 +15,7 @@ static void place_up(struct place *p)
 	struct network_endpoint ep;
 
 	*p = (struct place){ .netns_fd = -EBADF };
-	container_up(&p->c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	web_up(&p->c, "10.99.0.7/16", NETWORK_GATE_OPEN);
 	ep = p->c.ep;
 	strcpy(ep.host_ifname, STAND_IN);
 	OK(network_stand_in(&ep, &p->netns_fd, err));
@@ -38,10 +38,10 @@ static bool hears(const struct container *c, int wait_ms)
 	struct line l = { .listener = -EBADF };
 	bool passed;
 
-	l.there = socket_in(c->netns_fd, "10.98.0.7", SOCK_DGRAM, PORT);
-	l.here = socket_in(node_fd, "10.98.0.1", SOCK_DGRAM, 0);
-	assert_int_equal(connect(l.here, (struct sockaddr *)&sa, address_of("10.98.0.7", PORT, &sa)), 0);
-	passed = passes(l.here, l.there, wait_ms);
+	l.there = socket_in(c->netns_fd, "10.99.0.7", SOCK_DGRAM, PORT);
+	l.here = socket_in(node_fd, "10.99.0.1", SOCK_DGRAM, 0);
+	assert_int_equal(connect(l.here, (struct sockaddr *)&sa, address_of("10.99.0.7", PORT, &sa)), 0);
+	passed = gets_through(l.here, l.there, wait_ms);
 	line_down(&l);
 	return passed;
 }
@@ -139,7 +139,7 @@ static void it_is_silent(void **state)
 	place_up(&p);
 	(void)usleep(100000);	/* routers are asked for, groups are joined */
 	output_of(node_fd, "bridge fdb show br " BRIDGE, text, sizeof(text));
-	assert_non_null(strstr(text, "02:67:0a:62:00:07 dev " STAND_IN));
+	assert_non_null(strstr(text, "02:67:0a:63:00:07 dev " STAND_IN));
 	assert_null(strstr(text, "02:66:"));
 	place_down(&p);
 }
@@ -204,6 +204,5 @@ int main(void)
 		print_message("needs root\n");
 		return 77;
 	}
-	home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, remember_home, NULL);
 }

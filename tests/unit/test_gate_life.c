@@ -43,14 +43,14 @@ static void freed_nothing_is_left(void **state)
 	uint32_t id;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	id = program_id();
 	assert_true(id > 0 && program_exists(id));
 	gate_free(TAKE_PTR(gate));
 	expect_no_gate(id);
-	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
 
 	/* a gate that is not open stays shut, until network_gate_set */
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
@@ -58,18 +58,18 @@ static void freed_nothing_is_left(void **state)
 	gate_set(gate, GATE_HELD);
 	gate_free(TAKE_PTR(gate));
 	assert_int_equal(program_id(), 0);
-	assert_false(passes(l.here, l.there, 20));
-	assert_false(passes(l.there, l.here, 20));
+	assert_false(gets_through(l.here, l.there, 20));
+	assert_false(gets_through(l.there, l.here, 20));
 	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
 	expect_no_gate(id);
-	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
 
 	/* somebody has opened it: its owner doesn't close it again */
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
 	gate_free(TAKE_PTR(gate));
-	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
 	line_down(&l);
 	container_down(&c);
 	gate_free(NULL);
@@ -87,8 +87,8 @@ static void owner_may_be_killed(void **state)
 	pid_t pid;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
 	pid = fork();
 	if (pid == 0) {
@@ -109,12 +109,12 @@ static void owner_may_be_killed(void **state)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	id = program_id();
 	assert_true(id > 0);
-	assert_false(passes(l.here, l.there, 50));
-	assert_false(passes(l.there, l.here, 50));
+	assert_false(gets_through(l.here, l.there, 50));
+	assert_false(gets_through(l.there, l.here, 50));
 	OK(network_gate_set(WEB, NETWORK_GATE_OPEN, err));
 	expect_no_gate(id);
-	assert_true(passes(l.here, l.there, SOON_MS));
-	assert_true(passes(l.there, l.here, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.there, l.here, SOON_MS));
 	line_down(&l);
 	container_down(&c);
 }
@@ -135,8 +135,8 @@ static void taking_stops_where_it_is_told(void **state)
 	int seen = 0;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&l, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_set(gate, GATE_HELD);
 	for (int i = 0; i < 3; i++)
@@ -182,8 +182,8 @@ static void an_open_gate_loses_nothing(void **state)
 	pthread_t thread;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	udp_up(&t.line, &c, "10.98.0.1", "10.98.0.7");
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&t.line, &c, "10.99.0.1", "10.99.0.7");
 	assert_int_equal(pthread_create(&thread, NULL, converse, &t), 0);
 	for (int i = 0; i < 30; i++) {
 		struct gate *gate = NULL;
@@ -217,7 +217,7 @@ static void it_is_quick(void **state)
 	uint64_t t0, set_us;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
 	for (int i = 0; i < 15; i++) {
 		struct gate *gate = NULL;
 
@@ -256,6 +256,5 @@ int main(void)
 		print_message("needs root\n");
 		return 77;
 	}
-	home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, remember_home, NULL);
 }

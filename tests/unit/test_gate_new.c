@@ -45,17 +45,17 @@ static void new_connections_wait(const char *address, const char *here, const ch
 	int listener, fd;
 	long before;
 
-	container_up(&c, address, NETWORK_GATE_OPEN);
+	web_up(&c, address, NETWORK_GATE_OPEN);
 	tcp_up(&l, &c, here, there);
 	listener = listen_in(&c, there, PORT + 1);
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
-	assert_true(passes(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
 	before = number_of(node_fd, RETRANSMISSIONS);
 
 	gate_hold_new(gate, 60000000);
 	fd = connect_to(there, PORT + 1);
-	assert_true(passes(l.here, l.there, SOON_MS));
-	assert_true(passes(l.there, l.here, SOON_MS));
+	assert_true(gets_through(l.here, l.there, SOON_MS));
+	assert_true(gets_through(l.there, l.here, SOON_MS));
 	assert_false(connects(fd, 50));
 	gate_read_counters(gate, &n);
 	assert_int_equal(n.held.frames, 1);
@@ -72,13 +72,13 @@ static void new_connections_wait(const char *address, const char *here, const ch
 static void new_connections_wait_ipv4(void **state)
 {
 	(void)state;
-	new_connections_wait("10.98.0.7/16", "10.98.0.1", "10.98.0.7");
+	new_connections_wait("10.99.0.7/16", "10.99.0.1", "10.99.0.7");
 }
 
 static void new_connections_wait_ipv6(void **state)
 {
 	(void)state;
-	new_connections_wait("fd98::7/64", "fd98::1", "fd98::7");
+	new_connections_wait("fd99::7/64", "fd99::1", "fd99::7");
 }
 
 /* As when who has armed it is gone. */
@@ -90,11 +90,11 @@ static void they_pass_after_a_while(void **state)
 	int listener, fd;
 
 	(void)state;
-	container_up(&c, "10.98.0.7/16", NETWORK_GATE_OPEN);
-	listener = listen_in(&c, "10.98.0.7", PORT + 1);
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	listener = listen_in(&c, "10.99.0.7", PORT + 1);
 	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
 	gate_hold_new(gate, 0);
-	fd = connect_to("10.98.0.7", PORT + 1);
+	fd = connect_to("10.99.0.7", PORT + 1);
 	assert_true(connects(fd, 5000));
 	close(fd);
 	close(listener);
@@ -115,6 +115,5 @@ int main(void)
 		print_message("needs root\n");
 		return 77;
 	}
-	home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, remember_home, NULL);
 }
