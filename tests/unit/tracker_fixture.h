@@ -186,6 +186,25 @@ static inline struct shadow_page *shadow_find(struct box *b, uint64_t generation
 	return NULL;
 }
 
+/* A text file of a process; the caller frees. */
+static inline char *text_of(pid_t pid, const char *file)
+{
+	struct error err;
+	char path[64], *text = NULL;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	assert_int_equal(fd_read_file_at(AT_FDCWD, path, 64 << 20, &text, NULL, &err), 0);
+	return text;
+}
+
+static inline long status_of(pid_t pid, const char *key)
+{
+	CLEANUP(freep) char *text = text_of(pid, "status");
+	const char *at = strstr(text, key);
+
+	return at ? atol(at + strlen(key)) : -1;
+}
+
 static inline bool read_page(pid_t pid, uint64_t address, void *data)
 {
 	struct iovec to = { data, PAGE }, from = { (void *)(uintptr_t)address, PAGE };
