@@ -1,40 +1,19 @@
-#include <dlfcn.h>
 #include <errno.h>
 #include <stddef.h>
-#include <string.h>
 
+#include "engine/base/library.h"
 #include "engine/libarchive.h"
-
-#define SONAME "libarchive.so.13"
 
 int libarchive_load(struct libarchive *ret, struct error *err)
 {
-	static const struct {
-		const char *name;
-		size_t offset;
-	} functions[] = {
+	static const struct library_function functions[] = {
 #define FUNCTION(name) { #name, offsetof(struct libarchive, name) },
 		LIBARCHIVE_FUNCTIONS(FUNCTION)
 #undef FUNCTION
 	};
-	void *handle = dlopen(SONAME, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
-	struct libarchive lib;
 
-	if (!handle)
-		return error_set(err, ELIBACC, "load libarchive (Debian package libarchive13): %s",
-				 dlerror());
-	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
-		void *function = dlsym(handle, functions[i].name);
-
-		if (!function) {
-			(void)dlclose(handle);
-			return error_set(err, ELIBBAD, "%s has no %s", SONAME, functions[i].name);
-		}
-		memcpy((char *)&lib + functions[i].offset, &function, sizeof(function));
-	}
-	(void)dlclose(handle);
-	*ret = lib;
-	return 0;
+	return library_load("libarchive.so.13", "libarchive13", functions,
+			    sizeof(functions) / sizeof(functions[0]), ret, err);
 }
 
 int libarchive_fail(const struct libarchive *lib, struct archive *a, const char *what,

@@ -1,4 +1,3 @@
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <nftables/libnftables.h>
 #include <stddef.h>
@@ -10,9 +9,9 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
+#include "engine/base/library.h"
 #include "engine/nftables.h"
 
-#define SONAME "libnftables.so.1"
 #define TEXT_LIMIT (16u << 20)
 
 #define FUNCTIONS(X)			\
@@ -32,26 +31,14 @@ struct library {
 
 static int load(struct library *ret, struct error *err)
 {
-	static const struct {
-		const char *name;
-		size_t offset;
-	} functions[] = {
+	static const struct library_function functions[] = {
 #define FUNCTION(name) { #name, offsetof(struct library, name) },
 		FUNCTIONS(FUNCTION)
 #undef FUNCTION
 	};
-	void *handle = dlopen(SONAME, RTLD_NOW | RTLD_LOCAL);
 
-	if (!handle)
-		return error_set(err, ELIBACC, "load libnftables (Debian package libnftables1): %s", dlerror());
-	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
-		void *function = dlsym(handle, functions[i].name);
-
-		if (!function)
-			return error_set(err, ELIBBAD, "%s has no %s", SONAME, functions[i].name);
-		memcpy((char *)ret + functions[i].offset, &function, sizeof(function));
-	}
-	return 0;
+	return library_load("libnftables.so.1", "libnftables1", functions,
+			    sizeof(functions) / sizeof(functions[0]), ret, err);
 }
 
 /* nft's errors are text: "FILE:LINE:COL: Error: Could not process rule: File exists",

@@ -35,6 +35,19 @@ static void bury(pid_t pid)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+/* A client that has named a tracer, who lives until it is buried. */
+static int client_with_tracer(struct rig *r, pid_t *ret_tracer)
+{
+	int holder = client(r), pidfd;
+	struct monitor_message m;
+	struct error err;
+
+	*ret_tracer = sleeper(&pidfd);
+	OK(monitor_call(holder, MONITOR_TRACER, pidfd, &m, &err));
+	fd_close(&pidfd);
+	return holder;
+}
+
 static void lease_ends_with_its_client(void **state)
 {
 	struct rig *r = live(*state);
@@ -98,19 +111,15 @@ static void lease_lasts_as_long_as_its_tracer(void **state)
 static void tracer_that_dies_before_its_client(void **state)
 {
 	struct rig *r = live(*state);
-	int holder = client(r), pidfd;
-	pid_t tracer = sleeper(&pidfd);
-	struct monitor_message m;
-	struct error err;
+	pid_t tracer;
+	int holder = client_with_tracer(r, &tracer);
 
-	OK(monitor_call(holder, MONITOR_TRACER, pidfd, &m, &err));
 	freeze(holder);
 	bury(tracer);
 	round_trip(r);
 	assert_true(frozen(r));
 	fd_close(&holder);
 	await_status(r, CONTAINER_RUNNING);
-	fd_close(&pidfd);
 	end(r);
 }
 
@@ -118,14 +127,13 @@ static void tracer_that_dies_before_its_client(void **state)
 static void tracer_without_a_lease_thaws_nothing(void **state)
 {
 	struct rig *r = live(*state);
-	int holder = client(r), pidfd;
-	pid_t tracer = sleeper(&pidfd);
-	struct monitor_message m;
 	struct error err;
+	pid_t tracer;
+	int holder;
 
 	OK(cgroup_freeze(r->cg, PATIENCE_US, &err));
 	assert_int_equal(state_of(r).status, CONTAINER_PAUSED);
-	OK(monitor_call(holder, MONITOR_TRACER, pidfd, &m, &err));
+	holder = client_with_tracer(r, &tracer);
 	bury(tracer);
 	round_trip(r);
 	round_trip(r);
@@ -137,7 +145,6 @@ static void tracer_without_a_lease_thaws_nothing(void **state)
 	assert_true(frozen(r));
 	await_status(r, CONTAINER_PAUSED);
 	OK(cgroup_thaw(r->cg, &err));
-	fd_close(&pidfd);
 	end(r);
 }
 
