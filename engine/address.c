@@ -54,8 +54,9 @@ static int check(const struct node *node, const char *address, const char *by, u
 	bool local = false, answers = false;
 
 	if (by)
-		return error_set(err, EADDRINUSE, "address %s belongs to container '%s' on %s", address, by,
-				 node->config.name);
+		return error_set(err, EADDRINUSE,
+				 "address %s belongs to container '%s' on %s; choose another, or remove that one",
+				 address, by, node->config.name);
 	if (network_address_is_local(address, &local, err) < 0)
 		return -err->code;
 	if (local)

@@ -144,6 +144,17 @@ static _Noreturn void child_main(const struct monitor_setup *s, bool first,
 	_exit(1);
 }
 
+/* A child that dies without a word was killed: by the kernel, if it found no memory. */
+static int explain_death(const struct monitor_setup *s, struct error *err)
+{
+	struct cgroup_usage used;
+	struct error ignored;
+
+	if (err->code == ECHILD && cgroup_get_usage(s->cgroup, &used, &ignored) == 0 && used.oom_kills > 0)
+		return error_set(err, ENOMEM, "its memory limit is too small to start anything; give a higher --memory");
+	return -err->code;
+}
+
 static int open_cache(const struct monitor_setup *s)
 {
 	return openat(s->container->node->state_fd, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -183,7 +194,7 @@ int init_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_term
 			(void)kill(pid, SIGKILL);
 			(void)waitpid(pid, NULL, 0);
 		}
-		return r;
+		return explain_death(s, err);
 	}
 	*ret_pid = pid;
 	*ret_terminal = TAKE_FD(terminal);

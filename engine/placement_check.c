@@ -34,8 +34,9 @@ int placement_check(const struct node *node, const struct network_endpoint *ep, 
 			return error_set(err, EINVAL, "address %s is in no subnet of network '%s' on %s", addresses[i],
 					 n.name, node->config.name);
 		if (p && (p->member == n.index || p->created_us != created_us))
-			return error_set(err, EADDRINUSE, "address %s belongs to container '%s' on %s", addresses[i],
-					 p->name, p->member == n.index ? node->config.name :
+			return error_set(err, EADDRINUSE, "address %s belongs to container '%s' on %s; "
+					 "choose another, or remove that one", addresses[i], p->name,
+					 p->member == n.index ? node->config.name :
 					 n.members[p->member].address);
 	}
 	return 0;

@@ -102,9 +102,15 @@ static int report(const struct container *c, const struct source_report *r,
 static int cancel(const struct node *node, const char *name)
 {
 	CLEANUP(container_freep) struct container *c = NULL;
+	struct container_state st;
 	struct error err;
 	int r = container_open(node, name, &c, &err);
 
+	if (r == 0)
+		r = container_state(c, &st, &err);
+	if (r == 0 && !container_status_is_live(st.status))
+		r = error_set(&err, ESRCH, "container '%s' is %s: there is nothing to give up", name,
+			      container_status_name(st.status));
 	if (r == 0)
 		r = cancel_operation(c, CANCEL_US, &err);
 	if (r == 0)

@@ -69,6 +69,8 @@ def test_out_of_memory_is_told(node, box):
     hog = ("sh", "-c", "x=a; while :; do x=$x$x; done")
     done = node.godwit("run", "--rm", "-m", "16m", "base", *hog, check=False)
     assert done.returncode == 137 and "out of memory" in done.stderr
+    done = node.godwit("run", "--rm", "-m", "64k", "base", "true", check=False)
+    assert done.returncode == 125 and "memory limit is too small" in done.stderr
     name = box(*hog, options=["-m", "16m"])
     until(lambda: status(node, name) == "exited")
     state = inspect(node, name)["state"]

@@ -47,6 +47,12 @@ def test_a_container_that_is_not_there(node):
     assert "no container 'nobody'" in refused(node, "exec", "nobody", "true", code=125)
 
 
+def test_nothing_of_a_container_that_has_ended_is_given_up(node, box):
+    name = box("true")
+    until(lambda: ps(node, "-a")[name]["status"].startswith("exited"))
+    assert "there is nothing to give up" in refused(node, "migrate", "--cancel", name)
+
+
 def test_one_bad_name_does_not_stop_the_others(node, box):
     name = box("sleep", "1000")
     assert "'nobody'" in refused(node, "rm", "-f", "nobody", name)
