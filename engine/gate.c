@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/gate.h"
 #include "engine/gate.skel.h"
 #include "engine/gate_ring.h"
@@ -13,7 +14,7 @@
 /*
  * The skeleton is a light one (bpftool-gen(8), -L): it loads the program by bpf(2)
  * alone, so that nobody who runs a container waits for libbpf and libelf to be
- * linked in. This is the only file that sees it.
+ * linked in. Only this file and gate_look.c see it.
  */
 
 #define BUSY_TRIES 1000		/* a processor is done with its frame long before */
@@ -26,7 +27,7 @@ struct gate {
 	struct gate_ring *ring;
 	int netns_fd;
 	struct injector *to, *from;	/* opened when there is something to deliver */
-	uint64_t undelivered;
+	uint64_t age_max_us;
 };
 
 static void destroy(struct gate *g)
@@ -81,6 +82,7 @@ int gate_arm(const char *host_ifname, int netns_fd, enum gate_state now, struct 
 	if (!g)
 		return error_set(err, ENOMEM, "out of memory");
 	g->netns_fd = -EBADF;
+	g->age_max_us = fault_value("held-age-ms", GATE_AGE_MAX_US / 1000) * 1000;
 	if (strlen(host_ifname) >= sizeof(g->host_ifname))
 		return error_set(err, ENODEV, "there is no interface %s on this node", host_ifname);
 	strcpy(g->host_ifname, host_ifname);
@@ -118,7 +120,14 @@ static enum gate_state state_of(const struct gate *gate)
 	return __atomic_load_n(&gate->program->bss->state, __ATOMIC_SEQ_CST);
 }
 
+static void count(struct gate_count *c, uint32_t bytes)
+{
+	c->frames++;
+	c->bytes += bytes;
+}
+
 struct taking {
+	struct gate *gate;
 	gate_visit *visit;
 	void *data;
 	struct error *err;
@@ -139,12 +148,16 @@ static int take_record(const void *record, size_t size, void *data)
 		.time_us = rec->time_ns / 1000,
 		.from_container = rec->from_container,
 	};
+	if (frame.time_us + t->gate->age_max_us < clock_us()) {
+		count(&t->gate->program->bss->counters.expired, frame.len);
+		return 0;
+	}
 	return t->visit(&frame, t->data, t->err);
 }
 
 int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *err)
 {
-	struct taking t = { .visit = visit, .data = data, .err = err };
+	struct taking t = { .gate = gate, .visit = visit, .data = data, .err = err };
 
 	return gate_ring_take(gate->ring, take_record, &t);
 }
@@ -189,8 +202,8 @@ int gate_deliver(struct gate *gate, const struct gate_frame *frame, struct error
 	r = injector_for(gate, frame->from_container, &injector, err);
 	if (r == 0)
 		r = injector_send(injector, frame, err);
-	if (r < 0)
-		gate->undelivered++;
+	count(r < 0 ? &gate->program->bss->counters.undelivered : &gate->program->bss->counters.injected,
+	      frame->len);
 	return r;
 }
 
@@ -236,7 +249,6 @@ void gate_release(struct gate *gate)
 void gate_read_counters(const struct gate *gate, struct gate_counters *ret)
 {
 	*ret = gate->program->bss->counters;
-	ret->undelivered = gate->undelivered;
 }
 
 void gate_forget(struct gate *gate)

@@ -23,7 +23,9 @@
  *   4 the first segment of a TCP connection is kept in the ring, for a time
  *
  * Changing the state is one store into memory that the program sees too. The ring
- * keeps GATE_RING_BYTES; what comes when it is full is lost and counted. A frame
+ * keeps GATE_RING_BYTES; what comes when it is full is lost and counted, and so is a
+ * frame that is older than GATE_AGE_MAX_US when it is taken: whoever sent it has asked
+ * again by then, or given up. A frame
  * is copied whole, also one of many TCP or UDP segments from a sender on the same
  * machine, whose checksums nobody has computed yet: injector.h can deliver those.
  *
@@ -80,6 +82,11 @@
 
 struct gate;
 
+#define GATE_AGE_MAX_US 30000000u
+
+/* As in the table above, in small letters: "held-new". */
+const char *gate_state_name(enum gate_state state);
+
 /* An Ethernet frame with its VLAN tag in place. gso_bytes is 0 or the payload of
  * each of the segments that the frame still has to be cut into. */
 struct gate_frame {
@@ -116,7 +123,8 @@ void gate_set_mac(struct gate *gate, const uint8_t mac[6]);
 /* Where the container was heard by another gate on the same bridge is known to this one. */
 void gate_learn(struct gate *gate, const struct gate *other);
 
-/* Visits the frames held so far in their order and forgets them; doesn't block.
+/* Visits the frames held so far in their order, but those that are too old, and forgets
+ * them; doesn't block.
  * Returns what visit returned if that was not 0; 1 when a processor is just
  * writing a frame, which a later call will find. */
 int gate_take(struct gate *gate, gate_visit *visit, void *data, struct error *err);
@@ -142,6 +150,12 @@ int gate_deliver(struct gate *gate, const struct gate_frame *frame, struct error
 
 /* What happened since gate_arm. */
 void gate_read_counters(const struct gate *gate, struct gate_counters *ret);
+
+/* State and counters of a gate that any process has armed, by what is on the interface:
+ * 1; or 0 when no gate of this program is there, or no interface. -EPERM without
+ * CAP_NET_ADMIN and CAP_SYS_ADMIN. */
+int gate_look(const char *host_ifname, enum gate_state *ret_state, struct gate_counters *ret,
+	      struct error *err);
 
 /* Frees it without a change to the interface: another process that has it, by fork(2),
  * goes on. */

@@ -157,6 +157,40 @@ int network_gate_program(const char *host_ifname, int to_fd, int from_fd, enum n
 	return r;
 }
 
+static void note_id(const struct nlmsghdr *answer, void *data)
+{
+	size_t len, size;
+	const void *attrs = network_batch_attrs(answer, sizeof(struct tcmsg), &len);
+	const void *options = network_batch_find(attrs, len, TCA_OPTIONS, &size);
+	const uint32_t *id = network_batch_find(options, size, TCA_BPF_ID, &len);
+
+	if (id && len == sizeof(*id))
+		*(uint32_t *)data = *id;
+}
+
+int network_gate_look(const char *host_ifname, uint32_t *ret_id, struct error *err)
+{
+	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
+	struct tcmsg tcm = {
+		.tcm_family = AF_UNSPEC,
+		.tcm_ifindex = (int)if_nametoindex(host_ifname),
+		.tcm_handle = FILTER_HANDLE,
+		.tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS),
+		.tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL)),
+	};
+	int r;
+
+	*ret_id = 0;
+	if (tcm.tcm_ifindex == 0)
+		return 0;
+	if (network_batch_open(-EBADF, &batch, err) < 0)
+		return -err->code;
+	network_batch_add(batch, RTM_GETTFILTER, 0, "look at the gate", &tcm, sizeof(tcm));
+	network_batch_put_string(batch, TCA_KIND, "bpf");
+	r = network_batch_run(batch, note_id, ret_id, err);
+	return r == -ENOENT || r == -EINVAL ? 0 : r;	/* no filter, or none ever */
+}
+
 int network_gate_unprogram(const char *host_ifname, struct error *err)
 {
 	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;

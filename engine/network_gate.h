@@ -18,6 +18,9 @@ void network_gate_add_place(struct network_batch *batch, unsigned ifindex);
 int network_gate_program(const char *host_ifname, int to_fd, int from_fd, enum network_gate now,
 			 struct error *err);
 
+/* The BPF program for frames to the container, by its id; 0: none, or no interface. */
+int network_gate_look(const char *host_ifname, uint32_t *ret_id, struct error *err);
+
 /* Replaces such programs by those that drop; -ENOENT or -EINVAL when nothing is
  * there: an open gate stays open. */
 int network_gate_unprogram(const char *host_ifname, struct error *err);

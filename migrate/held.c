@@ -1,10 +1,7 @@
 #include <string.h>
 
-#include "engine/base/clock.h"
 #include "migrate/held.h"
 #include "proto/held.h"
-
-#define BYTES_MAX (2u * GATE_RING_BYTES)	/* what a peer may make us keep */
 
 void held_frames_free(struct held_frames *h)
 {
@@ -17,8 +14,8 @@ static int keep(struct held_frames *h, const struct held *frame, struct error *e
 {
 	size_t need = h->len + HELD_HEAD_BYTES + frame->len;
 
-	if (need > BYTES_MAX) {
-		h->lost++;
+	if (need > HELD_BYTES_MAX) {
+		h->no_room++;
 		return 0;
 	}
 	if (need > h->size) {
@@ -45,10 +42,6 @@ static int take_one(const struct gate_frame *frame, void *data, struct error *er
 
 	if (frame->len < HELD_FRAME_MIN || frame->len > HELD_FRAME_MAX)
 		return 0;
-	if (frame->time_us + HELD_AGE_MAX_US < clock_us()) {
-		h->too_old++;
-		return 0;
-	}
 	return keep(h, &held, err);
 }
 
@@ -109,7 +102,7 @@ void held_deliver(struct held_frames *h, held_way *way, void *ctx)
 		const struct gate_frame f = { .data = frame.data, .len = frame.len,
 					      .gso_bytes = frame.gso_bytes };
 
-		h->lost += way(ctx, &f, &ignored) < 0;
+		h->undelivered += way(ctx, &f, &ignored) < 0;
 	}
 	h->len = h->sent = 0;
 }

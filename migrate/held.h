@@ -2,17 +2,16 @@
  * held.h - network frames that came for a container while it moved
  *
  * The source's gate keeps them (engine/gate.h), they travel as HELD trees, and
- * the target delivers them, in order (engine/injector.h). A frame that is older
- * than HELD_AGE_MAX_US is not sent any more: whoever sent it has asked again by
- * then, or given up. What can't be delivered is lost, as on any network. All of
- * that is counted.
+ * the target delivers them, in order (engine/injector.h). Neither side keeps more
+ * than HELD_BYTES_MAX. What can't be kept or delivered is lost, as on any network.
+ * All of that is counted.
  */
 #pragma once
 
 #include "engine/gate.h"
 #include "migrate/channel.h"
 
-#define HELD_AGE_MAX_US 30000000u
+#define HELD_BYTES_MAX (2u * GATE_RING_BYTES)
 
 /* Of one side of one migration. The source keeps what it has sent until it is
  * clear that the container will not go on there. */
@@ -21,7 +20,8 @@ struct held_frames {
 	size_t len, size;
 	size_t sent;			/* of len */
 	uint64_t frames, bytes;		/* ever kept here */
-	uint64_t too_old, lost;		/* frames */
+	uint64_t no_room;		/* frames lost: beyond HELD_BYTES_MAX */
+	uint64_t undelivered;		/* the same: refused */
 };
 
 void held_frames_free(struct held_frames *h);

@@ -33,8 +33,8 @@ struct source_round {
 /* Frames that came for it while it stood still. */
 struct source_held {
 	struct gate_count sent;		/* handed over to the target */
-	struct gate_count full, too_long;	/* lost: there was no room for them */
-	uint64_t too_old;		/* frames */
+	struct gate_counters gate;	/* all that came to the gate here */
+	uint64_t no_room;		/* frames that the gate held, lost: there were too many */
 	uint64_t unreceived;		/* datagrams in queues, lost: there was no room for them */
 };
 

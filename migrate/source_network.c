@@ -18,13 +18,12 @@ void source_arm_gate(struct source *s)
 static void count(struct source *s)
 {
 	struct source_held *told = &s->report->held;
-	struct gate_counters n;
 
-	gate_read_counters(s->gate, &n);
+	if (!s->gate)
+		return;
+	gate_read_counters(s->gate, &told->gate);
 	told->sent = (struct gate_count){ s->held.frames, s->held.bytes };
-	told->full = n.ring_full;
-	told->too_long = n.too_long;
-	told->too_old = s->held.too_old;
+	told->no_room = s->held.no_room;
 }
 
 static int take(struct source *s, struct gate *gate, struct error *err)
@@ -36,8 +35,7 @@ int source_send_held(struct source *s, struct error *err)
 {
 	if (take(s, s->gate, err) < 0 || take(s, s->stand_in, err) < 0)
 		return -err->code;
-	if (s->gate)
-		count(s);
+	count(s);
 	return held_send(s->channel, &s->held, err);
 }
 
@@ -53,6 +51,7 @@ void source_open_gate(struct source *s)
 	gate_set(s->gate, GATE_HELD_IN);
 	held_deliver(&s->held, by_gate, s->gate);
 	gate_release(s->gate);
+	count(s);
 }
 
 int source_send_strays(struct source *s)

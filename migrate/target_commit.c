@@ -208,12 +208,17 @@ static void deliver_strays(struct target *t)
 	struct message m = { 0 };
 	struct error ignored;
 
-	t->held.frames = t->held.lost = 0;
+	t->held.frames = 0;
 	while (take_or_return(t, &m, &ignored) == 1)
 		;
 	if (t->held.frames)
 		target_say(t, "container '%s': %llu frames went to %s after it had left", t->container->name,
 			   (unsigned long long)t->held.frames, t->peer.name);
+	if (t->held.no_room || t->held.undelivered)
+		target_say(t, "container '%s': %llu frames for it from %s are lost: no room for %llu, %llu refused",
+			   t->container->name, (unsigned long long)(t->held.no_room + t->held.undelivered),
+			   t->peer.name, (unsigned long long)t->held.no_room,
+			   (unsigned long long)t->held.undelivered);
 }
 
 int target_release(struct target *t, struct error *err)

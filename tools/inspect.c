@@ -4,6 +4,7 @@
 
 #include "engine/base/cleanup.h"
 #include "tools/commands.h"
+#include "tools/gate_json.h"
 
 static json_t *state_json(const struct container_state *st)
 {
@@ -17,6 +18,21 @@ static json_t *state_json(const struct container_state *st)
 			 "health_failures", (int)st->health.failures, "reason", st->reason);
 }
 
+/* null while nothing is on its interface that counts; that is, while it does not move. */
+static json_t *gate_of(const char *host_ifname)
+{
+	struct gate_counters counters;
+	enum gate_state state;
+	struct error ignored;
+	json_t *o;
+
+	if (gate_look(host_ifname, &state, &counters, &ignored) != 1)
+		return json_null();
+	o = gate_json(&counters);
+	(void)json_object_set_new(o, "state", json_string(gate_state_name(state)));
+	return o;
+}
+
 static json_t *network_json(const struct container *c)
 {
 	const struct network_endpoint *ep = &c->spec->endpoint;
@@ -28,9 +44,10 @@ static json_t *network_json(const struct container *c)
 	network_mac_format(ep->mac, mac);
 	container_endpoint(c, &here);
 	port_list_format(ep->ports, ep->n_ports, ports);
-	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:s*}", "mode", "bridge", "address", ep->address,
-			 "ports", ports, "gateway", ep->gateway, "mac", mac, "bridge", here.bridge,
-			 "host_interface", here.host_ifname, "network", *ep->network ? ep->network : NULL,
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:s*,s:s*,s:s*}", "mode", "bridge",
+			 "address", ep->address, "ports", ports, "gateway", ep->gateway, "mac", mac,
+			 "bridge", here.bridge, "host_interface", here.host_ifname, "gate", gate_of(here.host_ifname),
+			 "network", *ep->network ? ep->network : NULL,
 			 "address2", *ep->address2 ? ep->address2 : NULL,
 			 "gateway2", *ep->gateway2 ? ep->gateway2 : NULL);
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "tools/gate_json.h"
 #include "tools/progress.h"
 
 #define MB 1e6
@@ -55,19 +56,38 @@ static double ms(uint64_t us)
 
 static uint64_t lost(const struct source_held *h)
 {
-	return h->full.frames + h->too_long.frames + h->too_old + h->unreceived;
+	return h->gate.ring_full.frames + h->gate.too_long.frames + h->gate.expired.frames +
+	       h->gate.undelivered.frames + h->no_room + h->unreceived;
+}
+
+/* What came to the gate, by the state that it met. */
+static void print_gate(const char *way, const struct gate_count counts[GATE_STATES])
+{
+	const char *comma = "";
+
+	printf("  %-12s", way);
+	for (enum gate_state i = 0; i < GATE_STATES; i++) {
+		if (!counts[i].frames)
+			continue;
+		printf("%s%s %llu", comma, gate_state_name(i), (unsigned long long)counts[i].frames);
+		comma = ", ";
+	}
+	printf("%s\n", *comma ? " frames" : "nothing");
 }
 
 static void print_held(const struct source_held *h)
 {
-	uint64_t no_room = h->full.frames + h->unreceived;
+	uint64_t no_room = h->gate.ring_full.frames + h->no_room + h->unreceived;
 
 	printf("  held        %10llu frames (%.1f KB) that came for it meanwhile, delivered on the target\n",
 	       (unsigned long long)h->sent.frames, (double)h->sent.bytes / 1000);
 	if (lost(h))
 		printf("  lost        %10llu frames: %llu for want of room, %llu too long, %llu too old\n",
 		       (unsigned long long)lost(h), (unsigned long long)no_room,
-		       (unsigned long long)h->too_long.frames, (unsigned long long)h->too_old);
+		       (unsigned long long)h->gate.too_long.frames,
+		       (unsigned long long)h->gate.expired.frames);
+	print_gate("gate, to", h->gate.to);
+	print_gate("gate, from", h->gate.from);
 }
 
 static void print_steps(const char *what, const struct timeline *t)
@@ -166,10 +186,13 @@ static json_t *memory(const struct source_report *r)
 
 static json_t *held(const struct source_held *h)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "frames", (json_int_t)h->sent.frames,
-			 "bytes", (json_int_t)h->sent.bytes, "lost_full", (json_int_t)h->full.frames,
-			 "lost_too_long", (json_int_t)h->too_long.frames, "lost_too_old", (json_int_t)h->too_old,
-			 "lost_unreceived", (json_int_t)h->unreceived);
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "frames", (json_int_t)h->sent.frames,
+			 "bytes", (json_int_t)h->sent.bytes,
+			 "lost_full", (json_int_t)(h->gate.ring_full.frames + h->no_room),
+			 "lost_too_long", (json_int_t)h->gate.too_long.frames,
+			 "lost_too_old", (json_int_t)h->gate.expired.frames,
+			 "lost_undelivered", (json_int_t)h->gate.undelivered.frames,
+			 "lost_unreceived", (json_int_t)h->unreceived, "gate", gate_json(&h->gate));
 }
 
 static json_t *rounds(const struct source_report *r)

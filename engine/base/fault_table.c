@@ -7,6 +7,7 @@ const struct fault_value fault_values[] = {
 	{ "first-word-s", "receive" },		/* how long a peer may take to say what it wants */
 	{ "peer-dead-s", "command,receive" },	/* when a silent connection is given up */
 	{ "keep-longer-s", "receive" },		/* than a lost source tries to come back */
+	{ "held-age-ms", "command,restore" },	/* how long a frame may wait in a gate */
 	{ "settler-look-ms", "settle" },	/* between two looks */
 	{ NULL, NULL },
 };

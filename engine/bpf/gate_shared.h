@@ -26,7 +26,10 @@ struct gate_counters {
 	struct gate_count ring_full;		/* to be held, but lost */
 	struct gate_count redirected;		/* to where the container is now */
 	struct gate_count too_long;		/* the same, beyond GATE_FRAME_MAX */
-	uint64_t undelivered;			/* taken, but the interface refused them */
+	/* By gate.c, of those that were held, here or on another node. */
+	struct gate_count expired;		/* too old when they were taken: lost */
+	struct gate_count injected;		/* delivered */
+	struct gate_count undelivered;		/* the interface refused them */
 };
 
 struct gate_record {

@@ -136,6 +136,14 @@ def stop(process):
     process.stdout.close()
 
 
+def serve_with_faults(bed, name, folder):
+    """From now on the node's daemon and what it starts fails as the file bed.faults says (engine/base/fault.h)."""
+    bed.faults = folder / "faults"
+    bed.faults.touch()
+    stop(bed.daemons[name])
+    bed.daemons[name] = serve(bed[name], env=[f"GODWIT_FAULT=@{bed.faults}"])
+
+
 @contextlib.contextmanager
 def without_serve(bed, *names):
     """These nodes' daemons are stopped, and started again in the end."""

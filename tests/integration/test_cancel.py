@@ -7,7 +7,7 @@ import time
 import pytest
 
 from conftest import GODWIT
-from moving import (Client, end_bed, has_nothing, make_bed, migrate, run, serve, settled, snapshot, status, stop,
+from moving import (Client, end_bed, has_nothing, make_bed, migrate, run, serve_with_faults, settled, snapshot, status,
                     until)
 
 WAYS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "--cancel": None}
@@ -16,10 +16,7 @@ WAYS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "--cancel": None}
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory):
     it = make_bed(tmp_path_factory)
-    it.faults = tmp_path_factory.mktemp("faults") / "faults"
-    it.faults.touch()
-    stop(it.daemons["node2"])
-    it.daemons["node2"] = serve(it["node2"], env=[f"GODWIT_FAULT=@{it.faults}"])
+    serve_with_faults(it, "node2", tmp_path_factory.mktemp("faults"))
     yield it
     end_bed(it)
 

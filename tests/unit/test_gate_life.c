@@ -1,4 +1,5 @@
 /* What becomes of a gate, of who uses it, and of what passes it when it is open. */
+#include "engine/base/fault.h"
 #include "tests/unit/gate_fixture.h"
 
 #include <linux/bpf.h>
@@ -241,6 +242,67 @@ static void it_is_quick(void **state)
 	container_down(&c);
 }
 
+static void what_has_waited_for_too_long_is_counted(void **state)
+{
+	CLEANUP(gate_freep) struct gate *gate = NULL;
+	struct gate_counters n;
+	struct container c;
+	struct line l;
+	struct error ignored;
+
+	(void)state;
+	if (fault_init("held-age-ms:value=50", &ignored) < 0)
+		skip();
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
+	OK(fault_init(NULL, err));
+	gate_set(gate, GATE_HELD);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(send(l.here, "ping", 4, 0), 4);
+	(void)usleep(60000);
+	gate_release(gate);
+	assert_false(readable(l.there, 20));
+	gate_read_counters(gate, &n);
+	assert_true(n.held.frames >= 3 && n.expired.frames == n.held.frames && n.expired.bytes == n.held.bytes);
+	assert_int_equal(n.injected.frames, 0);
+	assert_true(gets_through(l.here, l.there, SOON_MS));
+	line_down(&l);
+	container_down(&c);
+}
+
+static void others_can_look(void **state)
+{
+	struct gate_counters n, seen;
+	enum gate_state at;
+	struct gate *gate = NULL;
+	struct container c;
+	struct error failure;
+	struct line l;
+
+	(void)state;
+	web_up(&c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	udp_up(&l, &c, "10.99.0.1", "10.99.0.7");
+	OK(gate_look(WEB, &at, &seen, err));
+	OK(gate_arm(WEB, c.netns_fd, GATE_OPEN, &gate, err));
+	gate_set(gate, GATE_HELD);
+	assert_false(gets_through(l.here, l.there, 20));
+	assert_int_equal(gate_look(WEB, &at, &seen, &failure), 1);
+	assert_true(at == GATE_HELD && seen.held.frames > 0 && seen.to[GATE_HELD].frames >= seen.held.frames);
+	gate_release(gate);
+	gate_read_counters(gate, &n);
+	assert_int_equal(gate_look(WEB, &at, &seen, &failure), 1);
+	assert_true(at == GATE_OPEN && seen.injected.frames > 0);
+	assert_memory_equal(&n.injected, &seen.injected, sizeof(n.injected));
+	gate_free(gate);
+	OK(gate_look(WEB, &at, &seen, err));
+	OK(gate_look("gwg-nobody", &at, &seen, err));
+	OK(network_gate_set(WEB, NETWORK_GATE_CLOSED, err));
+	OK(gate_look(WEB, &at, &seen, err));		/* what drops everything counts nothing */
+	line_down(&l);
+	container_down(&c);
+}
+
 int main(void)
 {
 #define IN_A_NODE(test) cmocka_unit_test_setup_teardown(test, node_up, node_down)
@@ -249,6 +311,8 @@ int main(void)
 		IN_A_NODE(owner_may_be_killed),
 		IN_A_NODE(taking_stops_where_it_is_told),
 		IN_A_NODE(an_open_gate_loses_nothing),
+		IN_A_NODE(what_has_waited_for_too_long_is_counted),
+		IN_A_NODE(others_can_look),
 		IN_A_NODE(it_is_quick),
 	};
 
