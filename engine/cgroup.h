@@ -29,6 +29,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
+#include "engine/disk_limits.h"
 
 struct cgroup;
 
@@ -37,6 +38,7 @@ struct cgroup_limits {
 	uint64_t memory_bytes;
 	uint32_t cpu_millis;	/* 1500 = one and a half processors */
 	uint32_t pids;
+	struct disk_limits disks;
 };
 
 /* What the kernel counts now; a controller that is absent leaves 0. */
@@ -120,19 +122,21 @@ int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limit
 
 /* One file of one controller ("memory", "cpu", "cpuset", "pids", "io" (v1: blkio), "hugetlb",
  * "net_cls", "net_prio", "rdma", or "" for the v2 directory itself). other is a second name to
- * try, or NULL. -EOPNOTSUPP when the host has no such controller, or not that file. */
+ * try, or NULL, with another value unless that is "". -EOPNOTSUPP when the host has no such
+ * controller, or not that file. */
 struct cgroup_setting {
 	const char *controller;
 	const char *other;
 	char file[64];
 	char value[128];
+	char other_value[24];
 };
 int cgroup_write_setting(const struct cgroup *cg, const struct cgroup_setting *s, struct error *err);
 /* The text of such a file, the caller's to free. */
 int cgroup_read_setting(const struct cgroup *cg, const char *controller, const char *file, char **ret,
 			struct error *err);
 
-/* Tells each limit that this host can't set, with the reason: tried in a control
+/* Tells each limit (disks count as one) that this host can't set, with the reason: tried in a control
  * group of that name, which must be free and is made and removed here. */
 int cgroup_try_limits(const char *parent, const char *name, const struct cgroup_limits *limits,
 		      void (*refused)(void *ctx, const char *why), void *ctx, struct error *err);
@@ -141,7 +145,7 @@ int cgroup_try_limits(const char *parent, const char *name, const struct cgroup_
  * make a start fail where nobody asked for it. */
 int cgroup_can_limit_pids(bool *ret, struct error *err);
 
-/* Reads back what is in force. */
+/* Reads back what is in force, except for disks. */
 int cgroup_get_limits(const struct cgroup *cg, struct cgroup_limits *ret, struct error *err);
 int cgroup_get_usage(const struct cgroup *cg, struct cgroup_usage *ret, struct error *err);
 

@@ -152,8 +152,8 @@ static bool delegates_all(int dirfd)
 	    0)
 		return false;
 	for (char *w = strtok_r(text, " \n", &save); w; w = strtok_r(NULL, " \n", &save))
-		seen += !strcmp(w, "cpu") || !strcmp(w, "memory") || !strcmp(w, "pids");
-	return seen == 3;
+		seen += !strcmp(w, "cpu") || !strcmp(w, "memory") || !strcmp(w, "pids") || !strcmp(w, "io");
+	return seen == 4;
 }
 
 int cgroup_layout_delegate(int root_fd, const char *path, bool all, struct error *err)

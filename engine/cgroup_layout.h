@@ -57,8 +57,8 @@ int cgroup_layout_open(int root_fd, const char *path, bool create, int *ret_fd, 
  * and those above from their parents. */
 int cgroup_layout_fill_cpuset(int root_fd, const char *path, struct error *err);
 
-/* Pure v2: passes cpu, memory and pids (with all: every controller that there is) down from the root to path, as far as
- * the kernel lets us; what is missing shows when a limit is set. */
+/* Pure v2: passes cpu, memory, pids and io (with all: every controller that there is) down from the root
+ * to path, as far as the kernel lets us; what is missing shows when a limit is set. */
 int cgroup_layout_delegate(int root_fd, const char *path, bool all, struct error *err);
 
 /* rmdir of a cgroup and of the cgroups inside; -EBUSY when processes live

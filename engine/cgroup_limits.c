@@ -120,23 +120,81 @@ static int write_limit(const struct cgroup *cg, const struct controller *c, uint
 	return r;
 }
 
+/* With how to do without: the kernel may lack all of it, or a scheduler that weighs. */
+static int write_disk_setting(const struct cgroup *cg, const struct cgroup_setting *s, struct error *err)
+{
+	struct error why;
+	int r = cgroup_write_setting(cg, s, &why);
+
+	if (r == -EOPNOTSUPP && cg->pure_v2)
+		return error_set(err, EOPNOTSUPP, "%s: enable the io controller in cgroup.subtree_control of every "
+				 "cgroup from the root to %s, or leave the limit out", why.msg, cg->parent);
+	if (r == -EOPNOTSUPP)
+		return error_set(err, EOPNOTSUPP, "%s: leave the limit out", why.msg);
+	if (r < 0)
+		*err = why;
+	return r;
+}
+
+/* What is lifted may be on a disk that is gone. */
+static int write_disk(const struct cgroup *cg, const struct disk_limit *d, struct error *err)
+{
+	struct cgroup_setting s;
+	uint32_t major, minor;
+	bool sets = false;
+	struct error why;
+	int r;
+
+	for (unsigned k = 0; k < DISK_RATES; k++)
+		sets = sets || (d->rates[k] && d->rates[k] != DISK_RATE_LIFTED);
+	r = disk_find(d->path, &major, &minor, &why);
+	if (r < 0 && !sets)
+		return 0;
+	for (unsigned k = 0; r == 0 && k < DISK_RATES; k++) {
+		bool lifted = d->rates[k] == DISK_RATE_LIFTED;
+
+		disk_rate_setting(cg->pure_v2, k, major, minor, lifted ? 0 : d->rates[k], &s);
+		if (d->rates[k])
+			r = write_disk_setting(cg, &s, &why);
+	}
+	if (r < 0)
+		*err = why;
+	return r;
+}
+
+static int write_disks(const struct cgroup *cg, const struct disk_limits *l, struct error *err)
+{
+	struct cgroup_setting s;
+
+	if (l->weight) {
+		disk_weight_setting(cg->pure_v2, l->weight, &s);
+		if (write_disk_setting(cg, &s, err) < 0)
+			return error_wrap(err, "weight of disk I/O");
+	}
+	for (size_t i = 0; i < l->n; i++)
+		if (write_disk(cg, &l->items[i], err) < 0)
+			return error_wrap(err, "limit disk %s", l->items[i].path);
+	return 0;
+}
+
 int cgroup_try_limits(const char *parent, const char *name, const struct cgroup_limits *limits,
 		      void (*refused)(void *ctx, const char *why), void *ctx, struct error *err)
 {
 	static const struct cgroup_limits none = { 0 };
 	const uint64_t values[] = { limits->memory_bytes, limits->cpu_millis, limits->pids };
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	struct error why;
 
 	if (cgroup_create(parent, name, &none, &cg, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < sizeof(controllers) / sizeof(*controllers); i++) {
-		struct error why;
-
 		if (write_limit(cg, &controllers[i], values[i], true, &why) < 0) {
 			(void)error_wrap(&why, "limit %s", controllers[i].name);
 			refused(ctx, why.msg);
 		}
 	}
+	if (write_disks(cg, &limits->disks, &why) < 0)
+		refused(ctx, why.msg);
 	return cgroup_remove(cg, err);
 }
 
@@ -148,7 +206,7 @@ static int write_limits(const struct cgroup *cg, const struct cgroup_limits *lim
 	for (size_t i = 0; i < sizeof(controllers) / sizeof(*controllers); i++)
 		if (write_limit(cg, &controllers[i], values[i], fresh, err) < 0)
 			return error_wrap(err, "limit %s", controllers[i].name);
-	return 0;
+	return write_disks(cg, &limits->disks, err);
 }
 
 int cgroup_init_limits(const struct cgroup *cg, const struct cgroup_limits *limits,

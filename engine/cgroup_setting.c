@@ -34,7 +34,7 @@ int cgroup_write_setting(const struct cgroup *cg, const struct cgroup_setting *s
 		return fd;
 	r = fd_write_file_at(fd, s->file, s->value, err);
 	if (r == -ENOENT && s->other)
-		r = fd_write_file_at(fd, s->other, s->value, err);
+		r = fd_write_file_at(fd, s->other, *s->other_value ? s->other_value : s->value, err);
 	return r == -ENOENT ? error_set(err, EOPNOTSUPP, "this kernel has no %s", s->file) : r;
 }
 

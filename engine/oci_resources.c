@@ -158,42 +158,49 @@ static int check_weight(const char *field, long long weight, struct error *err)
 		error_set(err, EINVAL, "linux.resources.%s: %lld is not within 10 and 1000", field, weight);
 }
 
-/* Of the two schedulers that can weigh, a kernel has one or the other. */
+static int put_setting(struct plan *p, const char *field, const struct cgroup_setting *s, struct error *err)
+{
+	if (put(p, field, s->controller, s->file, err, "%s", s->value) < 0)
+		return -err->code;
+	p->out->items[p->out->n - 1].setting = *s;
+	return 0;
+}
+
 static int put_weight(struct plan *p, const char *field, const char *device, long long weight, bool leaf,
 		      struct error *err)
 {
-	long long v2_weight = 1 + (weight - 10) * 9999 / 990;
-	const char *file = p->v2 ? "io.bfq.weight" : leaf ? "blkio.leaf_weight" : "blkio.weight";
+	struct cgroup_setting s;
 
 	if (check_weight(field, weight, err) < 0)
 		return -err->code;
 	if (p->v2 && leaf)
 		return not_here(field, NOT_IN_V2, err);
-	if (!p->v2 && *device)
-		file = leaf ? "blkio.leaf_weight_device" : "blkio.weight_device";
-	if (put(p, field, "io", file, err, "%s%lld", device, weight) < 0)
-		return -err->code;
-	if (p->v2 && !*device) {
-		struct cgroup_setting *s = &p->out->items[p->out->n - 1].setting;
-
-		s->other = "io.weight";
-		(void)snprintf(s->value, sizeof(s->value), "%lld", v2_weight);
-	} else if (!p->v2 && !leaf) {
-		p->out->items[p->out->n - 1].setting.other = *device ? "blkio.bfq.weight_device" : "blkio.bfq.weight";
+	if (leaf)
+		return put(p, field, "io", *device ? "blkio.leaf_weight_device" : "blkio.leaf_weight", err, "%s%lld",
+			   device, weight);
+	if (!*device) {
+		disk_weight_setting(p->v2, (uint32_t)weight, &s);
+		return put_setting(p, field, &s, err);
 	}
+	if (put(p, field, "io", p->v2 ? "io.bfq.weight" : "blkio.weight_device", err, "%s%lld", device, weight) < 0)
+		return -err->code;
+	p->out->items[p->out->n - 1].setting.other = p->v2 ? NULL : "blkio.bfq.weight_device";
 	return 0;
 }
 
-static int plan_throttle(struct plan *p, const char *field, const char *v1, const char *v2,
-			 const struct oci_list *list, struct error *err)
+static int plan_throttle(struct plan *p, enum disk_rate which, const struct oci_list *list, struct error *err)
 {
+	static const char *const fields[DISK_RATES] = {
+		"blockIO.throttleReadBpsDevice", "blockIO.throttleWriteBpsDevice", "blockIO.throttleReadIOPSDevice",
+		"blockIO.throttleWriteIOPSDevice",
+	};
+
 	OCI_EACH(struct oci_throttle_device, d, *list) {
-		int r = p->v2 ? put(p, field, "io", "io.max", err, "%lld:%lld %s=%llu", (long long)d->major.value,
-				    (long long)d->minor.value, v2, (unsigned long long)d->rate.value) :
-				put(p, field, "io", v1, err, "%lld:%lld %llu", (long long)d->major.value,
-				    (long long)d->minor.value, (unsigned long long)d->rate.value);
-		if (r < 0)
-			return r;
+		struct cgroup_setting s;
+
+		disk_rate_setting(p->v2, which, d->major.value, d->minor.value, (uint64_t)d->rate.value, &s);
+		if (put_setting(p, fields[which], &s, err) < 0)
+			return -err->code;
 	}
 	return 0;
 }
@@ -224,16 +231,10 @@ static int plan_block_io(struct plan *p, const struct oci_block_io *b, struct er
 	    (b->leaf_weight.set && b->leaf_weight.value &&
 	     put_weight(p, "blockIO.leafWeight", "", b->leaf_weight.value, true, err) < 0) ||
 	    plan_weight_devices(p, b, err) < 0 ||
-	    plan_throttle(p, "blockIO.throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps", &b->read_bps,
-			  err) < 0 ||
-	    plan_throttle(p, "blockIO.throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps",
-	    &b->write_bps,
-			  err) < 0 ||
-	    plan_throttle(p, "blockIO.throttleReadIOPSDevice", "blkio.throttle.read_iops_device", "riops",
-	    &b->read_iops,
-			  err) < 0 ||
-	    plan_throttle(p, "blockIO.throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", "wiops",
-			  &b->write_iops, err) < 0)
+	    plan_throttle(p, DISK_READ_BPS, &b->read_bps, err) < 0 ||
+	    plan_throttle(p, DISK_WRITE_BPS, &b->write_bps, err) < 0 ||
+	    plan_throttle(p, DISK_READ_IOPS, &b->read_iops, err) < 0 ||
+	    plan_throttle(p, DISK_WRITE_IOPS, &b->write_iops, err) < 0)
 		return -err->code;
 	return 0;
 }

@@ -4,6 +4,7 @@
 
 #include "engine/capability.h"
 #include "engine/spec.h"
+#include "engine/spec_disks.h"
 #include "engine/spec_supervision.h"
 
 #define OCI_VERSION "1.1.0"
@@ -103,6 +104,8 @@ static json_t *resources_json(const struct cgroup_limits *l)
 	if (l->cpu_millis)
 		(void)json_object_set_new(r, "cpu", json_pack("{s:I,s:i}", "quota",
 			(json_int_t)l->cpu_millis * 100, "period", 100000));
+	if (l->disks.n || l->disks.weight)
+		(void)json_object_set_new(r, "blockIO", spec_disks_json(&l->disks));
 	if (l->pids)
 		(void)json_object_set_new(r, "pids", json_pack("{s:I}", "limit", (json_int_t)l->pids));
 	return r;

@@ -7,6 +7,7 @@
 
 #include "engine/capability.h"
 #include "engine/spec.h"
+#include "engine/spec_disks.h"
 #include "engine/spec_supervision.h"
 
 struct reader {
@@ -275,8 +276,11 @@ static void parse_resources(struct reader *rd, json_t *root, struct cgroup_limit
 	CLEANUP(json_decrefp) json_t *mem = res ? take(rd, res, "memory", JSON_OBJECT, false) : NULL;
 	CLEANUP(json_decrefp) json_t *cpu = res ? take(rd, res, "cpu", JSON_OBJECT, false) : NULL;
 	CLEANUP(json_decrefp) json_t *pids = res ? take(rd, res, "pids", JSON_OBJECT, false) : NULL;
+	CLEANUP(json_decrefp) json_t *disks = res ? take(rd, res, "blockIO", JSON_OBJECT, false) : NULL;
 	uint64_t period;
 
+	if (disks && spec_disks_parse(disks, &l->disks, rd->err) < 0)
+		rd->r = -rd->err->code;
 	if (mem)
 		l->memory_bytes = take_uint(rd, mem, "limit", INT64_MAX);
 	if (pids)

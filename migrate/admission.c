@@ -208,11 +208,32 @@ static void refuse_limit(void *ctx, const char *why)
 	reasons_add(&a->reasons, REASON_LIMIT_UNAVAILABLE, "%s", why);
 }
 
+/* Those that are not here need not be tried. */
+static void check_disks(struct admission *a, struct disk_limits *l)
+{
+	uint32_t major, minor, kept = 0;
+	struct error why;
+
+	for (size_t i = 0; i < l->n; i++) {
+		if (disk_find(l->items[i].path, &major, &minor, &why) == 0)
+			l->items[kept++] = l->items[i];
+		else
+			reasons_add(&a->reasons, REASON_DEVICE_MISSING, "it has limits for a disk: %s", why.msg);
+	}
+	l->n = kept;
+}
+
 /* The token is a name that nobody has. */
 static int check_limits(struct admission *a, const struct node *node, const struct message_offer *o,
 			struct error *err)
 {
-	return !a->spec ? 0 : cgroup_try_limits(node->config.cgroup, o->token, &a->spec->limits, refuse_limit, a, err);
+	struct cgroup_limits l;
+
+	if (!a->spec)
+		return 0;
+	l = a->spec->limits;
+	check_disks(a, &l.disks);
+	return cgroup_try_limits(node->config.cgroup, o->token, &l, refuse_limit, a, err);
 }
 
 static void check_volumes(struct admission *a)

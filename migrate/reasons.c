@@ -36,6 +36,8 @@ static const struct {
 	[REASON_IMAGE_BROKEN] = { "image-broken", "remove it or import it again on that node" },
 	[REASON_IMAGE_DIFFERS] = { "image-differs", "import one of them under another name" },
 	[REASON_VOLUME_MISSING] = { "volume-missing", "make the path available on that node" },
+	[REASON_DEVICE_MISSING] = { "device-missing", "link the path to a disk on that node, or lift the limit with "
+				    "'godwit update' and a rate of 0" },
 	[REASON_MEMORY_SHORT] = { "memory-short", "free memory on that node, or choose another" },
 	[REASON_DISK_SHORT] = { "disk-short", "free space on that node, or choose another" },
 	[REASON_TASKS_SHORT] = { "tasks-short", "raise kernel.pid_max and kernel.threads-max on that node" },

@@ -69,10 +69,12 @@ static json_t *cgroup_json(const struct container *c)
 	if (container_cgroup(c, false, &cg, &ignored) < 0 ||
 	    cgroup_get_limits(cg, &limits, &ignored) < 0 || cgroup_get_usage(cg, &usage, &ignored) < 0)
 		return json_null();
-	return json_pack("{s:s,s:o,s:{s:I,s:I,s:I,s:I,s:I}}", "path", cgroup_path(cg), "limits", limits_json(&limits),
-			 "usage", "memory_bytes", (json_int_t)usage.memory_bytes,
+	return json_pack("{s:s,s:o,s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I}}", "path", cgroup_path(cg),
+			 "limits", limits_json(&limits), "usage", "memory_bytes", (json_int_t)usage.memory_bytes,
 			 "memory_peak_bytes", (json_int_t)usage.peak_bytes, "oom_kills", (json_int_t)usage.oom_kills,
-			 "cpu_us", (json_int_t)usage.cpu_us, "pids", (json_int_t)usage.pids);
+			 "cpu_us", (json_int_t)usage.cpu_us, "pids", (json_int_t)usage.pids,
+			 "read_bytes", (json_int_t)usage.read_bytes,
+			 "written_bytes", (json_int_t)usage.written_bytes);
 }
 
 static json_t *namespaces_json(pid_t pid)

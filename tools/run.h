@@ -4,6 +4,7 @@
 #pragma once
 
 #include "tools/command.h"
+#include "tools/disk_options.h"
 
 #define RUN_PIDS_DEFAULT UINT32_MAX	/* pids was not given */
 
@@ -13,6 +14,7 @@ struct run_options {
 	struct option_list env, volumes, ports;
 	uint64_t memory_bytes, shm_bytes;
 	uint32_t cpu_millis, pids;
+	struct disk_options disks;
 	const char *restart, *health_cmd;
 	uint64_t health_interval_us, health_timeout_us, health_start_period_us;
 	uint32_t health_retries;

@@ -207,6 +207,9 @@ static int take_limits(const struct run_options *o, struct cgroup_limits *l, str
 	l->memory_bytes = o->memory_bytes;
 	l->cpu_millis = o->cpu_millis;
 	l->pids = o->pids;
+	if (disk_options_take(&o->disks, &l->disks, err) < 0)
+		return -err->code;
+	disk_limits_settle(&l->disks);
 	if (o->pids != RUN_PIDS_DEFAULT)
 		return 0;
 	if (cgroup_can_limit_pids(&can, err) < 0)

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from conftest import GODWIT
+from disks import disk_of
 from moving import has_nothing, inspect, left_as_found, migrate, moving_bed, run, status, until
 from terminal import Terminal
 
@@ -207,10 +208,15 @@ exec setpriv --bounding-set=-sys_resource prlimit --nofile=500:500 {godwit} serv
 def test_a_node_that_lacks_everything(one, bed, tmp_path):
     """Of what can be counted a node has files; here it gets others."""
     two = bed["node2"]
-    volume = tmp_path / "volume"
+    volume, disk = tmp_path / "volume", tmp_path / "disk"
     volume.mkdir()
-    run(one, "box", "/workloads/count", options=("-v", f"{volume}:/srv", "--pids-limit", "50"))
+    limited = disk_of(one.state) and pathlib.Path("/sys/fs/cgroup/blkio").exists()
+    if limited:
+        disk.symlink_to(disk_of(one.state))
+    run(one, "box", "/workloads/count", options=("-v", f"{volume}:/srv", "--pids-limit", "50",
+                                                 *(("--device-read-bps", f"{disk}:9m") if limited else ())))
     volume.rmdir()
+    disk.unlink(missing_ok=True)
     text = pathlib.Path("/proc/meminfo").read_text().splitlines()
     (tmp_path / "meminfo").write_text("\n".join("MemAvailable: 50000 kB" if line.startswith("MemAvailable") else line
                                                 for line in text) + "\n")
@@ -227,10 +233,12 @@ def test_a_node_that_lacks_everything(one, bed, tmp_path):
         poor.stdout.close()
     told = {r["code"]: r["message"] for r in reasons}
     wanted = {"criu-missing", "volume-missing", "memory-short", "cpu-features", "tasks-short", "rlimit-short"}
+    wanted |= {"device-missing"} if limited else set()
     if pathlib.Path("/sys/fs/cgroup/pids").exists():
         wanted.add("limit-unavailable")
     assert code == 1 and set(told) == wanted and codes(reasons, "source") == set()
     assert "lacks: vme de " in told["cpu-features"] and " more" in told["cpu-features"]
+    assert not limited or str(disk) in told["device-missing"]
     assert str(volume) in told["volume-missing"] and "nofile=" in told["rlimit-short"]
     has_nothing(two)
     migrate(one, "box", two, check=False)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from conftest import GODWIT, TOP
+from disks import disk_of, rates
 from moving import (Client, end_bed, has_nothing, inspect, left_as_found, log_of, make_bed, migrate, run, settled,
                     snapshot, status, until)
 from terminal import Terminal
@@ -308,8 +309,11 @@ def test_a_program_of_another_user_moves(bed, gone):
 
 def test_limits_are_in_force_after_the_move(bed, gone):
     one, two = bed["node1"], bed["node2"]
-    run(one, "tight", "sleep", "1000", options=("--pids-limit", "5", "--memory", "32m"))
+    disk = disk_of(one.state)
+    disks = ("--device-write-bps", f"{disk}:2m") if disk and pathlib.Path("/sys/fs/cgroup/blkio").exists() else ()
+    run(one, "tight", "sleep", "1000", options=("--pids-limit", "5", "--memory", "32m", *disks))
     migrate(one, "tight", two)
+    assert not disks or rates(two, inspect(two, "tight")) == {"write_bps": 2 << 20}
     # more than its memory: the kernel kills it
     done = two.godwit("exec", "tight", "/workloads/count", "64", check=False, timeout=30)
     assert done.returncode == 137

@@ -78,10 +78,12 @@ static void disks_of_both_kinds(void **state)
 			      " \"rate\": 18446744073709551615}]}}";
 
 	(void)state;
-	expect(weights, true, "io.bfq.weight=1\nio.bfq.weight=8:1 20\nio.max=8:0 rbps=18446744073709551615\n");
+	expect(weights, true, "io.bfq.weight=10\nio.bfq.weight=8:1 20\nio.max=8:0 rbps=18446744073709551615\n");
 	expect(weights, false,
 		"blkio.weight=10\nblkio.weight_device=8:1 20\n"
 		"blkio.throttle.read_bps_device=8:0 18446744073709551615\n");
+	expect("{\"blockIO\": {\"throttleWriteIOPSDevice\": [{\"major\": 8, \"minor\": 0, \"rate\": 0}]}}", true,
+	       "io.max=8:0 wiops=max\n");	/* lifted */
 	expect_refused("{\"blockIO\": {\"weight\": 1001}}", true, "blockIO.weight");
 }
 

@@ -17,7 +17,9 @@ static const char good[] =
 	"{\"source\":\"/srv\",\"destination\":\"/data\",\"type\":\"bind\",\"options\":[\"rbind\",\"ro\"]},"
 	"{\"source\":\"shm\",\"destination\":\"/dev/shm\",\"type\":\"tmpfs\",\"options\":[\"size=1073741824\"]}],"
 	"\"linux\":{\"resources\":{\"memory\":{\"limit\":67108864},\"cpu\":{\"quota\":150000,"
-	"\"period\":100000},\"pids\":{\"limit\":32}}},\"annotations\":{\"org.godwit.name\":\"web\","
+	"\"period\":100000},\"pids\":{\"limit\":32},\"blockIO\":{\"weight\":300,\"throttleReadBpsDevice\":["
+	"{\"path\":\"/dev/vda\",\"rate\":1048576}],\"throttleWriteIOPSDevice\":[{\"path\":\"/dev/vda\",\"rate\":50},"
+	"{\"path\":\"/dev/vdb\",\"rate\":60}]}}},\"annotations\":{\"org.godwit.name\":\"web\","
 	"\"org.godwit.image\":\"base\",\"org.godwit.image-digest\":\"abc\",\"org.godwit.address\":"
 	"\"10.88.0.7/16\",\"org.godwit.gateway\":\"\",\"org.godwit.mac\":\"02:67:0a:58:00:07\","
 	"\"org.godwit.created-us\":\"1795286726294378\",\"org.godwit.flags\":\"stdin,rm\","
@@ -49,6 +51,11 @@ static void check(const struct spec *s)
 	assert_int_equal(s->limits.memory_bytes, 67108864);
 	assert_int_equal(s->limits.cpu_millis, 1500);
 	assert_int_equal(s->limits.pids, 32);
+	assert_int_equal(s->limits.disks.weight, 300);
+	assert_int_equal(s->limits.disks.n, 2);
+	assert_int_equal(s->limits.disks.items[0].rates[DISK_READ_BPS], 1048576);
+	assert_int_equal(s->limits.disks.items[1].rates[DISK_WRITE_IOPS], 60);
+	assert_string_equal(s->limits.disks.items[1].path, "/dev/vdb");
 	assert_string_equal(s->endpoint.address, "10.88.0.7/16");
 	assert_int_equal(s->endpoint.mac[5], 7);
 	assert_int_equal(s->created_us, 1795286726294378);
@@ -107,6 +114,11 @@ static void what_is_wrong_is_named(void **state)
 		{ "\"ro\"", "\"exec\"", "exec" },
 		{ "\"source\":\"/srv\"", "\"source\":\"srv\"", "absolute" },
 		{ "\"pids\":{\"limit\":32}", "\"pids\":{\"limit\":32,\"x\":1}", "'x'" },
+		{ "\"weight\":300", "\"weight\":9", "'weight'" },
+		{ "\"/dev/vdb\"", "\"dev/vdb\"", "absolute" },
+		{ "\"rate\":60", "\"rate\":0", "throttleWriteIOPSDevice" },
+		{ "\"rate\":60", "\"rate\":60,\"x\":1", "throttleWriteIOPSDevice" },
+		{ "\"weight\":300", "\"leafWeight\":300", "blockIO.leafWeight" },
 		{ ".name\":\"web\"", ".name\":\"../web\"", "../web" },
 		{ "stdin,rm", "stdin,root", "root" },
 		{ "on-failure:5", "sometimes", "sometimes" },
