@@ -39,6 +39,12 @@ uint64_t capability_default_mask(void)
 	       BIT(CAP_SETPCAP) | BIT(CAP_SETUID) | BIT(CAP_SYS_CHROOT);
 }
 
+uint64_t capability_nested_mask(void)
+{
+	return capability_default_mask() | BIT(CAP_SYS_ADMIN) | BIT(CAP_NET_ADMIN) | BIT(CAP_NET_RAW) |
+	       BIT(CAP_MKNOD) | BIT(CAP_SYS_PTRACE);
+}
+
 int capability_from_name(const char *name, struct error *err)
 {
 	const size_t prefix = strlen("CAP_");

@@ -14,6 +14,10 @@
  * NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT. */
 uint64_t capability_default_mask(void);
 
+/* That and what an engine needs to run containers in a container: SYS_ADMIN NET_ADMIN NET_RAW
+ * MKNOD SYS_PTRACE. Outside of a user namespace that is no boundary: as good as root of the machine. */
+uint64_t capability_nested_mask(void);
+
 /* Name to number and back; -EINVAL for an unknown name, NULL for an unknown
  * number. Names are accepted with or without "CAP_", in either case. */
 int capability_from_name(const char *name, struct error *err);

@@ -291,6 +291,22 @@ int cgroup_join_v1(const struct cgroup *cg, struct error *err)
 	return 0;
 }
 
+int cgroup_open_leaf(const struct cgroup *cg, int *ret_fd, struct error *err)
+{
+	if (fd_open_dir_at(cg->fd[CGROUP_V2], "init", true, 0755, ret_fd, err) < 0)
+		return error_wrap(err, "cgroup %s/%s", cg->parent, cg->name);
+	return 0;
+}
+
+int cgroup_enter_leaf(const struct cgroup *cg, struct error *err)
+{
+	CLEANUP(fd_closep) int leaf = -EBADF;
+
+	if (cgroup_open_leaf(cg, &leaf, err) < 0)
+		return -err->code;
+	return fd_write_file_at(leaf, "cgroup.procs", "0", err);
+}
+
 bool cgroup_contains(const struct cgroup *cg, pid_t pid)
 {
 	return is_inside(cg->fd[CGROUP_V2], pid);

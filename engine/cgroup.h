@@ -83,6 +83,13 @@ const char *cgroup_path(const struct cgroup *cg);
  * v2 directories, or of another process, may wait 16 ms for the kernel. */
 int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err);
 
+/* "init" in the v2 directory, made when missing: what a container's own processes are in when it has
+ * control groups of its own inside, because a v2 directory that passes controllers down holds
+ * no processes. For CLONE_INTO_CGROUP. */
+int cgroup_open_leaf(const struct cgroup *cg, int *ret_fd, struct error *err);
+/* Moves the caller there, within the v2 hierarchy. */
+int cgroup_enter_leaf(const struct cgroup *cg, struct error *err);
+
 /* The v1 hierarchies only, and only the calling, single-threaded process: quick.
  * For a helper whose children are cloned into the v2 directory. */
 int cgroup_join_v1(const struct cgroup *cg, struct error *err);

@@ -135,18 +135,19 @@ static int load(const struct program *p)
 }
 
 /* Without flags, a program replaces the one that was there. */
-static int attach(int program_fd, int cgroup_fd)
+static int attach(int program_fd, int cgroup_fd, uint32_t flags)
 {
 	union bpf_attr attr = {
 		.target_fd = (uint32_t)cgroup_fd,
 		.attach_bpf_fd = (uint32_t)program_fd,
 		.attach_type = BPF_CGROUP_DEVICE,
+		.attach_flags = flags,
 	};
 
 	return bpf(BPF_PROG_ATTACH, &attr);
 }
 
-int devices_attach(int cgroup_fd, const struct device_rule *rules, size_t n, struct error *err)
+static int attach_rules(int cgroup_fd, const struct device_rule *rules, size_t n, uint32_t flags, struct error *err)
 {
 	CLEANUP(freep) struct bpf_insn *code = calloc(PROGRAM_LEN(n + 1), sizeof(*code));
 	struct program p = { .code = code };
@@ -160,12 +161,22 @@ int devices_attach(int cgroup_fd, const struct device_rule *rules, size_t n, str
 	if (fd < 0)
 		return error_set(err, -fd, "load the device program: %s%s", strerror(-fd),
 				 fd == -EINVAL ? ": the kernel needs CONFIG_CGROUP_BPF" : "");
-	r = attach(fd, cgroup_fd);
+	r = attach(fd, cgroup_fd, flags);
 	if (r < 0)
 		return error_set(
 			err, -r, "attach the device program to the cgroup: %s%s", strerror(-r),
 			r == -EPERM ? ": a cgroup above has one that must not be replaced" : "");
 	return 0;
+}
+
+int devices_attach(int cgroup_fd, const struct device_rule *rules, size_t n, struct error *err)
+{
+	return attach_rules(cgroup_fd, rules, n, 0, err);
+}
+
+int devices_attach_default_above(int cgroup_fd, struct error *err)
+{
+	return attach_rules(cgroup_fd, defaults, DEFAULTS, BPF_F_ALLOW_MULTI, err);
 }
 
 int devices_attach_default(int cgroup_fd, struct error *err)

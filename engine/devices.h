@@ -34,5 +34,7 @@ struct device_rule {
  * speaks of is refused. cgroup_fd is borrowed. Attaching again replaces the program. */
 int devices_attach(int cgroup_fd, const struct device_rule *rules, size_t n, struct error *err);
 int devices_attach_default(int cgroup_fd, struct error *err);
+/* The same, and programs of control groups inside may refuse more. Once only: a second would be added. */
+int devices_attach_default_above(int cgroup_fd, struct error *err);
 /* The rules, and then the default ones, which every container may rely on. */
 int devices_attach_with_default(int cgroup_fd, const struct device_rule *rules, size_t n, struct error *err);

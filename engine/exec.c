@@ -22,6 +22,7 @@ struct session {
 	const struct exec_plan *plan;
 	struct process process;
 	struct cgroup *cgroup;
+	int leaf_fd;			/* of the cgroup, when it has ones inside; else -EBADF */
 	uint32_t *groups;
 	struct sock_fprog filter;
 	int init_fd;			/* pidfd of the container's init */
@@ -37,6 +38,7 @@ static void session_close(struct session *s)
 		fd_close(&s->ours[i]);
 	}
 	fd_close(&s->terminal);
+	fd_close(&s->leaf_fd);
 	fd_close(&s->init_fd);
 	fd_close(&s->root_fd);
 	cgroup_free(s->cgroup);
@@ -109,6 +111,7 @@ static int prepare(struct session *s, const struct container_state *st, struct e
 
 	if (open_init(c, st, &s->init_fd, &s->root_fd, err) < 0 ||
 	    container_cgroup(c, false, &s->cgroup, err) < 0 || find_user(s, err) < 0 ||
+	    (c->spec->nested && cgroup_open_leaf(s->cgroup, &s->leaf_fd, err) < 0) ||
 	    seccomp_filter(cache, c->spec->capabilities, &s->filter, err) < 0)
 		return -err->code;
 	s->process.args = s->plan->args;
@@ -169,7 +172,7 @@ static int enter(const struct session *s, struct error *err)
 			CLONE_NEWCGROUP;
 
 	(void)prctl(PR_SET_DUMPABLE, 0);
-	if (cgroup_join(s->cgroup, 0, err) < 0)
+	if ((s->leaf_fd >= 0 ? cgroup_join_v1(s->cgroup, err) : cgroup_join(s->cgroup, 0, err)) < 0)
 		return -err->code;
 	if (setns(s->init_fd, all) < 0)
 		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
@@ -230,7 +233,7 @@ static int hear(int sock, pid_t *ret_pid, int *ret_terminal, struct error *err)
 static int start(struct session *s, pid_t *ret_pid, struct error *err)
 {
 	struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD,
-				   .cgroup = (uint64_t)cgroup_fd(s->cgroup) };
+				   .cgroup = (uint64_t)(s->leaf_fd >= 0 ? s->leaf_fd : cgroup_fd(s->cgroup)) };
 	int sock[2], r;
 	pid_t between;
 
@@ -255,6 +258,7 @@ int exec_start(const struct container *c, const struct container_state *st,
 {
 	struct session s = {
 		.container = c, .plan = plan, .init_fd = -EBADF, .root_fd = -EBADF, .terminal = -EBADF,
+		.leaf_fd = -EBADF,
 		.theirs = { -EBADF, -EBADF, -EBADF }, .ours = { -EBADF, -EBADF, -EBADF },
 	};
 	pid_t pid = 0;

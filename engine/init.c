@@ -36,6 +36,8 @@ static int enter_namespaces(const struct monitor_setup *s, struct error *err)
 		return -err->code;
 	if (unshare(CLONE_NEWCGROUP) < 0)
 		return error_set(err, errno, "new cgroup namespace: %s", strerror(errno));
+	if (s->container->spec->nested && cgroup_enter_leaf(s->cgroup, err) < 0)
+		return -err->code;
 	if (sethostname(s->container->spec->hostname, strlen(s->container->spec->hostname)) < 0)
 		return error_set(err, errno, "set hostname: %s", strerror(errno));
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -160,6 +162,12 @@ static int open_cache(const struct monitor_setup *s)
 	return openat(s->container->node->state_fd, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+static int attach_devices(const struct monitor_setup *s, struct error *err)
+{
+	return s->container->spec->nested ? devices_attach_default_above(cgroup_fd(s->cgroup), err) :
+					    devices_attach_default(cgroup_fd(s->cgroup), err);
+}
+
 int init_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_terminal,
 	       struct error *err)
 {
@@ -175,7 +183,7 @@ int init_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_term
 	pid_t pid;
 
 	if (seccomp_filter(cache, spec->capabilities, &filter, err) < 0 ||
-	    devices_attach_default(cgroup_fd(s->cgroup), err) < 0)
+	    attach_devices(s, err) < 0)
 		return -err->code;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
 		return error_set(err, errno, "socketpair: %s", strerror(errno));

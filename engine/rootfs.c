@@ -1,7 +1,9 @@
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
@@ -47,6 +49,8 @@ const char *const rootfs_tmpfs[ROOTFS_TMPFS_MAX + 1] = { "/dev/shm" };
 static const char *const readonly_paths[] = {
 	"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
+
+#define NETWORK_SWITCHES "/proc/sys/net"
 
 /* Covered: files by /dev/null, folders by an empty tmpfs. */
 static const char *const masked_paths[] = {
@@ -149,7 +153,7 @@ static int fill_dev(int root_fd, struct error *err)
 
 /* The path ends below the descriptor, so that it leads into what gets mounted
  * there and not to what that covers. */
-static int mount_cgroup_view(int root_fd, struct error *err)
+static int mount_cgroup_view(int root_fd, bool writable, struct error *err)
 {
 	CLEANUP(fd_closep) int at = -EBADF;
 	char path[64];
@@ -157,7 +161,7 @@ static int mount_cgroup_view(int root_fd, struct error *err)
 	if (mounts_open(root_fd, CGROUP_VIEW_PARENT, O_PATH | O_DIRECTORY, 0, &at, err) < 0)
 		return -err->code;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", at, &CGROUP_VIEW[sizeof(CGROUP_VIEW_PARENT)]);
-	return cgroup_mount_view(path, false, err);
+	return cgroup_mount_view(path, writable, err);
 }
 
 static int mount_table(int root_fd, const struct spec *s, enum rootfs_for what, const int *tmpfs,
@@ -175,15 +179,20 @@ static int mount_table(int root_fd, const struct spec *s, enum rootfs_for what, 
 		if (mount_fs(root_fd, m, s, tmpfs, err) < 0 || (is_dev && fill_dev(root_fd, err) < 0))
 			return -err->code;
 	}
-	return mount_cgroup_view(root_fd, err);
+	return mount_cgroup_view(root_fd, s->nested, err);
 }
 
-static int make_read_only(int root_fd, struct error *err)
+/* A nested container's engine sets its network namespace's own switches, such as forwarding. */
+static int make_read_only(int root_fd, bool nested, struct error *err)
 {
+	CLEANUP(fd_closep) int net = -EBADF;
+
+	if (nested && mounts_open(root_fd, NETWORK_SWITCHES, O_PATH | O_DIRECTORY, 0, &net, err) < 0)
+		return -err->code;
 	for (size_t i = 0; i < COUNT(readonly_paths); i++)
 		if (mounts_make_read_only(root_fd, readonly_paths[i], SAFE, err) < 0)
 			return -err->code;
-	return 0;
+	return nested ? mounts_bind(net, false, SAFE, root_fd, NETWORK_SWITCHES, err) : 0;
 }
 
 static int mask_paths(int root_fd, struct error *err)
@@ -211,6 +220,13 @@ static int mount_volume(int root_fd, const struct spec_volume *v, struct error *
 		    (v->read_only ? MOUNT_ATTR_RDONLY : 0), root_fd, v->destination, err);
 }
 
+static bool is_on_overlay(const struct node *node)
+{
+	struct statfs st;
+
+	return fstatfs(node->state_fd, &st) == 0 && st.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 /* Paths are relative to the state directory: names need no escaping there. By
  * path and not by descriptor, which would lead to the mounts of the namespace
  * that it was opened in. */
@@ -229,7 +245,9 @@ static int mount_overlay(const struct container *c, struct error *err)
 	(void)snprintf(target, sizeof(target), "containers/%s/merged", n);
 	if (mount("overlay", target, "overlay", 0, options) < 0)
 		return error_set(err, errno, "mount overlay of image '%s': %s%s", c->spec->image, strerror(errno),
-				 errno == ENODEV ? "; the kernel needs CONFIG_OVERLAY_FS" : "");
+				 errno == ENODEV ? "; the kernel needs CONFIG_OVERLAY_FS" :
+				 is_on_overlay(c->node) ? "; the state directory is on an overlay file system: put "
+				 "it on another, in a container on a volume" : "");
 	return 0;
 }
 
@@ -252,7 +270,7 @@ int rootfs_mount(const struct container *c, enum rootfs_for what, const int tmpf
 	for (size_t i = 0; i < c->spec->n_volumes; i++)
 		if (mount_volume(root, &c->spec->volumes[i], err) < 0)
 			return -err->code;
-	if (what == ROOTFS_FOR_START && make_read_only(root, err) < 0)
+	if (what == ROOTFS_FOR_START && make_read_only(root, c->spec->nested, err) < 0)
 		return -err->code;
 	return mask_paths(root, err);
 }

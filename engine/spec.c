@@ -113,8 +113,10 @@ static json_t *resources_json(const struct cgroup_limits *l)
 
 static json_t *annotations_json(const struct spec *s)
 {
-	char mac[18], created[32], ports[PORT_LIST_TEXT_MAX];
+	char mac[18], created[32], ports[PORT_LIST_TEXT_MAX], flags[32];
 
+	(void)snprintf(flags, sizeof(flags), "%s%s%s", s->stdin_open ? ",stdin" : "", s->auto_remove ? ",rm" : "",
+		       s->nested ? ",nested" : "");
 	port_list_format(s->endpoint.ports, s->endpoint.n_ports, ports);
 	network_mac_format(s->endpoint.mac, mac);
 	(void)snprintf(created, sizeof(created), "%llu", (unsigned long long)s->created_us);
@@ -124,8 +126,7 @@ static json_t *annotations_json(const struct spec *s)
 			 "org.godwit.address", s->endpoint.address, "org.godwit.gateway", s->endpoint.gateway,
 			 "org.godwit.mac", mac, "org.godwit.ports", ports,
 			 "org.godwit.created-us", created,
-			 "org.godwit.flags", s->stdin_open ? (s->auto_remove ? "stdin,rm" : "stdin") :
-			 s->auto_remove ? "rm" : "",
+			 "org.godwit.flags", *flags ? flags + 1 : "",
 			 "org.godwit.network", *s->endpoint.network ? s->endpoint.network : NULL,
 			 "org.godwit.address2", *s->endpoint.address2 ? s->endpoint.address2 : NULL,
 			 "org.godwit.gateway2", *s->endpoint.gateway2 ? s->endpoint.gateway2 : NULL);

@@ -45,6 +45,7 @@ struct spec {
 	bool terminal;
 	bool stdin_open;		/* else stdin is /dev/null */
 	bool auto_remove;
+	bool nested;			/* an engine may run in it: writable cgroups, its own /proc/sys/net */
 	uint64_t capabilities;		/* bounding set; capability.h */
 	struct spec_volume *volumes;
 	size_t n_volumes;

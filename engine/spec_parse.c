@@ -308,6 +308,8 @@ static void parse_flags(struct reader *rd, struct spec *s, const char *flags)
 			s->stdin_open = true;
 		else if (!strcmp(f, "rm"))
 			s->auto_remove = true;
+		else if (!strcmp(f, "nested"))
+			s->nested = true;
 		else
 			rd->r = error_set(rd->err, ENOTSUP, "flag '%.32s' is not supported", f);
 	}

@@ -246,6 +246,9 @@ int movable_check(const struct container *c, const struct container_state *s, st
 		reasons_add(ret, REASON_MONITOR_LOST, "container '%s' has lost its monitor", c->name);
 		return 0;
 	}
+	if (c->spec->nested)
+		reasons_add(ret, REASON_NESTED, "container '%s' may run containers itself (--nested): its mounts and "
+			    "control groups can't be moved", c->name);
 	if (look_twice(c, s, ret, err) < 0)
 		return error_wrap(err, "look at container '%s'", c->name);
 	return 0;

@@ -15,6 +15,7 @@ static const struct {
 	[REASON_EXEC_SESSION] = { "exec-session", "end the session first" },
 	[REASON_TRACED] = { "traced", "detach the debugger" },
 	[REASON_NAMESPACE_NESTED] = { "namespace-nested", "end the process" },
+	[REASON_NESTED] = { "nested", "make it anew on that node, or run it without --nested" },
 	[REASON_TERMINAL_BUSY] = { "terminal-busy", "end the program in the foreground, or suspend it with Ctrl-Z" },
 	[REASON_OBJECT_UNSUPPORTED] = { "object-unsupported", "let the program close it, or end the process" },
 	[REASON_OBJECT_OUTSIDE] = { "object-outside", "let the program close it, or end the process" },

@@ -17,6 +17,7 @@ static const struct option_row rows[] = {
 	ROW(0, "rm", FLAG, NULL, remove, "remove the container when it has exited"),
 	ROW('i', "interactive", FLAG, NULL, interactive, "give it our standard input"),
 	ROW('t', "tty", FLAG, NULL, terminal, "give it a terminal"),
+	ROW(0, "nested", FLAG, NULL, nested, "let an engine run in it; such a container can take the machine over"),
 	ROW(0, "name", TEXT, "NAME", name, "its name [a random one]"),
 	ROW(0, "hostname", TEXT, "NAME", hostname, "its host name [its name]"),
 	ROW('e', "env", LIST, "K[=V]", env, "set a variable, or pass ours on; repeatable"),

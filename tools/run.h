@@ -9,7 +9,7 @@
 #define RUN_PIDS_DEFAULT UINT32_MAX	/* pids was not given */
 
 struct run_options {
-	bool detach, remove, interactive, terminal;
+	bool detach, remove, interactive, terminal, nested;
 	const char *name, *hostname, *cwd, *user, *address, *network;
 	struct option_list env, volumes, ports;
 	uint64_t memory_bytes, shm_bytes;

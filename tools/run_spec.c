@@ -254,7 +254,8 @@ int run_spec(const struct node *node, const struct run_options *o, const char *i
 	s->terminal = o->terminal;
 	s->stdin_open = o->interactive;
 	s->auto_remove = o->remove;
-	s->capabilities = capability_default_mask();
+	s->nested = o->nested;
+	s->capabilities = o->nested ? capability_nested_mask() : capability_default_mask();
 	s->created_us = clock_real_us();
 	*ret = TAKE_PTR(s);
 	return 0;
