@@ -153,7 +153,8 @@ static int explain_death(const struct monitor_setup *s, struct error *err)
 	struct error ignored;
 
 	if (err->code == ECHILD && cgroup_get_usage(s->cgroup, &used, &ignored) == 0 && used.oom_kills > 0)
-		return error_set(err, ENOMEM, "its memory limit is too small to start anything; give a higher --memory");
+		return error_set(err, ENOMEM,
+				 "its memory limit is too small to start anything; give a higher --memory");
 	return -err->code;
 }
 

@@ -3,11 +3,12 @@
 #include "engine/named_network.h"
 #include "engine/placement.h"
 
-static int refuse(const struct node *node, const struct named_network *n, const struct place *p, const char *address,
-		  struct error *err)
+static int refuse(const struct node *node, const struct named_network *n, const struct place *p,
+		  const char *address, struct error *err)
 {
-	return error_set(err, EADDRINUSE, "address %s belongs to container '%s' on %s; choose another, or remove that one",
-			 address, p->name, p->member == n->index ? node->config.name : n->members[p->member].address);
+	return error_set(err, EADDRINUSE,
+			 "address %s belongs to container '%s' on %s; choose another, or remove that one", address,
+			 p->name, p->member == n->index ? node->config.name : n->members[p->member].address);
 }
 
 /* Only of this node's part: nobody else gives it out. */
