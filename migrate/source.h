@@ -101,7 +101,7 @@ struct source {
 	unsigned n_connections;
 	struct channel_peer peer;
 	enum protocol_state protocol;	/* from FROZEN on */
-	bool asks;			/* the channel is for questions, as the first one broke */
+	bool asks;			/* over new connections, as the first one says no more */
 	bool synced;			/* the target has said so in an answer */
 	struct handover handover;
 	struct lease_hold lease;

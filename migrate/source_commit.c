@@ -115,7 +115,10 @@ static int decide(struct source *s, struct error *err)
 	h->was_paused = s->lease.was_paused;
 	h->decided_us = clock_real_us();
 	s->protocol = SOURCE_FROZEN;
-	if (step(s, EVENT_RESTORED, err) == 0 || s->protocol == SOURCE_DECIDED)
+	if (step(s, EVENT_RESTORED, err) == 0)
+		return 0;
+	s->asks = s->protocol == SOURCE_DECIDED;	/* COMMIT may not have gone, and both would wait */
+	if (s->asks)
 		return 0;
 	(void)step(s, EVENT_GIVE_UP, &ignored);
 	err->code = ECANCELED;

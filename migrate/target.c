@@ -98,6 +98,20 @@ int target_negotiate(struct target *t, struct error *err)
 	return answer_offer(t, &a, err);
 }
 
+/* It runs, or whoever settles it will thaw it: it needs its memory. See watch_filler. */
+static bool copy_may_run(const struct target *t)
+{
+	enum token_outcome outcome;
+	struct container_state st;
+	struct error ignored;
+
+	if (container_state(t->container, &st, &ignored) < 0 || !st.alive)
+		return false;
+	return container_status_is_live(st.status) ||
+	       token_look_up(t->node, t->offer.offer.token, &outcome, &ignored) < 0 ||
+	       outcome == TOKEN_RESUMED || outcome == TOKEN_SYNCED;
+}
+
 /* Its monitor has removed all and is gone; or is dead, and left that to us. */
 void target_forget(struct target *t)
 {
@@ -114,8 +128,7 @@ void target_forget(struct target *t)
 	/* One whose monitor was killed may run already, and have no network yet. */
 	if (r == -ENOENT || (r == 0 && (st.status == CONTAINER_INCOMING || (st.alive && !st.monitor_alive))))
 		(void)incoming_event(&in, EVENT_SWEEP, &ignored);
-	/* One that was adopted needs its memory: see watch_filler. */
-	if (container_state(t->container, &st, &ignored) < 0 || !container_status_is_live(st.status))
+	if (!copy_may_run(t))
 		filler_stop(&t->filler);
 }
 

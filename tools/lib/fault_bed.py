@@ -261,7 +261,9 @@ class FaultBed(Bed):
         if self.client:
             self.client.close()
         for node in NODES:
-            self.try_to(node, GODWIT, "rm", "-f", BOX)
+            code, _, said = self.try_to(node, GODWIT, "rm", "-f", BOX)
+            if code and (self.state(node) / "containers" / BOX).exists():
+                raise Problem(f"{node}: it can't be removed: {said.strip()}")
 
     def renew(self):
         """Another container, after it was seen that of the old one nothing stays."""

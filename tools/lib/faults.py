@@ -162,6 +162,16 @@ class Beds:
         if bed:
             bed.close()
 
+    def play(self, case):
+        """(problem or None, notes, seconds). A bed that is lost by it is made anew for the next one."""
+        try:
+            return play(self.of(case), case)
+        except (Problem, Failed, OSError, KeyError) as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.drop(case)
+            return (f"the bed is lost: {error!r} in {where.name}; {error.__context__!r}; "
+                    f"{getattr(error, 'details', '').strip()}"), [], 0
+
     def close(self):
         for bed in self.beds.values():
             bed.close()
@@ -177,13 +187,7 @@ def work(number, todo, results):
                 case = todo.get_nowait()
             except queue.Empty:
                 break
-            try:
-                results.put((case, *play(beds.of(case), case)))
-            except (Problem, Failed, OSError, KeyError) as error:
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                results.put((case, f"the bed is lost: {error!r} in {where.name}; {error.__context__!r}; "
-                             f"{getattr(error, 'details', '').strip()}", [], 0))
-                beds.drop(case)
+            results.put((case, *beds.play(case)))
     finally:
         beds.close()
         results.put(None)
@@ -244,8 +248,7 @@ def run_random(cases, number, seed):
     try:
         for _ in range(number):
             case = chance.choice(cases)
-            problem, notes, seconds = play(beds.of(case), case)
-            counted.append(tell(case, problem, notes, seconds))
+            counted.append(tell(case, *beds.play(case)))
     finally:
         beds.close()
     return counted
