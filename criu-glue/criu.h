@@ -144,6 +144,9 @@ struct criu_restorer_plan {
 	/* NULL, or the v2 directory that the root task is cloned into, so that CRIU
 	 * itself need not be in it (and need not leave it to let it be frozen). */
 	const char *cgroup;
+	/* An absolute path to a folder that is removed when the restore fails: whatever is killed,
+	 * CRIU's place for mounts goes with it. */
+	const char *folder;
 	const int *files;		/* borrowed, until the restore; -EBADF: none */
 	size_t n_files;
 	int netns_fd;			/* borrowed, until the restore; -EBADF: CRIU makes it */

@@ -33,6 +33,7 @@ static int start(struct criu_restorer *r, const struct criu *criu, const struct 
 		.dies_with_caller = true,
 		.small_pages = plan->lazy,
 		.cgroup = plan->cgroup,
+		.yard = plan->folder,
 		.prepare = hooks ? hooks->prepare_child : NULL,
 		.ctx = hooks ? hooks->ctx : NULL,
 	};

@@ -127,7 +127,7 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	char small_pages[] = SHIM_SMALL_PAGES "=1";
 	char carried[sizeof(SHIM_CARRIED) + 12], smaps[sizeof(SHIM_SMAPS) + 12];
 	char prepared[sizeof(SHIM_PREPARED) + 12];
-	char cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1];
+	char cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1], yard[PATH_MAX + sizeof(SHIM_YARD) + 16];
 	char *env[12] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH } };
@@ -148,6 +148,10 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	if (plan->cgroup) {
 		(void)snprintf(cgroup, sizeof(cgroup), SHIM_CGROUP "=%s", plan->cgroup);
 		env[n++] = cgroup;
+	}
+	if (plan->yard) {
+		(void)snprintf(yard, sizeof(yard), SHIM_YARD "=%s/.criu.XXXXXX", plan->yard);
+		env[n++] = yard;
 	}
 	if (plan->carried) {
 		(void)snprintf(carried, sizeof(carried), SHIM_CARRIED "=%d", plan->carried);

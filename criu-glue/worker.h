@@ -33,6 +33,7 @@ struct worker_plan {
 	bool small_pages;			/* see SHIM_SMALL_PAGES */
 	bool no_conntrack;			/* see SHIM_NO_CONNTRACK */
 	const char *cgroup;			/* NULL; see SHIM_CGROUP */
+	const char *yard;			/* NULL; a folder, see SHIM_YARD */
 	/* Descriptors of the worker, thus WORKER_FD_BASE and the index in fds; 0: none. */
 	int carried;				/* see SHIM_CARRIED */
 	int smaps;				/* see SHIM_SMAPS */

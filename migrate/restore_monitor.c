@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
@@ -127,11 +128,14 @@ static int prepare_criu(void *ctx)
 static int prepare(struct restore *r, struct error *err)
 {
 	const struct monitor_setup *s = r->setup;
-	struct criu_restorer_plan plan = { .cgroup = cgroup_path(s->cgroup), .files = s->stdio, .n_files = 3,
-					   .netns_fd = s->netns_fd, .lazy = true };
+	const struct container *c = s->container;
+	char folder[PATH_MAX];
+	struct criu_restorer_plan plan = { .cgroup = cgroup_path(s->cgroup), .folder = folder, .files = s->stdio,
+					   .n_files = 3, .netns_fd = s->netns_fd, .lazy = true };
 	const struct criu_hooks hooks = { .prepare_child = prepare_criu, .ctx = r };
 	struct criu criu;
 
+	(void)snprintf(folder, sizeof(folder), "%s/containers/%s", c->node->path, c->name);
 	if (criu_find(&criu, err) < 0)
 		return -err->code;
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)

@@ -21,6 +21,8 @@
  *           CRIU's probing would allow them again.
  *  openat   /proc/PID/smaps of a task that stands still is put together without
  *           a walk over its pages (smaps.h); and see memory.c.
+ *  strdup   of the name below /tmp where CRIU puts mounts together: of a name in a folder
+ *           that goes with the container, also when CRIU is killed.
  *  ptrace   at a restore every tracee gets PTRACE_O_EXITKILL: when CRIU dies
  *           before it lets the tasks go, they die too. And when the caller has
  *           hung up before that (CRIU would only log it), CRIU is made to die:
@@ -29,7 +31,7 @@
  * What CRIU dumps of memory, and what it restores, is memory.c's.
  *
  * Loaded by worker.c from descriptor SHIM_FD. Runs inside CRIU, so it owns
- * nothing, allocates nothing and prints nothing.
+ * nothing and prints nothing.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -65,6 +67,7 @@ static bool no_conntrack;
 static bool small_pages;
 static pid_t main_pid;
 static const char *cgroup;		/* NULL once the root task is in it */
+static const char *yard;
 static int smaps_program = -1;
 static struct smaps_names smaps_names;
 
@@ -141,6 +144,15 @@ EXPORT long syscall(long nr, ...)
 	if (r < 0 && errno == EPERM && nr == SYS_prlimit64 && !a[2] && a[3])
 		r = read_limit((pid_t)a[0], (unsigned)a[1], (struct limits *)a[3]);
 	return r;
+}
+
+EXPORT char *strdup(const char *s)
+{
+	const char *from = yard && !strcmp(s, SHIM_YARD_OF_CRIU) ? yard : s;
+	size_t size = strlen(from) + 1;
+	char *copy = malloc(size);
+
+	return copy ? memcpy(copy, from, size) : NULL;
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
@@ -285,6 +297,7 @@ __attribute__((constructor)) static void shim_start(void)
 		(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	main_pid = getpid();
 	cgroup = getenv(SHIM_CGROUP);	/* the environment stays as it is */
+	yard = getenv(SHIM_YARD);
 	read_smaps_names();
 	if (origin && !strcmp(origin, SHIM_PATH))
 		(void)close(SHIM_FD);	/* else it is something of CRIU's caller */

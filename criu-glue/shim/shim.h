@@ -23,6 +23,11 @@
 /* Environment: the v2 cgroup directory that a restore's root task is born into. */
 #define SHIM_CGROUP "GODWIT_CRIU_CGROUP"
 
+/* Environment: a template for mkdtemp(3), where a restore's mounts are put together. CRIU would
+ * do that in its own below /tmp, and leave it there when it is killed. */
+#define SHIM_YARD "GODWIT_CRIU_YARD"
+#define SHIM_YARD_OF_CRIU "/tmp/.criu.mntns.XXXXXX"
+
 /* Environment: the number of the descriptor of a struct shim_carried. */
 #define SHIM_CARRIED "GODWIT_CRIU_CARRIED"
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 STATE = "/var/lib/godwit"
+OWN = sys.argv[1:]      # folders in which nobody else works
 # of the last move; not there before the first, or after one that was taken back
 KEPT_OR_NOT = ("box/meta/checkpoint.json", "box/token", "box/reservation")
 SKIPPED = {"images", "cache", "logs", "node.json"}
@@ -48,7 +49,8 @@ def look():
                           run(["tc", "qdisc", "show"])[1].splitlines() if "clsact" in line),
         "netns": listed("/run/netns"),
         "bpf": listed("/sys/fs/bpf"),
-        "temporary": [name for name in listed("/run") if name != "criu.kdat"],    # CRIU's cache
+        "temporary": [name for folder in ("/run", *OWN) for name in listed(folder)
+                      if name != "criu.kdat"],      # CRIU's cache
         "files": files(),
     }
 

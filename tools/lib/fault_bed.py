@@ -30,6 +30,8 @@ BOX_PORT = 7000
 MEGABYTES = 8
 DISK_MB = 160
 VALUES = ("peer-dead-s:value=2", "keep-longer-s:value=1", "settler-look-ms:value=100")
+# a node gets a /tmp of its own, unless what it runs is there
+TMP = [] if any(path.startswith("/tmp/") for path in (GODWIT, AGENT)) else ["/tmp"]
 CLONE_NEWNET = 0x40000000
 RECORD = re.compile("(tokens|releases)(/[0-9a-f]+)?")
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -113,7 +115,9 @@ class FaultBed(Bed):
     # --- nodes ---
 
     def start_node(self, node):
-        self.agents[node] = self.start(node, "/usr/bin/python3", "-B", AGENT, stdin=subprocess.PIPE,
+        for folder in TMP:
+            self.run(node, "mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", folder)
+        self.agents[node] = self.start(node, "/usr/bin/python3", "-B", AGENT, *TMP, stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, env=self.environment(node))
         if not self.serve(node):
             raise Problem(f"godwit serve does not start on {node}")
