@@ -135,6 +135,9 @@ def choose(cases, options):
         with open(options.cases, encoding="utf-8") as file:
             named = set(file.read().split())
         cases = [case for case in cases if name_of(case) in named]
+        missing = named - {name_of(case) for case in cases}
+        if missing:
+            raise Failed(f"{options.cases}: there is no case {', '.join(sorted(missing))}")
     if not options.all and not options.only and not options.cases:
         cases = sample(cases, options.size, options.seed)
     if options.part:
