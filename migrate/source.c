@@ -88,7 +88,7 @@ static int on_freezing(void *ctx, struct error *err)
 	struct source *s = ctx;
 
 	if (s->gate)
-		gate_hold_new(s->gate, UNACCEPTED_WAIT_US + FREEZE_MAX_US);
+		gate_hold_new(s->gate, UNACCEPTED_WAIT_US + UNACCEPTED_SILENT_US + FREEZE_MAX_US);
 	return unaccepted_wait(s->state.pid, UNACCEPTED_WAIT_US, err);
 }
 

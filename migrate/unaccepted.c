@@ -25,6 +25,8 @@ static void look_at(void *ctx, const struct inet_diag_msg *m)
 	struct queues *q = ctx;
 
 	if (m->idiag_state == TCP_SYN_RECV) {
+		if (m->idiag_retrans)
+			return;		/* the first answer was lost, or the client is not there */
 		q->handshakes++;
 	} else if (m->idiag_rqueue) {
 		q->waiting += m->idiag_rqueue;
@@ -64,7 +66,7 @@ int unaccepted_wait(pid_t pid, uint64_t wait_us, struct error *err)
 			return -err->code;
 		if (!q.waiting && !q.handshakes)
 			return 0;
-		if (clock_us() >= end_us)
+		if (clock_us() >= end_us + (q.waiting ? 0 : UNACCEPTED_SILENT_US))
 			break;
 		rest();
 	}
