@@ -85,6 +85,8 @@ def test_network_sees_what_clients_see(tmp_path):
     assert results["drop"]["pause_ms"]["p50"] > 200
     for flow in results["stream"].values():
         assert flow["bytes"] > 10 ** 7 and flow["wrong"] == 0 and len(flow["moves"]) == 2
+    for flow in results["iperf3"].values():
+        assert flow["bytes"] > 10 ** 7 and len(flow["samples"]) > 10 and len(flow["moves"]) == 2
     it = results["datagrams"]
     assert it["sent"] == it["answered"] > 50 and it["twice"] == it["late"] == 0
     assert xml.dom.minidom.parse(str(drawing)).documentElement.tagName == "svg"

@@ -168,7 +168,8 @@ static void *listen_on(int family, int type)
 {
 	const struct sockaddr_in any4 = { .sin_family = AF_INET, .sin_port = htons(STREAM_PORT) };
 	const struct sockaddr_in6 any6 = { .sin6_family = AF_INET6, .sin6_port = htons(STREAM_PORT) };
-	const struct sockaddr *any = family == AF_INET ? (const struct sockaddr *)&any4 : (const struct sockaddr *)&any6;
+	const struct sockaddr *any = family == AF_INET ? (const struct sockaddr *)&any4 :
+							 (const struct sockaddr *)&any6;
 	const int one = 1;
 	int fd = socket(family, type, 0);
 

@@ -12,11 +12,14 @@
              compared with what it must be; --svg draws the throughput. timeouts are
              retransmission timers that expired (TcpExtTCPTimeouts of nstat) at the
              client, and at the container from its arrival on
+  iperf3     the same with iperf3, which looks at no byte, but tells how many segments were sent
+             again; some are with no move, too, when the machine is the bottleneck
   datagrams  UDP, --rate questions a second, each with a number: how many were answered,
              twice, or out of turn
 
 The load runs on a third node.
 """
+import json
 import os
 import statistics
 import subprocess
@@ -24,17 +27,19 @@ import sys
 import time
 
 import flow_chart
-from bed import Bed, Failed
+from bed import Bed, Failed, call
 from benchmark import parse, parser_of, run
 from move_bed import Children, event, make_roots, started
 from move_engines import Godwit
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("requests", "stream", "datagrams")
+PARTS = ("requests", "stream", "iperf3", "datagrams")
+WAYS = ("down", "up")
 GATES = ("hold", "drop")
 NODES = ("node1", "node2")
 QUIET = 0.3             # seconds of load before each move, and after it
 LATE = 50              # ms
+IPERF3_MOVE = 1.2       # seconds that a move may take, with the QUIET before and after it
 SERVERS = ("/bin/sh", "-c", "redis-server --bind 0.0.0.0 --protected-mode no --save '' --daemonize yes && "
            "exec nginx -c /etc/nginx/echo.conf")
 ECHO = """daemon off;
@@ -60,7 +65,7 @@ def options_of():
     parser.add_argument("--rate", type=int, default=1000, help="datagrams a second (1000)")
     parser.add_argument("--moves", type=int, default=10, help="of each (10)")
     parser.add_argument("--options", default="", help="more options for godwit migrate, one word")
-    parser.add_argument("--svg", default="", metavar="FILE", help="draw the stream's throughput")
+    parser.add_argument("--svg", default="", metavar="FILE", help="draw the throughput of streams and iperf3")
     options = parse(parser)
     options.parts = options.only.split(",")
     if set(options.parts) - set(PARTS):
@@ -160,30 +165,72 @@ def show_requests(results):
 
 # --- streams and datagrams --------------------------------------------------
 
+NETSTAT = ("cat", "/proc/net/netstat")
+
+
+def timeouts_of(netstat):
+    names, values = (line.split() for line in netstat.splitlines()[:2])
+    return int(values[names.index("TCPTimeouts")])
+
+
 def timeouts(engine):
     """Of the container, since it came to where it is."""
     for node in NODES:
         if engine.bed.run(node, "godwit", "ps", "-q").split():
-            text = engine.bed.run(node, "godwit", "exec", "bench", "cat", "/proc/net/netstat")
-            names, values = (line.split() for line in text.splitlines()[:2])
-            return int(values[names.index("TCPTimeouts")])
+            return timeouts_of(engine.bed.run(node, "godwit", "exec", "bench", *NETSTAT))
     raise Failed("the container runs on no node")
 
 
-def one_flow(bed, engine, kind, options):
+def moves_of(engine, options):
+    """Of a flow: what there is to tell of each."""
     samples = []
+
+    def look(downtime, begun, done):
+        samples.append({"downtime_ms": downtime, "begun": begun, "ended": done,
+                        "container_timeouts": timeouts(engine)})
+    moves(engine, options.moves, look)
+    return samples
+
+
+def one_flow(bed, engine, kind, options):
     engine.options = options.options.split()
     with started(engine, "base", ("/bin/stream",)) as address, Children() as children:
         client = children.start(bed, "node3", "/usr/bin/python3", "-B", os.path.join(HERE, "flow_client.py"), kind,
                                 address, options.rate, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         event(client, "ready", 60)
-
-        def look(downtime, begun, done):
-            samples.append({"downtime_ms": downtime, "begun": begun, "ended": done,
-                            "container_timeouts": timeouts(engine)})
-        moves(engine, options.moves, look)
+        samples = moves_of(engine, options)
         seen = ended(client)
     return {**seen, "moves": samples, "container_timeouts": sum(each["container_timeouts"] for each in samples)}
+
+
+def one_iperf3(bed, engine, way, root, options):
+    engine.options = options.options.split()
+    with started(engine, "iperf3", ("iperf3", "-s")) as address, Children() as children:
+        before = timeouts_of(bed.run("node3", *NETSTAT))
+        client = children.start(bed, "node3", "chroot", root, "iperf3", "-c", address, "-J", "-i", "0.1", "-t",
+                                str(int(IPERF3_MOVE * options.moves + 1)), *(["-R"] if way == "down" else []),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        samples = moves_of(engine, options)
+        said = json.loads(client.communicate(timeout=options.moves * 10 + 60)[0] or "{}")
+        after = timeouts_of(bed.run("node3", *NETSTAT))
+    if said.get("error") or client.returncode:
+        raise Failed(f"iperf3: {said.get('error', 'it failed')}")
+    begun = said["start"]["timestamp"]["timesecs"]
+    parts = [each["sum"] for each in said["intervals"]]
+    return {"bytes": said["end"]["sum_received"]["bytes"], "retransmits": said["end"]["sum_sent"]["retransmits"],
+            "begun": begun, "ended": begun + parts[-1]["end"],
+            "samples": [(begun + part["end"], part["bytes"]) for part in parts],
+            "timeouts": after - before, "moves": samples,
+            "container_timeouts": sum(each["container_timeouts"] for each in samples)}
+
+
+def show_iperf3(results):
+    for way, it in results.items():
+        rates = sorted(each[1] for each in it["samples"])
+        print(f"iperf3 {way}: {it['bytes'] / 1e6:,.0f} MB in {it['ended'] - it['begun']:.1f} s and {len(it['moves'])} "
+              f"moves, in a tenth of a second {rates[len(rates) // 2] / 1e6:,.0f} MB (median; at least "
+              f"{rates[0] / 1e6:,.0f}), {it['retransmits']} segments sent again, retransmission timeouts: client "
+              f"{it['timeouts']}, container {it['container_timeouts']}")
 
 
 def show_stream(results):
@@ -205,8 +252,8 @@ def show_datagrams(it):
 def measure(options):
     results = {}
     with Bed("bench", nodes=3) as bed:
-        kinds = (["servers"] if "requests" in options.parts else []) + \
-            (["base"] if set(options.parts) - {"requests"} else [])
+        kinds = [kind for kind, parts in (("servers", {"requests"}), ("base", {"stream", "datagrams"}),
+                                          ("iperf3", {"iperf3"})) if parts & set(options.parts)]
         roots = make_roots(bed, kinds)
         if "servers" in roots:
             (roots["servers"] / "etc/nginx/echo.conf").write_text(ECHO, encoding="ascii")
@@ -215,7 +262,10 @@ def measure(options):
         if "requests" in options.parts:
             results.update({gate: one_gate(bed, engine, gate, options) for gate in GATES})
         if "stream" in options.parts:
-            results["stream"] = {kind: one_flow(bed, engine, kind, options) for kind in ("down", "up")}
+            results["stream"] = {kind: one_flow(bed, engine, kind, options) for kind in WAYS}
+        if "iperf3" in options.parts:
+            call("cp", "-a", "/dev/urandom", roots["iperf3"] / "dev")      # the client draws a cookie
+            results["iperf3"] = {way: one_iperf3(bed, engine, way, roots["iperf3"], options) for way in WAYS}
         if "datagrams" in options.parts:
             results["datagrams"] = one_flow(bed, engine, "datagrams", options)
     return results
@@ -226,6 +276,8 @@ def show(results):
         show_requests(results)
     if "stream" in results:
         show_stream(results["stream"])
+    if "iperf3" in results:
+        show_iperf3(results["iperf3"])
     if "datagrams" in results:
         show_datagrams(results["datagrams"])
 
@@ -242,9 +294,10 @@ def sound(results):
 def benchmark(options):
     results = measure(options)
     show(results)
-    if options.svg and "stream" in results:
+    flows = results.get("stream", {}) | {f"iperf3 {way}": it for way, it in results.get("iperf3", {}).items()}
+    if options.svg and flows:
         with open(options.svg, "w", encoding="utf-8") as file:
-            file.write(flow_chart.draw(results["stream"]))
+            file.write(flow_chart.draw(flows))
     return results, sound(results)
 
 

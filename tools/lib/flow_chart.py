@@ -3,7 +3,8 @@ from move_chart import COLOURS, STYLE, line, text
 
 WIDTH, HEIGHT = 940, 260            # of a panel
 LEFT, RIGHT, TOP, BOTTOM = 80, 18, 40, 36
-TITLES = {"down": "from the container", "up": "to the container"}
+TITLES = {"down": "from the container", "up": "to the container",
+          "iperf3 down": "iperf3, from the container", "iperf3 up": "iperf3, to the container"}
 
 
 def panel(kind, flow):
@@ -34,7 +35,7 @@ def panel(kind, flow):
 
 
 def draw(flows):
-    """flows: {"down" or "up": what flow_client.py saw, with its moves}."""
+    """flows: what flow_client.py or iperf3 saw, with its moves, by a key of TITLES."""
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT * len(flows)}" width="{WIDTH}" '
              f'height="{HEIGHT * len(flows)}"><style>{STYLE}</style>'
              f'<rect width="{WIDTH}" height="{HEIGHT * len(flows)}" fill="white"/>']
