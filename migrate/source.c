@@ -46,8 +46,10 @@ int source_prepare(struct source *s, struct error *err)
 	struct message m = { 0 };
 
 	channel_on_progress(s->channel, on_progress, s);
-	if ((s->image_wanted && send_image(s, err) < 0) ||
-	    channel_receive(s->channel, WIRE_PREPARED, &m, err) < 0)
+	if (s->image_wanted && send_image(s, err) < 0)
+		return -err->code;
+	trees_warm_up();		/* while the target prepares */
+	if (channel_receive(s->channel, WIRE_PREPARED, &m, err) < 0)
 		return -err->code;
 	message_free(&m);
 	return source_rejoin_begin(s, err);

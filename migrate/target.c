@@ -162,6 +162,7 @@ int target_prepare(struct target *t, struct error *err)
 	if (restore_begin(t->container, &t->plan, &t->control, &t->prepared, err) < 0 ||
 	    channel_send(t->channel, &m, err) < 0)
 		return -err->code;
+	trees_warm_up();		/* while the first round is on its way */
 	if (target_rejoin_begin(t, err) < 0)
 		return -err->code;
 	return target_lanes_begin(t, err);

@@ -1,4 +1,15 @@
+#include <string.h>
+
+#include "engine/base/fd.h"
 #include "migrate/trees.h"
+#include "migrate/workdir.h"
+
+/* Room for the archive of an empty folder. */
+struct sample {
+	char bytes[16384];
+	size_t len;
+	bool told;
+};
 
 static int write_to_channel(void *ctx, const void *data, size_t len, struct error *err)
 {
@@ -33,4 +44,39 @@ int trees_receive(struct channel *ch, int dirfd, const struct tree_limits *limit
 	struct tree_stats stats;
 
 	return tree_unpack(dirfd, trees_read, ch, limits, false, &stats, err);
+}
+
+static int take_sample(void *ctx, const void *data, size_t len, struct error *err)
+{
+	struct sample *s = ctx;
+
+	if (len > sizeof(s->bytes) - s->len)
+		return error_set(err, EFBIG, "an empty folder is larger than expected");
+	memcpy(s->bytes + s->len, data, len);
+	s->len += len;
+	return 0;
+}
+
+static ssize_t tell_sample(void *ctx, const void **ret_data, struct error *err)
+{
+	struct sample *s = ctx;
+
+	(void)err;
+	if (s->told)
+		return 0;
+	s->told = true;
+	*ret_data = s->bytes;
+	return (ssize_t)s->len;
+}
+
+void trees_warm_up(void)
+{
+	const struct tree_limits limits = { .entries = 1, .bytes = 1 };
+	CLEANUP(fd_closep) int folder = -EBADF;
+	struct sample s = { .len = 0 };
+	struct tree_stats stats;
+	struct error ignored;
+
+	if (workdir_create(&folder, &ignored) == 0 && tree_pack(folder, take_sample, &s, &stats, &ignored) == 0)
+		(void)tree_unpack(folder, tell_sample, &s, &limits, false, &stats, &ignored);
 }
