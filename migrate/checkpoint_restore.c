@@ -38,6 +38,7 @@ struct reviving {
 	int workdir, control;
 	struct store *store;
 	struct prepared *prepared;
+	struct cgroup *cgroup;		/* the container's */
 	struct shared_store *shared;
 	struct tmpfs tmpfs;
 };
@@ -48,6 +49,7 @@ static void reviving_closep(struct reviving *r)
 	container_free(r->container);
 	store_free(r->store);
 	shared_store_free(r->shared);
+	cgroup_free(r->cgroup);
 	prepared_free(r->prepared);
 	tmpfs_closep(&r->tmpfs);
 	fd_close(&r->dir);
@@ -213,9 +215,12 @@ static int bring_shared(struct reviving *r, struct error *err)
 
 	if (!sums_has(r->sums, "memory/" CHECKPOINT_SHARED))
 		return 0;
-	if (sums_load(r->sums, "memory/" CHECKPOINT_SHARED, SHARED_LIMIT, &list, &len, err) < 0)
+	if (sums_load(r->sums, "memory/" CHECKPOINT_SHARED, SHARED_LIMIT, &list, &len, err) < 0 ||
+	    container_cgroup(r->container, false, &r->cgroup, err) < 0 || shared_store_new(&r->shared, err) < 0)
 		return -err->code;
-	return shared_store_load(list, len, r->store, &r->tmpfs, &r->shared, err);
+	shared_store_set_tmpfs(r->shared, &r->tmpfs);
+	shared_store_set_cgroup(r->shared, r->cgroup);
+	return shared_store_load(r->shared, list, len, r->store, err);
 }
 
 /* ---- life ---- */
@@ -241,9 +246,9 @@ static int revive(struct reviving *r, struct filler *filler, struct error *err)
 	struct restore_times times = { 0 };
 
 	timeline_begin(&times.restore, clock_us());
-	if (tmpfs_make(r->container->spec, &r->tmpfs, err) < 0 || open_memory(r, err) < 0 ||
+	if (tmpfs_make(r->container->spec, &r->tmpfs, err) < 0 ||
+	    restore_begin(r->container, &plan, &r->control, &r->prepared, err) < 0 || open_memory(r, err) < 0 ||
 	    bring_shared(r, err) < 0 || bring_files(r, err) < 0 ||
-	    restore_begin(r->container, &plan, &r->control, &r->prepared, err) < 0 ||
 	    restore_go(r->control, r->prepared, r->workdir, r->store, r->shared, &r->tmpfs, filler, NULL, NULL,
 		       &times, err) < 0)
 		return -err->code;

@@ -85,7 +85,7 @@ static int send_go(int control, int workdir_fd, const struct filler *filler, con
 }
 
 int restore_go(int control, struct prepared *prepared, int workdir_fd, struct store *store,
-	       const struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
+	       struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
 	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err)
 {
 	struct monitor_message reply;

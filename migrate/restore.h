@@ -60,7 +60,7 @@ int restore_begin(struct container *c, const struct restore_plan *plan, int *ret
  * mounts of tmpfs are used as they are. While it takes long, on_wait is called now and
  * then (may be NULL). */
 int restore_go(int control, struct prepared *prepared, int workdir_fd, struct store *store,
-	       const struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
+	       struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
 	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err);
 
 /* -ECANCELED when the token was refused before. */

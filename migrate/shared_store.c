@@ -13,7 +13,10 @@
 int shared_store_new(struct shared_store **ret, struct error *err)
 {
 	*ret = calloc(1, sizeof(**ret));
-	return *ret ? 0 : error_set(err, ENOMEM, "out of memory");
+	if (!*ret)
+		return error_set(err, ENOMEM, "out of memory");
+	(*ret)->allocator = (struct shared_allocator)SHARED_ALLOCATOR_EMPTY;
+	return 0;
 }
 
 int shared_store_new_in(struct store *pages, struct shared_store **ret, struct error *err)
@@ -34,6 +37,8 @@ void shared_store_free(struct shared_store *s)
 {
 	for (size_t i = 0; s && i < s->n; i++)
 		object_free(s->objects[i]);
+	if (s)
+		shared_allocator_free(&s->allocator);
 	free(s);
 }
 
@@ -54,6 +59,11 @@ static int find_known(const struct shared_store *s, uint32_t number, struct stor
 void shared_store_set_tmpfs(struct shared_store *s, const struct tmpfs *tmpfs)
 {
 	s->tmpfs = tmpfs;
+}
+
+void shared_store_set_cgroup(struct shared_store *s, const struct cgroup *cg)
+{
+	s->allocator.cgroup = cg;
 }
 
 /* Without a name, until all of them come. */
@@ -210,7 +220,11 @@ int shared_store_put(struct shared_store *s, uint32_t number, uint64_t offset, c
 			      store_put_zero(s->pages, number, offset, n, err);
 	if (!data)
 		return put_hole(o, offset, len, err);
-	if (o->about.huge_shift || offset + len > o->size)
+	if (o->about.huge_shift)
+		return put_mapped(o, offset, data, len, err);
+	if (shared_allocator_take(&s->allocator, o->fd, offset, len, err) < 0)
+		return -err->code;
+	if (offset + len > o->size)
 		return put_mapped(o, offset, data, len, err);
 	return put_written(o, offset, data, len, err);
 }
@@ -303,8 +317,10 @@ int shared_store_link(const struct shared_store *s, const char *path, int parent
 	return 0;
 }
 
-int shared_store_prepare(const struct shared_store *s, struct prepared *list, struct error *err)
+int shared_store_prepare(struct shared_store *s, struct prepared *list, struct error *err)
 {
+	if (s)
+		shared_allocator_free(&s->allocator);
 	for (size_t i = 0; s && i < s->n; i++) {
 		const struct stored_object *o = s->objects[i];
 		const struct prepared_memory m = { .id = o->about.inode, .size = o->size, .fd = o->fd,

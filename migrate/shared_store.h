@@ -35,6 +35,10 @@ int shared_store_new(struct shared_store **ret, struct error *err);
 struct tmpfs;
 void shared_store_set_tmpfs(struct shared_store *s, const struct tmpfs *tmpfs);
 
+/* Whose memory it is (shared_allocator.h), borrowed; without it, the caller's. */
+struct cgroup;
+void shared_store_set_cgroup(struct shared_store *s, const struct cgroup *cg);
+
 /* For a checkpoint: pages go into this store, which is borrowed and not sealed yet. */
 struct store;
 int shared_store_new_in(struct store *pages, struct shared_store **ret, struct error *err);
@@ -69,16 +73,16 @@ uint32_t shared_store_number(const struct shared_store *s, uint64_t inode);
  * caller's to free. */
 int shared_store_save(const struct shared_store *s, void **ret, size_t *ret_len, struct error *err);
 
-/* Files of what shared_store_save wrote and of a sealed page store. -EPROTO when it
- * is something else. */
-int shared_store_load(const void *data, size_t len, const struct store *pages, const struct tmpfs *tmpfs,
-		      struct shared_store **ret, struct error *err);
+/* Puts what shared_store_save wrote, and its pages from a sealed page store, into s,
+ * which is empty. -EPROTO when it is something else. */
+int shared_store_load(struct shared_store *s, const void *data, size_t len, const struct store *pages,
+		      struct error *err);
 
 /* Makes the file of a tmpfs whose path in the container this is appear as name in
  * parent_fd: 1, or 0, there is no such object. */
 int shared_store_link(const struct shared_store *s, const char *path, int parent_fd, const char *name,
 		      struct error *err);
 
-/* Adds all of it to the list for CRIU's restore, which the store must outlive; s may be
- * NULL. */
-int shared_store_prepare(const struct shared_store *s, struct prepared *list, struct error *err);
+/* All is there: adds it to the list for CRIU's restore, which the store must outlive; s may
+ * be NULL. */
+int shared_store_prepare(struct shared_store *s, struct prepared *list, struct error *err);

@@ -65,27 +65,19 @@ static int load_object(struct loading *l, const struct pages *rec, struct error 
 	return store_walk_space(l->pages, rec->pid, load_extent, l, err);
 }
 
-int shared_store_load(const void *data, size_t len, const struct store *pages, const struct tmpfs *tmpfs,
-		      struct shared_store **ret, struct error *err)
+int shared_store_load(struct shared_store *s, const void *data, size_t len, const struct store *pages,
+		      struct error *err)
 {
-	CLEANUP(shared_store_freep) struct shared_store *s = NULL;
 	CLEANUP(freep) uint8_t *room = malloc((size_t)READ_PAGES * PAGES_SIZE);
-	struct loading l = { .pages = pages, .room = room };
+	struct loading l = { .pages = pages, .to = s, .room = room };
 	struct pages rec;
 	size_t at = 0;
 	int r;
 
 	if (!room)
 		return error_set(err, ENOMEM, "out of memory");
-	if (shared_store_new(&s, err) < 0)
-		return -err->code;
-	shared_store_set_tmpfs(s, tmpfs);
-	l.to = s;
 	while ((r = pages_decode(data, len, &at, &rec, err)) == 0)
 		if (load_object(&l, &rec, err) < 0)
 			return error_wrap(err, "shared memory");
-	if (r < 0)
-		return error_wrap(err, "shared memory");
-	*ret = TAKE_PTR(s);
-	return 0;
+	return r < 0 ? error_wrap(err, "shared memory") : 0;
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "migrate/shared_allocator.h"
 #include "migrate/shared_store.h"
 
 struct stored_object {
@@ -16,6 +17,7 @@ struct stored_object {
 struct shared_store {
 	struct store *pages;		/* NULL: each object is a file */
 	const struct tmpfs *tmpfs;
+	struct shared_allocator allocator;
 	struct stored_object *objects[SHARED_STORE_OBJECTS_MAX];
 	size_t n;
 };

@@ -160,8 +160,9 @@ int target_prepare(struct target *t, struct error *err)
 	shared_store_set_tmpfs(t->shared, &t->tmpfs);
 	t->plan.token = t->offer.offer.token;
 	if (restore_begin(t->container, &t->plan, &t->control, &t->prepared, err) < 0 ||
-	    channel_send(t->channel, &m, err) < 0)
+	    container_cgroup(t->container, false, &t->cgroup, err) < 0 || channel_send(t->channel, &m, err) < 0)
 		return -err->code;
+	shared_store_set_cgroup(t->shared, t->cgroup);
 	trees_warm_up();		/* while the first round is on its way */
 	if (target_rejoin_begin(t, err) < 0)
 		return -err->code;
@@ -310,6 +311,7 @@ static void target_closep(struct target *t)
 	fd_close(&t->filler.pidfd);
 	store_free(t->store);
 	shared_store_free(t->shared);
+	cgroup_free(t->cgroup);
 	prepared_free(t->prepared);
 	tmpfs_closep(&t->tmpfs);
 	free(t->hashes.list);

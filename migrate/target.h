@@ -37,6 +37,7 @@ struct target {
 	struct restore_times times;
 	struct store *store;		/* its memory */
 	struct prepared *prepared;	/* for CRIU: what of that is there */
+	struct cgroup *cgroup;		/* the container's, once there is one */
 	struct shared_store *shared;
 	struct tmpfs tmpfs;
 	struct held_frames held;	/* came for it while it moved */

@@ -242,6 +242,28 @@ def test_shared_memory_goes_while_it_runs_and_once(fill, kind):
         assert 32 * MEGABYTE < report["bytes_raw"] < 36 * MEGABYTE, report
 
 
+def used_mb(node, name):
+    [now] = json.loads(node.godwit("stats", "--no-stream", "--json", name).stdout)
+    return now["memory_bytes"] / MEGABYTE
+
+
+@pytest.mark.parametrize("kind", SHARED_KINDS)
+def test_shared_memory_stays_the_containers_own(fill, kind, tmp_path):
+    """It counts for the container's control group, and so for its limit, after moves and a restore as before."""
+    it = fill(kind, 32)
+    here, there = it.nodes
+    assert used_mb(here, it.name) > 32
+    it.move()
+    assert used_mb(there, it.name) > 32
+    if kind.startswith("/"):
+        return      # in a checkpoint it is a file, which whoever restores it reads in
+    there.godwit("checkpoint", "-q", it.name, tmp_path / "checkpoint")
+    there.godwit("rm", "-f", it.name)
+    there.godwit("restore", tmp_path / "checkpoint")
+    it.check()
+    assert used_mb(there, it.name) > 32
+
+
 def test_locked_memory_goes_while_it_runs_and_stays_locked(fill):
     it = fill("locked", LOCKED_MB)
     for _ in range(2):
