@@ -352,6 +352,7 @@ def test_a_cancelled_move_harms_nothing(start, slow_link, which):
 
 # Each --on-diverge policy with a writer that is faster than the link.
 DIVERGES = ("writer", "60", "48")       # MB/s and MB; the link carries 25 MB/s
+SMALLER = ("writer", "60", "16")
 POLICY = ("--json", "--compress", "none", "--max-downtime", "300ms", "--max-time", "4s")
 
 
@@ -389,6 +390,48 @@ def test_on_diverge_abort(start, slow_link):
     assert status(it.here, it.name) == "running", done.stderr
     until(lambda: status(it.nodes[1], it.name) is None, 10, "the target keeps it")
     assert sabotage.tracked(it.here, it.name, "uw") == 0
+    it.ask()
+
+
+def carry_all(bed):
+    """The links of slow_link carry what they can."""
+    for node in ("node1", "node2"):
+        bed[node].run("tc", "qdisc", "del", "dev", "eth0", "root")
+
+
+def test_max_rounds(start, bed, slow_link):
+    """After so many it stops, whatever it would mean."""
+    it = start(SMALLER)
+    it.ask()
+    report, _ = told(it.move("--max-rounds", "2", *POLICY[:-2]))
+    it.ask()
+    assert len(report["rounds"]) == 3 and report["verdict"] == "freeze anyway", report
+
+
+# How a move that has slowed the program down ends, and which node has it then.
+ENDS = {"done": 1, "cancelled": 0, "command killed": 0, "monitor killed": 0}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_throttled_program_has_its_limits_back(start, bed, slow_link, how):
+    it = start(SMALLER, "--cpus", "0.9")
+    it.ask()
+    before = sabotage.cpu_limits(it.here, it.name)
+    state = inspect(it.here, it.name)["state"]
+    move = it.begin_move("--on-diverge", "throttle", "--throttle", "1", "--retry-for", "1s", *POLICY[:-1], "60s")
+    until(lambda: sabotage.cpu_limits(it.here, it.name) != before or move.poll() is not None, 40)
+    assert move.poll() is None, move.communicate()
+    if how == "monitor killed":
+        os.kill(state["monitor_pid"], signal.SIGKILL)
+    elif how != "done":
+        sabotage.interrupt(move, signal.SIGINT if how == "cancelled" else signal.SIGKILL)
+    carry_all(bed)
+    _, err = move.communicate(timeout=60)
+    assert (move.returncode == 0) == (how == "done"), err
+    node, other = it.nodes[ENDS[how]], it.nodes[1 - ENDS[how]]
+    assert status(node, it.name) == "running", err
+    until(lambda: status(other, it.name) is None, 60, "the other node keeps it")
+    until(lambda: sabotage.cpu_limits(node, it.name) == before, 10, "its limits are another's")
     it.ask()
 
 
