@@ -93,6 +93,8 @@ static int find_user(struct session *s, struct error *err)
 
 static int open_pipes(struct session *s, struct error *err)
 {
+	const struct userns *u = &s->container->spec->userns;
+
 	for (int i = s->plan->input ? 0 : 1; i < 3; i++) {
 		int p[2];
 
@@ -100,6 +102,7 @@ static int open_pipes(struct session *s, struct error *err)
 			return error_set(err, errno, "pipe: %s", strerror(errno));
 		s->ours[i] = p[i == 0];
 		s->theirs[i] = p[i != 0];
+		(void)fchown(p[0], id_map_host(&u->uids, s->process.uid), id_map_host(&u->gids, s->process.gid));
 	}
 	return 0;
 }
@@ -168,15 +171,16 @@ static _Noreturn void die_saying(int sock, const struct error *err)
 /* The mount namespace brings its root along. */
 static int enter(const struct session *s, struct error *err)
 {
+	const bool user = userns_is_own(&s->container->spec->userns);
 	const int all = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC |
-			CLONE_NEWCGROUP;
+			CLONE_NEWCGROUP | (user ? CLONE_NEWUSER : 0);
 
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	if ((s->leaf_fd >= 0 ? cgroup_join_v1(s->cgroup, err) : cgroup_join(s->cgroup, 0, err)) < 0)
 		return -err->code;
 	if (setns(s->init_fd, all) < 0)
 		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
-	return 0;
+	return user ? userns_take_root(err) : 0;
 }
 
 /* Enters the namespaces and forks the program, since only a child gets into

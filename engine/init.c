@@ -14,6 +14,7 @@
 #include "engine/capability.h"
 #include "engine/devices.h"
 #include "engine/init.h"
+#include "engine/init_userns.h"
 #include "engine/nat.h"
 #include "engine/process.h"
 #include "engine/rootfs.h"
@@ -21,12 +22,13 @@
 #include "engine/terminal.h"
 
 /*
- * Parent and child meet twice on a socket pair:
+ * Parent and child meet on a socket pair:
+ *   parent: it is mounted (with a user namespace only)     ─► child
  *   child: prepared (with the terminal's master, if any)   ─► parent
  *   parent: network is attached, go                        ─► child
  *   child: end of file by exec, or a struct error          ─► parent
  */
-enum { BARRIER_PREPARED = 'p', BARRIER_GO = 'g' };
+enum { BARRIER_MOUNTED = 'm', BARRIER_PREPARED = 'p', BARRIER_GO = 'g' };
 
 static int enter_namespaces(const struct monitor_setup *s, struct error *err)
 {
@@ -38,8 +40,6 @@ static int enter_namespaces(const struct monitor_setup *s, struct error *err)
 		return error_set(err, errno, "new cgroup namespace: %s", strerror(errno));
 	if (s->container->spec->nested && cgroup_enter_leaf(s->cgroup, err) < 0)
 		return -err->code;
-	if (sethostname(s->container->spec->hostname, strlen(s->container->spec->hostname)) < 0)
-		return error_set(err, errno, "set hostname: %s", strerror(errno));
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_set(err, errno, "make mounts private: %s", strerror(errno));
 	return 0;
@@ -62,14 +62,32 @@ static int take_stdio(const struct monitor_setup *s, int terminal, struct error 
 	return 0;
 }
 
-static int child_prepare(const struct monitor_setup *s, bool first, int *ret_slave, int *ret_master,
+static int await_mounts(int sock, struct error *err)
+{
+	char byte;
+
+	if (fd_read_full(sock, &byte, 1, err) < 0 || byte != BARRIER_MOUNTED)
+		_exit(1);
+	return init_userns_take_mounts(err);
+}
+
+static int mount_here(const struct monitor_setup *s, bool first, struct error *err)
+{
+	const struct container *c = s->container;
+
+	return enter_namespaces(s, err) < 0 || rootfs_mount(c, ROOTFS_FOR_START, NULL, -EBADF, err) < 0 ||
+	       (first && rootfs_write_etc(c, err) < 0) || rootfs_pivot(c, err) < 0 ? -err->code : 0;
+}
+
+static int child_prepare(const struct monitor_setup *s, bool first, int sock, int *ret_slave, int *ret_master,
 			 struct error *err)
 {
 	const struct container *c = s->container;
 
-	if (enter_namespaces(s, err) < 0 || rootfs_mount(c, ROOTFS_FOR_START, NULL, err) < 0 ||
-	    (first && rootfs_write_etc(c, err) < 0) || rootfs_pivot(c, err) < 0)
+	if (s->userns_fd >= 0 ? await_mounts(sock, err) < 0 : mount_here(s, first, err) < 0)
 		return -err->code;
+	if (sethostname(c->spec->hostname, strlen(c->spec->hostname)) < 0)
+		return error_set(err, errno, "set hostname: %s", strerror(errno));
 	if (setsid() < 0)
 		return error_set(err, errno, "setsid: %s", strerror(errno));
 	return c->spec->terminal ? terminal_open("/dev/pts", ret_master, ret_slave, err) : 0;
@@ -82,7 +100,7 @@ static int child_run(const struct monitor_setup *s, bool first, const struct pro
 	char byte = BARRIER_PREPARED;
 	struct error ignored;
 
-	if (child_prepare(s, first, &slave, &master, err) < 0)
+	if (child_prepare(s, first, sock, &slave, &master, err) < 0)
 		return -err->code;
 	if (fd_send_msg(sock, &byte, 1, &master, master >= 0, err) < 0)
 		return -err->code;
@@ -94,15 +112,19 @@ static int child_run(const struct monitor_setup *s, bool first, const struct pro
 	return process_become(p, err);
 }
 
-static pid_t clone_init(const struct cgroup *cg)
+static pid_t clone_init(const struct monitor_setup *s, struct error *err)
 {
 	struct clone_args args = {
 		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_INTO_CGROUP,
 		.exit_signal = SIGCHLD,
-		.cgroup = (uint64_t)cgroup_fd(cg),
+		.cgroup = (uint64_t)cgroup_fd(s->cgroup),
 	};
+	pid_t pid;
 
-	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (s->userns_fd >= 0)
+		return init_userns_clone(s, err);
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	return pid < 0 ? error_set(err, errno, "clone: %s", strerror(errno)) : pid;
 }
 
 /* The child's next word: 0 at the byte expected, or its error. */
@@ -124,10 +146,19 @@ static int hear(int sock, char expected, int *ret_fd, struct error *err)
 	return -err->code;
 }
 
-static int drive(struct monitor_setup *s, int sock, int *ret_terminal, struct error *err)
+static int mount_from_outside(const struct monitor_setup *s, bool first, int sock, pid_t pid, struct error *err)
+{
+	const char mounted = BARRIER_MOUNTED;
+
+	return init_userns_mount(s, pid, first, err) < 0 ? -err->code : fd_send_msg(sock, &mounted, 1, NULL, 0, err);
+}
+
+static int drive(struct monitor_setup *s, bool first, int sock, pid_t pid, int *ret_terminal, struct error *err)
 {
 	char go = BARRIER_GO;
 
+	if (s->userns_fd >= 0 && mount_from_outside(s, first, sock, pid, err) < 0)
+		return -err->code;
 	if (network_attach(s->netns_fd, &s->endpoint, NETWORK_GATE_OPEN, err) < 0 ||
 	    nat_attach(&s->endpoint, err) < 0 ||
 	    hear(sock, BARRIER_PREPARED, ret_terminal, err) < 0 ||
@@ -173,6 +204,7 @@ int init_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_term
 	       struct error *err)
 {
 	const struct spec *spec = s->container->spec;
+	const bool first = *(const bool *)ctx;
 	CLEANUP(fd_closep) int cache = open_cache(s), terminal = -EBADF;
 	struct sock_fprog filter = { 0 };
 	struct process p = {
@@ -188,14 +220,13 @@ int init_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_term
 		return -err->code;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
 		return error_set(err, errno, "socketpair: %s", strerror(errno));
-	pid = clone_init(s->cgroup);
+	pid = clone_init(s, err);
 	if (pid == 0) {
 		(void)close(sock[0]);
-		child_main(s, *(const bool *)ctx, &p, sock[1]);
+		child_main(s, first, &p, sock[1]);
 	}
 	fd_close(&sock[1]);
-	r = pid < 0 ? error_set(err, errno, "clone: %s", strerror(errno)) :
-		      drive(s, sock[0], &terminal, err);
+	r = pid < 0 ? pid : drive(s, first, sock[0], pid, &terminal, err);
 	fd_close(&sock[0]);
 	free(filter.filter);
 	if (r < 0) {

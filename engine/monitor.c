@@ -69,6 +69,7 @@ static int open_socket(struct monitor *m, struct error *err)
 
 static int open_pipe(struct monitor *m, int i, struct error *err)
 {
+	const struct spec *s = m->setup.container->spec;
 	struct stat st;
 	int p[2];
 
@@ -78,6 +79,8 @@ static int open_pipe(struct monitor *m, int i, struct error *err)
 	m->setup.stdio[i] = p[i != 0];
 	(void)fcntl(m->pipes[i], F_SETFL, O_NONBLOCK);
 	(void)fcntl(m->pipes[i], F_SETPIPE_SZ, PIPE_BYTES);
+	/* It may be opened once more, as /dev/stdout. */
+	(void)fchown(m->setup.stdio[i], id_map_host(&s->userns.uids, s->uid), id_map_host(&s->userns.gids, s->gid));
 	if (fstat(m->pipes[i], &st) < 0)
 		return error_set(err, errno, "pipe: %s", strerror(errno));
 	m->pipe_inodes[i] = st.st_ino;
@@ -92,6 +95,17 @@ static int open_stdio(struct monitor *m, struct error *err)
 		if (open_pipe(m, i, err) < 0)
 			return -err->code;
 	return 0;
+}
+
+/* The network namespace belongs to the user namespace. */
+static int open_namespaces(struct monitor_setup *s, struct error *err)
+{
+	const struct userns *u = &s->container->spec->userns;
+
+	if (!userns_is_own(u))
+		return network_namespace_create(&s->netns_fd, err);
+	return userns_create(u, &s->userns_fd, &s->netns_fd, err) < 0 ? -err->code :
+		network_namespace_set_up(s->netns_fd, id_map_host(&u->gids, 0), err);
 }
 
 static int open_resources(struct monitor *m, struct error *err)
@@ -110,7 +124,7 @@ static int open_resources(struct monitor *m, struct error *err)
 	    s->endpoint.bridge[0] &&
 	    network_bridge_ensure(s->endpoint.bridge, config->bridge_address, err) < 0)
 		return -err->code;
-	return network_namespace_create(&s->netns_fd, err);
+	return open_namespaces(s, err);
 }
 
 static int record_start(struct monitor *m, struct error *err)
@@ -170,6 +184,7 @@ static void close_all(struct monitor *m)
 	}
 	fd_close(&m->terminal_fd);
 	fd_close(&m->setup.netns_fd);
+	fd_close(&m->setup.userns_fd);
 	fd_close(&m->listen_fd);
 	output_close(&m->output);
 }
@@ -377,7 +392,7 @@ static void live(struct monitor *m, bool attach)
 static _Noreturn void monitor_main(struct container *c, const struct monitor_plan *plan, int control)
 {
 	struct monitor m = {
-		.setup = { .container = c, .netns_fd = -EBADF, .stdio = { -EBADF, -EBADF, -EBADF },
+		.setup = { .container = c, .netns_fd = -EBADF, .userns_fd = -EBADF, .stdio = { -EBADF, -EBADF, -EBADF },
 			   .control = control, .guard = MONITOR_GUARD_NONE },
 		.listen_fd = -EBADF, .signal_fd = -EBADF, .pipes = { -EBADF, -EBADF, -EBADF },
 		.terminal_fd = -EBADF, .output = { .fd = -EBADF },

@@ -93,6 +93,7 @@ struct monitor_setup {
 	struct container *container;
 	struct cgroup *cgroup;
 	int netns_fd;
+	int userns_fd;			/* -EBADF: the container has none of its own */
 	struct network_endpoint endpoint;	/* with bridge and host_ifname filled in */
 	int stdio[3];			/* the container's ends of its pipes; -EBADF: none */
 	int control;			/* to the process that called monitor_spawn */

@@ -112,9 +112,19 @@ int mounts_make_fs_from(const char *type, const char *source, const char *option
 	return 0;
 }
 
+int mounts_map_ids(int tree_fd, bool recursive, int userns_fd, struct error *err)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns_fd };
+
+	if (mount_setattr(tree_fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
+		return error_set(err, errno, "map its ids: %s%s", strerror(errno),
+				 errno == EINVAL ? ": its file system can't be idmapped" : "");
+	return 0;
+}
+
 /* Binds what source_fd (borrowed, may be O_PATH) refers to, with more attributes. */
-int mounts_bind(int source_fd, bool recursive, uint64_t attrs, int root_fd,
-		      const char *path, struct error *err)
+int mounts_bind(int source_fd, bool recursive, uint64_t attrs, int userns_fd, int root_fd,
+		const char *path, struct error *err)
 {
 	struct mount_attr attr = { .attr_set = attrs };
 	CLEANUP(fd_closep) int tree = open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
@@ -125,6 +135,8 @@ int mounts_bind(int source_fd, bool recursive, uint64_t attrs, int root_fd,
 	if (attrs && mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
 				   sizeof(attr)) < 0)
 		return error_set(err, errno, "bind %s: set attributes: %s", path, strerror(errno));
+	if (userns_fd >= 0 && mounts_map_ids(tree, recursive, userns_fd, err) < 0)
+		return -err->code;
 	return mounts_place(TAKE_FD(tree), root_fd, path, err);
 }
 
@@ -137,7 +149,7 @@ int mounts_make_read_only(int root_fd, const char *path, uint64_t attrs, struct 
 		return 0;
 	if (r < 0)
 		return r;
-	return mounts_bind(fd, true, attrs | MOUNT_ATTR_RDONLY, root_fd, path, err);
+	return mounts_bind(fd, true, attrs | MOUNT_ATTR_RDONLY, -EBADF, root_fd, path, err);
 }
 
 int mounts_mask(int root_fd, const char *path, int null_fd, struct error *err)
@@ -152,7 +164,8 @@ int mounts_mask(int root_fd, const char *path, int null_fd, struct error *err)
 	if (r < 0 || fstat(fd, &st) < 0)
 		return -err->code;
 	if (!S_ISDIR(st.st_mode))
-		return mounts_bind(null_fd, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, root_fd, path, err);
+		return mounts_bind(null_fd, false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, -EBADF, root_fd,
+				   path, err);
 	if (mounts_make_fs("tmpfs", "mode=755,size=4k,nr_inodes=4", SAFE | MOUNT_ATTR_RDONLY, &empty, err) < 0)
 		return -err->code;
 	return mounts_place(empty, root_fd, path, err);

@@ -34,9 +34,14 @@ int mounts_make_fs(const char *type, const char *options, unsigned attrs, int *r
 int mounts_make_fs_from(const char *type, const char *source, const char *options, unsigned attrs,
 			int *ret_fd, struct error *err);
 
-/* Binds what source_fd (borrowed, may be O_PATH) refers to, with more attributes. */
-int mounts_bind(int source_fd, bool recursive, uint64_t attrs, int root_fd,
+/* Binds what source_fd (borrowed, may be O_PATH) refers to, with more attributes; the ids
+ * mapped by userns_fd, unless that is -EBADF. */
+int mounts_bind(int source_fd, bool recursive, uint64_t attrs, int userns_fd, int root_fd,
 		const char *path, struct error *err);
+
+/* The owners of files of a detached mount (borrowed) as the user namespace maps them: id 0 on
+ * disk is its root. mount_setattr(2) MOUNT_ATTR_IDMAP. */
+int mounts_map_ids(int tree_fd, bool recursive, int userns_fd, struct error *err);
 
 /* Binds a path over itself, read-only and with more attributes; one that is not there is no error. */
 int mounts_make_read_only(int root_fd, const char *path, uint64_t attrs, struct error *err);

@@ -51,6 +51,9 @@ int network_bridge_ensure(const char *bridge, const char *address, struct error 
  * for duplicate address detection (ip-sysctl.rst of the kernel). */
 int network_namespace_create(int *ret_netns_fd, struct error *err);
 
+/* The same for one that is there, with root's group (an id of the host) in place of 0. */
+int network_namespace_set_up(int netns_fd, gid_t root_gid, struct error *err);
+
 /* Makes the pair, puts one end into the namespace as eth0 with MAC, address
  * and default route, up, and the other onto the bridge with the gate as asked;
  * frames pass (or not) from the first on. eth0 has the bridge's MTU and the same

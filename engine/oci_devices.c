@@ -52,7 +52,7 @@ static int bind_node(int root_fd, const struct node *n, struct error *err)
 				 n->path);
 	if (mounts_make_point(root_fd, n->path, false, err) < 0)
 		return -err->code;
-	return mounts_bind(host, false, 0, root_fd, n->path, err);
+	return mounts_bind(host, false, 0, -EBADF, root_fd, n->path, err);
 }
 
 static bool is_same(int parent, const char *name, const struct node *n)

@@ -31,49 +31,19 @@ static int set_attributes(int tree, bool recursive, struct mount_attr attr, stru
 	if (!attr.attr_set && !attr.attr_clr && !attr.propagation)
 		return 0;
 	if (mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
-		return error_set(err, errno, "set mount attributes: %s%s", strerror(errno),
-				 attr.attr_set & MOUNT_ATTR_IDMAP && errno == EINVAL ?
-				 ": its file system can't be idmapped" : "");
+		return error_set(err, errno, "set mount attributes: %s", strerror(errno));
 	return 0;
-}
-
-/* --- id maps --------------------------------------------------------------------- */
-
-/* A process in a user namespace of the maps, until it is killed: only an open
- * descriptor of the namespace is wanted. */
-static int make_user_namespace(const struct oci_mount *m, int *ret_fd, struct error *err)
-{
-	const struct oci_linux maps = { .uid_mappings = m->uid_mappings, .gid_mappings = m->gid_mappings };
-	const struct oci_namespaces n = { .spec = &maps };
-	struct clone_args args = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
-	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-	char path[40];
-	int r;
-
-	if (pid == 0)
-		for (;;)
-			(void)pause();
-	if (pid < 0)
-		return error_set(err, errno, "new user namespace: %s", strerror(errno));
-	r = oci_namespaces_help(&n, OCI_ASK_MAPS, pid, err);
-	(void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-	if (r == 0) {
-		*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
-		r = *ret_fd < 0 ? error_set(err, errno, "open %s: %s", path, strerror(errno)) : 0;
-	}
-	(void)kill(pid, SIGKILL);
-	(void)waitpid(pid, NULL, 0);
-	return r;
 }
 
 static int map_ids(int tree, const struct oci_mount *m, const struct oci_mount_options *o, struct error *err)
 {
 	CLEANUP(fd_closep) int ns = -EBADF;
+	struct userns maps;
 
-	if (make_user_namespace(m, &ns, err) < 0)
+	if (oci_namespaces_maps(&m->uid_mappings, &m->gid_mappings, &maps, err) < 0 ||
+	    userns_create(&maps, &ns, NULL, err) < 0)
 		return -err->code;
-	return set_attributes(tree, o->id_map_recursive,
-			      (struct mount_attr){ .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)ns }, err);
+	return mounts_map_ids(tree, o->id_map_recursive, ns, err);
 }
 
 /* --- in the parent ----------------------------------------------------------------- */
@@ -343,5 +313,5 @@ int oci_mounts_console(int slave_fd, struct error *err)
 		return error_set(err, errno, "open /: %s", strerror(errno));
 	if (mounts_make_point(root, "/dev/console", false, err) < 0)
 		return -err->code;
-	return mounts_bind(slave_fd, false, 0, root, "/dev/console", err);
+	return mounts_bind(slave_fd, false, 0, -EBADF, root, "/dev/console", err);
 }

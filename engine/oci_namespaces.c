@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <string.h>
@@ -172,31 +171,32 @@ int oci_namespaces_open(const struct oci_spec *spec, struct oci_namespaces *ret,
 	return r;
 }
 
-static int write_map(pid_t pid, const char *file, const struct oci_list *list, struct error *err)
+static int take_map(const struct oci_list *list, struct id_map *map, struct error *err)
 {
-	char text[4096], path[40];
-	size_t n = 0;
-
 	OCI_EACH(struct oci_id_mapping, m, *list)
-		if (n < sizeof(text))
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "%lld %lld %lld\n",
-					      (long long)m->container_id.value, (long long)m->host_id.value,
-					      (long long)m->size.value);
-	if (n >= sizeof(text))
-		return error_set(err, E2BIG, "%s: too many mappings", file);
-	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	return fd_write_file_at(AT_FDCWD, path, text, err);
+		if (id_map_add(map, (uint64_t)m->container_id.value, (uint64_t)m->host_id.value,
+			       (uint64_t)m->size.value, err) < 0)
+			return -err->code;
+	return 0;
+}
+
+int oci_namespaces_maps(const struct oci_list *uids, const struct oci_list *gids, struct userns *ret, struct error *err)
+{
+	*ret = (struct userns){ 0 };
+	if (take_map(uids, &ret->uids, err) < 0)
+		return error_wrap(err, "uidMappings");
+	return take_map(gids, &ret->gids, err) < 0 ? error_wrap(err, "gidMappings") : 0;
 }
 
 int oci_namespaces_help(const struct oci_namespaces *n, char ask, pid_t between, struct error *err)
 {
 	char path[40], text[160];
+	struct userns maps;
 	size_t len = 0;
 
 	if (ask == OCI_ASK_MAPS)
-		return write_map(between, "uid_map", &n->spec->uid_mappings, err) < 0 ||
-		       write_map(between, "gid_map", &n->spec->gid_mappings, err) < 0 ?
-			error_wrap(err, "map of the user namespace") : 0;
+		return oci_namespaces_maps(&n->spec->uid_mappings, &n->spec->gid_mappings, &maps, err) < 0 ||
+		       userns_write_maps(&maps, between, err) < 0 ? -err->code : 0;
 	OCI_EACH(struct oci_time_offset, o, n->spec->time_offsets)
 		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %lld %lld\n", o->key,
 					(long long)o->secs.value, (long long)o->nanosecs.value);
@@ -214,21 +214,12 @@ static int ask(int sock, char what, struct error *err)
 	return 0;
 }
 
-/* As its root, so that what is made afterwards belongs to it. */
-static int take_root(struct error *err)
-{
-	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
-		return error_set(err, errno, "become root of the user namespace: %s: map id 0", strerror(errno));
-	(void)setgroups(0, NULL);
-	return 0;
-}
-
 static int join(const struct oci_namespaces *n, struct error *err)
 {
 	for (size_t i = 0; i < OCI_NAMESPACES_MAX; i++)
 		if (n->fds[i] >= 0 && setns(n->fds[i], (int)types[i].flag) < 0)
 			return error_set(err, errno, "join the %s namespace: %s", types[i].name, strerror(errno));
-	return n->join & CLONE_NEWUSER ? take_root(err) : 0;
+	return n->join & CLONE_NEWUSER ? userns_take_root(err) : 0;
 }
 
 int oci_namespaces_enter(const struct oci_namespaces *n, int sock, struct error *err)
@@ -240,7 +231,7 @@ int oci_namespaces_enter(const struct oci_namespaces *n, int sock, struct error 
 	if (n->create & CLONE_NEWUSER) {
 		if (unshare(CLONE_NEWUSER) < 0)
 			return error_set(err, errno, "new user namespace: %s", strerror(errno));
-		if (ask(sock, OCI_ASK_MAPS, err) < 0 || take_root(err) < 0)
+		if (ask(sock, OCI_ASK_MAPS, err) < 0 || userns_take_root(err) < 0)
 			return -err->code;
 	}
 	if (rest && unshare((int)rest) < 0)
@@ -268,5 +259,5 @@ int oci_namespaces_join_process(int init_fd, pid_t pid, struct error *err)
 	}
 	if (flags && setns(init_fd, flags) < 0)
 		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
-	return user ? take_root(err) : 0;
+	return user ? userns_take_root(err) : 0;
 }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "engine/oci_spec.h"
+#include "engine/userns.h"
 
 #define OCI_NAMESPACES_MAX 8
 
@@ -36,6 +37,10 @@ int oci_namespaces_enter(const struct oci_namespaces *n, int sock, struct error 
 /* What the go-between asks its parent to do, one byte each. */
 enum { OCI_ASK_MAPS = 'u', OCI_ASK_TIME = 't' };
 int oci_namespaces_help(const struct oci_namespaces *n, char ask, pid_t between, struct error *err);
+
+/* Lists of struct oci_id_mapping. -EINVAL names the range that is none. */
+int oci_namespaces_maps(const struct oci_list *uids, const struct oci_list *gids, struct userns *ret,
+			struct error *err);
 
 /* The name in /proc/PID/ns of a flag, NULL for none; for lists of them. */
 const char *oci_namespace_name(size_t i, unsigned *ret_flag, const char **ret_proc);

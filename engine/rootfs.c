@@ -30,8 +30,8 @@ struct fs_mount {
 /* Parents before children. */
 static const struct fs_mount fs_mounts[] = {
 	{ "/proc", "proc", NULL, SAFE, STAGED },
-	{ "/dev", "tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, EXTERNAL },
-	{ "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+	{ "/dev", "tmpfs", "mode=755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, EXTERNAL },
+	{ "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620",
 	  MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NATIVE },
 	{ "/dev/shm", "tmpfs", "mode=1777", SAFE, EXTERNAL },	/* and a size */
 	{ "/dev/mqueue", "mqueue", NULL, SAFE, NATIVE },
@@ -41,6 +41,8 @@ static const struct fs_mount fs_mounts[] = {
 const char *const rootfs_tmpfs[ROOTFS_TMPFS_MAX + 1] = { "/dev/shm" };
 
 #define SHM_BYTES (64ull << 20)
+#define DEV_BYTES (64ull << 20)
+#define TTY_GID 5
 
 #define CGROUP_VIEW_PARENT "/sys/fs"
 #define CGROUP_VIEW CGROUP_VIEW_PARENT "/cgroup"
@@ -76,12 +78,18 @@ static uint64_t shm_bytes(const struct spec *s)
 	return s->shm_bytes ? s->shm_bytes : SHM_BYTES;
 }
 
-static int make_shm(const struct fs_mount *m, uint64_t bytes, int *ret_fd, struct error *err)
+/* Whose files those are that nobody has made: ids of the host. */
+static int make_fs(const struct fs_mount *m, const struct spec *s, uint64_t bytes, int *ret_fd, struct error *err)
 {
-	char options[64];
+	uint32_t gid = id_map_host(&s->userns.gids, 0), tty = id_map_host(&s->userns.gids, TTY_GID);
+	char options[128] = "";
 
-	(void)snprintf(options, sizeof(options), "%s,size=%llu", m->options, (unsigned long long)bytes);
-	return mounts_make_fs(m->type, options, m->attrs, ret_fd, err);
+	if (!strcmp(m->type, "devpts"))
+		(void)snprintf(options, sizeof(options), "%s,gid=%u", m->options, tty == ID_NONE ? gid : tty);
+	else if (!strcmp(m->type, "tmpfs"))
+		(void)snprintf(options, sizeof(options), "%s,size=%llu,uid=%u,gid=%u", m->options,
+			       (unsigned long long)bytes, id_map_host(&s->userns.uids, 0), gid);
+	return mounts_make_fs(m->type, *options ? options : NULL, m->attrs, ret_fd, err);
 }
 
 static const struct fs_mount *find_tmpfs(const char *path)
@@ -94,7 +102,7 @@ static const struct fs_mount *find_tmpfs(const char *path)
 
 int rootfs_make_tmpfs(const struct spec *s, const char *path, int *ret_fd, struct error *err)
 {
-	return make_shm(find_tmpfs(path), 2 * shm_bytes(s), ret_fd, err);
+	return make_fs(find_tmpfs(path), s, 2 * shm_bytes(s), ret_fd, err);
 }
 
 int rootfs_limit_tmpfs(const struct spec *s, const char *path, int mount_fd, struct error *err)
@@ -127,8 +135,7 @@ static int mount_fs(int root_fd, const struct fs_mount *m, const struct spec *s,
 	if (mounts_make_point(root_fd, m->path, true, err) < 0)
 		r = -err->code;
 	else if (fd < 0)
-		r = !strcmp(m->path, "/dev/shm") ? make_shm(m, shm_bytes(s), &fd, err) :
-						   mounts_make_fs(m->type, m->options, m->attrs, &fd, err);
+		r = make_fs(m, s, !strcmp(m->path, "/dev/shm") ? shm_bytes(s) : DEV_BYTES, &fd, err);
 	if (r < 0)
 		return error_wrap(err, "mount %s", m->path);
 	return mounts_place(fd, root_fd, m->path, err);
@@ -192,7 +199,7 @@ static int make_read_only(int root_fd, bool nested, struct error *err)
 	for (size_t i = 0; i < COUNT(readonly_paths); i++)
 		if (mounts_make_read_only(root_fd, readonly_paths[i], SAFE, err) < 0)
 			return -err->code;
-	return nested ? mounts_bind(net, false, SAFE, root_fd, NETWORK_SWITCHES, err) : 0;
+	return nested ? mounts_bind(net, false, SAFE, -EBADF, root_fd, NETWORK_SWITCHES, err) : 0;
 }
 
 static int mask_paths(int root_fd, struct error *err)
@@ -207,8 +214,9 @@ static int mask_paths(int root_fd, struct error *err)
 	return 0;
 }
 
-static int mount_volume(int root_fd, const struct spec_volume *v, struct error *err)
+static int mount_volume(int root_fd, const struct spec_volume *v, int userns_fd, struct error *err)
 {
+	uint64_t attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (v->read_only ? MOUNT_ATTR_RDONLY : 0);
 	CLEANUP(fd_closep) int source = open(v->source, O_PATH | O_CLOEXEC);
 	struct stat st;
 
@@ -216,8 +224,33 @@ static int mount_volume(int root_fd, const struct spec_volume *v, struct error *
 		return error_set(err, errno, "volume %s: %s", v->source, strerror(errno));
 	if (mounts_make_point(root_fd, v->destination, S_ISDIR(st.st_mode), err) < 0)
 		return -err->code;
-	return mounts_bind(source, true, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-		    (v->read_only ? MOUNT_ATTR_RDONLY : 0), root_fd, v->destination, err);
+	if (mounts_bind(source, true, attrs, v->id_mapped ? userns_fd : -EBADF, root_fd, v->destination, err) < 0)
+		return error_wrap(err, "volume %s", v->source);
+	return 0;
+}
+
+/* A folder of the state directory is covered by itself, its ids mapped: on disk they are
+ * those inside. An overlay takes them from there. Idmapped layers of it: overlayfs.rst. */
+static int map_folder(const char *path, int userns_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0 || mounts_map_ids(tree, false, userns_fd, err) < 0)
+		return tree < 0 ? error_set(err, errno, "%s: %s", path, strerror(errno)) : error_wrap(err, "%s", path);
+	if (move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return error_set(err, errno, "mount on %s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int map_layers(const struct container *c, int userns_fd, struct error *err)
+{
+	char path[SPEC_NAME_MAX + 64];
+
+	(void)snprintf(path, sizeof(path), "images/%s/rootfs", c->spec->image);
+	if (map_folder(path, userns_fd, err) < 0)
+		return -err->code;
+	(void)snprintf(path, sizeof(path), "containers/%s", c->name);
+	return map_folder(path, userns_fd, err);
 }
 
 static bool is_on_overlay(const struct node *node)
@@ -230,7 +263,7 @@ static bool is_on_overlay(const struct node *node)
 /* Paths are relative to the state directory: names need no escaping there. By
  * path and not by descriptor, which would lead to the mounts of the namespace
  * that it was opened in. */
-static int mount_overlay(const struct container *c, struct error *err)
+static int mount_overlay(const struct container *c, int userns_fd, struct error *err)
 {
 	const char *n = c->name;
 	char options[1024], target[SPEC_NAME_MAX + 32];
@@ -239,6 +272,8 @@ static int mount_overlay(const struct container *c, struct error *err)
 		return -err->code;
 	if (chdir(c->node->path) < 0)
 		return error_set(err, errno, "enter %s: %s", c->node->path, strerror(errno));
+	if (userns_fd >= 0 && map_layers(c, userns_fd, err) < 0)
+		return error_wrap(err, "user namespace: %s", c->node->path);
 	(void)snprintf(options, sizeof(options), "lowerdir=images/%s/rootfs,"
 		       "upperdir=containers/%s/upper,workdir=containers/%s/work,"
 		       "index=off,metacopy=off,redirect_dir=off,xino=off", c->spec->image, n, n);
@@ -260,15 +295,15 @@ static int open_merged(const struct container *c, int *ret_fd, struct error *err
 }
 
 int rootfs_mount(const struct container *c, enum rootfs_for what, const int tmpfs[ROOTFS_TMPFS_MAX],
-		 struct error *err)
+		 int userns_fd, struct error *err)
 {
 	CLEANUP(fd_closep) int root = -EBADF;
 
-	if (mount_overlay(c, err) < 0 || open_merged(c, &root, err) < 0 ||
+	if (mount_overlay(c, userns_fd, err) < 0 || open_merged(c, &root, err) < 0 ||
 	    mount_table(root, c->spec, what, tmpfs, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < c->spec->n_volumes; i++)
-		if (mount_volume(root, &c->spec->volumes[i], err) < 0)
+		if (mount_volume(root, &c->spec->volumes[i], userns_fd, err) < 0)
 			return -err->code;
 	if (what == ROOTFS_FOR_START && make_read_only(root, c->spec->nested, err) < 0)
 		return -err->code;

@@ -42,9 +42,10 @@ int rootfs_limit_tmpfs(const struct spec *s, const char *path, int mount_fd, str
 /* Mounts overlay at containers/NAME/merged, then the table below it. Changes
  * the working directory to the state directory. Call it in a private mount
  * namespace: nothing is undone on failure but by that namespace's end. tmpfs (NULL:
- * none) has a mount, or -EBADF, for each of rootfs_tmpfs; they are borrowed. */
+ * none) has a mount, or -EBADF, for each of rootfs_tmpfs; they are borrowed. With a
+ * user namespace (userns_fd) the caller has begun to work for it: userns_work_for. */
 int rootfs_mount(const struct container *c, enum rootfs_for what, const int tmpfs[ROOTFS_TMPFS_MAX],
-		 struct error *err);
+		 int userns_fd, struct error *err);
 
 /* First start only: /etc/hosts, /etc/hostname and /etc/resolv.conf, written
  * into the container's own layer, so that they move with it. */

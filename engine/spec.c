@@ -6,6 +6,7 @@
 #include "engine/spec.h"
 #include "engine/spec_disks.h"
 #include "engine/spec_supervision.h"
+#include "engine/spec_userns.h"
 
 #define OCI_VERSION "1.1.0"
 
@@ -84,9 +85,10 @@ static json_t *mounts_json(const struct spec *s)
 	char size[32];
 
 	for (size_t i = 0; i < s->n_volumes; i++)
-		(void)json_array_append_new(a, json_pack("{s:s,s:s,s:s,s:[s,s]}",
+		(void)json_array_append_new(a, json_pack("{s:s,s:s,s:s,s:[s,s,s*]}",
 			"source", s->volumes[i].source, "destination", s->volumes[i].destination,
-			"type", "bind", "options", "rbind", s->volumes[i].read_only ? "ro" : "rw"));
+			"type", "bind", "options", "rbind", s->volumes[i].read_only ? "ro" : "rw",
+			s->volumes[i].id_mapped ? "ridmap" : NULL));
 	(void)snprintf(size, sizeof(size), "size=%llu", (unsigned long long)s->shm_bytes);
 	if (s->shm_bytes)
 		(void)json_array_append_new(a, json_pack("{s:s,s:s,s:s,s:[s]}", "source", "shm", "destination",
@@ -135,14 +137,14 @@ static json_t *annotations_json(const struct spec *s)
 int spec_to_json(const struct spec *s, char **ret_text, struct error *err)
 {
 	CLEANUP(json_decrefp) json_t *root = json_pack(
-		"{s:s,s:{s:b,s:o,s:o,s:o,s:s,s:o,s:b},s:{s:s},s:s,s:o,s:{s:o},s:o}",
+		"{s:s,s:{s:b,s:o,s:o,s:o,s:s,s:o,s:b},s:{s:s},s:s,s:o,s:o,s:o}",
 		"ociVersion", OCI_VERSION,
 		"process", "terminal", s->terminal, "user", user_json(s), "args", strv_json(s->args),
 		"env", strv_json(s->env), "cwd", s->cwd, "capabilities", bounding_json(s->capabilities),
 		"noNewPrivileges", 1,
 		"root", "path", "merged",
 		"hostname", s->hostname, "mounts", mounts_json(s),
-		"linux", "resources", resources_json(&s->limits),
+		"linux", spec_userns_add(json_pack("{s:o}", "resources", resources_json(&s->limits)), s),
 		"annotations", spec_supervision_add(annotations_json(s), s));
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 

@@ -4,7 +4,8 @@
  * Kept as STATE/containers/NAME/config.json, sent with a migration, stored in
  * a checkpoint. The file follows the OCI runtime specification 1.1 (config.md,
  * config-linux.md) as far as it goes: process, root, hostname, mounts (volumes,
- * and /dev/shm for its size), linux.resources, linux.maskedPaths and readonlyPaths are implied
+ * and /dev/shm for its size), linux.resources, linux.uidMappings and gidMappings
+ * (which imply a user namespace); linux.maskedPaths and readonlyPaths are implied
  * defaults; what OCI has no word for is under annotations "org.godwit.*".
  * A file may come from a peer: parsing bounds and checks everything.
  */
@@ -20,6 +21,7 @@
 #include "engine/health.h"
 #include "engine/network.h"
 #include "engine/restart.h"
+#include "engine/userns.h"
 
 #define SPEC_NAME_MAX 64
 #define SPEC_LIST_MAX 1024		/* arguments, variables, volumes */
@@ -29,6 +31,7 @@ struct spec_volume {
 	char *source;			/* on the host, absolute */
 	char *destination;		/* in the container, absolute */
 	bool read_only;
+	bool id_mapped;			/* owners are as inside, see mounts_map_ids */
 };
 
 struct spec {
@@ -46,6 +49,7 @@ struct spec {
 	bool stdin_open;		/* else stdin is /dev/null */
 	bool auto_remove;
 	bool nested;			/* an engine may run in it: writable cgroups, its own /proc/sys/net */
+	struct userns userns;		/* ids; of none, the host's own */
 	uint64_t capabilities;		/* bounding set; capability.h */
 	struct spec_volume *volumes;
 	size_t n_volumes;
@@ -62,6 +66,9 @@ DEFINE_CLEANUP(struct spec *, spec_free)
 
 /* A container name: [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most SPEC_NAME_MAX. */
 int spec_check_name(const char *name, struct error *err);
+
+/* -EINVAL: its id maps are none, its user is not in them, or a volume asks for maps that are not there. */
+int spec_check_userns(const struct spec *spec, struct error *err);
 
 /* The text is the caller's to free. */
 int spec_to_json(const struct spec *spec, char **ret_text, struct error *err);

@@ -9,6 +9,7 @@
 #include "engine/spec.h"
 #include "engine/spec_disks.h"
 #include "engine/spec_supervision.h"
+#include "engine/spec_userns.h"
 
 struct reader {
 	struct error *err;
@@ -231,6 +232,8 @@ static void parse_volume(struct reader *rd, json_t *m, struct spec_volume *v)
 
 		if (o && !strcmp(o, "ro"))
 			v->read_only = true;
+		else if (o && !strcmp(o, "ridmap"))
+			v->id_mapped = true;
 		else if (!o || (strcmp(o, "rw") != 0 && strcmp(o, "rbind") != 0))
 			rd->r = error_set(rd->err, ENOTSUP, "mount option '%.32s' is not supported", o ? o : "?");
 	}
@@ -269,8 +272,9 @@ static void parse_mounts(struct reader *rd, json_t *root, struct spec *s)
 	}
 }
 
-static void parse_resources(struct reader *rd, json_t *root, struct cgroup_limits *l)
+static void parse_linux(struct reader *rd, json_t *root, struct spec *s)
 {
+	struct cgroup_limits *l = &s->limits;
 	CLEANUP(json_decrefp) json_t *lin = take(rd, root, "linux", JSON_OBJECT, true);
 	CLEANUP(json_decrefp) json_t *res = lin ? take(rd, lin, "resources", JSON_OBJECT, true) : NULL;
 	CLEANUP(json_decrefp) json_t *mem = res ? take(rd, res, "memory", JSON_OBJECT, false) : NULL;
@@ -290,6 +294,8 @@ static void parse_resources(struct reader *rd, json_t *root, struct cgroup_limit
 		l->cpu_millis = (uint32_t)(take_uint(rd, cpu, "quota", 1000ULL * 1000000) * 1000 /
 					   (period ? period : 100000));
 	}
+	if (rd->r == 0)
+		rd->r = spec_userns_take(lin, s, rd->err);
 	for (size_t i = 0; i < 5; i++) {
 		json_t *part = (json_t *[]){ mem, cpu, pids, res, lin }[i];
 
@@ -363,7 +369,7 @@ static int parse_root(json_t *root, struct spec *s, struct error *err)
 		return error_set(err, EINVAL, "'hostname' is longer than 64 characters");
 	parse_process(&rd, root, s);
 	parse_mounts(&rd, root, s);
-	parse_resources(&rd, root, &s->limits);
+	parse_linux(&rd, root, s);
 	parse_annotations(&rd, root, s);
 	refuse_rest(&rd, root, "setting");
 	return rd.r;

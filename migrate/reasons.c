@@ -16,6 +16,7 @@ static const struct {
 	[REASON_TRACED] = { "traced", "detach the debugger" },
 	[REASON_NAMESPACE_NESTED] = { "namespace-nested", "end the process" },
 	[REASON_NESTED] = { "nested", "make it anew on that node, or run it without --nested" },
+	[REASON_USER_NAMESPACE] = { "user-namespace", "make it again with --userns host" },
 	[REASON_TERMINAL_BUSY] = { "terminal-busy", "end the program in the foreground, or suspend it with Ctrl-Z" },
 	[REASON_OBJECT_UNSUPPORTED] = { "object-unsupported", "let the program close it, or end the process" },
 	[REASON_OBJECT_OUTSIDE] = { "object-outside", "let the program close it, or end the process" },

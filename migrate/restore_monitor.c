@@ -4,10 +4,10 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 
 #include "criu-glue/criu.h"
 #include "criu-glue/prepared.h"
+#include "engine/base/child.h"
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
@@ -77,39 +77,14 @@ static int receive_op(int control, uint32_t op, int *ret_fds, size_t n_fds, stru
 
 /* In a child, in the namespaces whose view the mounts depend on; the mount
  * namespace is the monitor's. */
-static int mount_everything(const struct restore *r, struct error *err)
+static int mount_everything(void *ctx, struct error *err)
 {
+	const struct restore *r = ctx;
 	const struct monitor_setup *s = r->setup;
 
 	if (setns(s->netns_fd, CLONE_NEWNET) < 0 || setns(r->cgroupns, CLONE_NEWCGROUP) < 0)
 		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
-	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, r->tmpfs, err);
-}
-
-static int in_child(const struct restore *r, int (*fn)(const struct restore *r, struct error *err),
-		    struct error *err)
-{
-	int p[2], n, status;
-	pid_t pid;
-
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return error_set(err, errno, "pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid == 0) {
-		struct error said = { 0 };
-
-		if (fn(r, &said) < 0)
-			(void)!write(p[1], &said, sizeof(said));
-		_exit(0);
-	}
-	(void)close(p[1]);
-	n = (int)read(p[0], err, sizeof(*err));
-	(void)close(p[0]);
-	if (pid < 0 || waitpid(pid, &status, 0) < 0)
-		return error_set(err, ECHILD, "fork: %s", strerror(errno));
-	if (n == sizeof(*err))
-		return -err->code;
-	return status ? error_set(err, EIO, "the child that mounts died (status %d)", status) : 0;
+	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, r->tmpfs, s->userns_fd, err);
 }
 
 static int prepare_criu(void *ctx)
@@ -282,7 +257,7 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
 	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
-	    in_child(r, mount_everything, err) < 0 ||
+	    child_do(mount_everything, r, err) < 0 ||
 	    fault_point("restore-mounted", err) < 0)
 		return -err->code;
 	timeline_step(&r->line, "mounts");

@@ -4,6 +4,7 @@
 #include "engine/monitor.h"
 #include "engine/named_network.h"
 #include "engine/nat.h"
+#include "engine/userns_pool.h"
 #include "tools/commands.h"
 #include "tools/launch.h"
 #include "tools/run.h"
@@ -23,7 +24,10 @@ static const struct option_row rows[] = {
 	ROW('e', "env", LIST, "K[=V]", env, "set a variable, or pass ours on; repeatable"),
 	ROW('w', "workdir", TEXT, "DIR", cwd, "working directory [/]"),
 	ROW('u', "user", TEXT, "USER[:GROUP]", user, "user and group, names or numbers [0]"),
-	ROW('v', "volume", LIST, "SRC:DST[:ro]", volumes, "bind a path of this machine; repeatable"),
+	ROW('v', "volume", LIST, "SRC:DST[:ro,idmap]", volumes, "bind a path of this machine; repeatable"),
+	ROW(0, "userns", TEXT, "auto|map|host", userns, "ids of its own, or the host's [host]"),
+	ROW(0, "uidmap", LIST, "CTR:HOST:SIZE", uid_maps, "uids of the host that those inside are; repeatable"),
+	ROW(0, "gidmap", LIST, "CTR:HOST:SIZE", gid_maps, "the same of groups [as --uidmap]; repeatable"),
 	ROW(0, "shm-size", SIZE, "SIZE", shm_bytes, "what /dev/shm may hold [64m]"),
 	ROW('m', "memory", SIZE, "SIZE", memory_bytes, "memory limit, like 64m or 1.5g [none]"),
 	ROW(0, "cpus", CPUS, "N", cpu_millis, "processors it may use, like 0.5 [all]"),
@@ -75,8 +79,15 @@ static int give_address(const struct node *node, const struct run_options *o, st
 	return nat_check_free(&s->endpoint, err);
 }
 
+static int give_ids(const struct node *node, const struct run_options *o, struct spec *s, struct error *err)
+{
+	if (o->userns && !strcmp(o->userns, "auto") && userns_choose(node, s, err) < 0)
+		return error_wrap(err, "--userns auto");
+	return spec_check_userns(s, err) < 0 ? -err->code : userns_check_free(node, &s->userns, err);
+}
+
 /* Under the node's lock from looking at the image to having a folder, so that
- * neither the image nor the name nor the address goes to somebody else. */
+ * neither the image nor the name nor the address nor the ids go to somebody else. */
 static int create(const struct invocation *inv, struct container **ret, struct error *err)
 {
 	const struct run_options *o = inv->options;
@@ -85,11 +96,25 @@ static int create(const struct invocation *inv, struct container **ret, struct e
 
 	if (node_lock(inv->node, &lock, err) < 0 ||
 	    run_spec(inv->node, o, inv->argv[0], inv->argv + 1, &s, err) < 0 ||
-	    give_address(inv->node, o, s, err) < 0 ||
+	    give_address(inv->node, o, s, err) < 0 || give_ids(inv->node, o, s, err) < 0 ||
 	    container_create(inv->node, s, CONTAINER_CREATED, ret, err) < 0)
 		return -err->code;
 	s = NULL;
 	return 0;
+}
+
+static const char *wrong_ids(const struct run_options *o)
+{
+	const char *mode = o->userns ? o->userns : o->uid_maps.n || o->gid_maps.n ? "map" : "host";
+	bool map = !strcmp(mode, "map");
+
+	if (!map && strcmp(mode, "auto") != 0 && strcmp(mode, "host") != 0)
+		return "--userns is auto, map or host";
+	if (map && !o->uid_maps.n && !o->gid_maps.n)
+		return "--userns map needs --uidmap or --gidmap";
+	if (o->nested && strcmp(mode, "host") != 0)
+		return "--nested needs --userns host";
+	return !map && (o->uid_maps.n || o->gid_maps.n) ? "--uidmap and --gidmap need --userns map" : NULL;
 }
 
 static const char *wrong_options(const struct run_options *o)
@@ -100,6 +125,8 @@ static const char *wrong_options(const struct run_options *o)
 		return "--ip and --network none exclude one another";
 	if (o->remove && o->restart && strcmp(o->restart, "no") != 0)
 		return "--rm and --restart exclude one another";
+	if (wrong_ids(o))
+		return wrong_ids(o);
 	if (!o->health_interval_us || !o->health_timeout_us || !o->health_retries)
 		return "--health-interval, --health-timeout and --health-retries are more than 0";
 	if (o->terminal && !o->detach && o->interactive && !isatty(STDIN_FILENO))

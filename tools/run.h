@@ -11,11 +11,11 @@
 struct run_options {
 	bool detach, remove, interactive, terminal, nested;
 	const char *name, *hostname, *cwd, *user, *address, *network;
-	struct option_list env, volumes, ports;
+	struct option_list env, volumes, ports, uid_maps, gid_maps;
 	uint64_t memory_bytes, shm_bytes;
 	uint32_t cpu_millis, pids;
 	struct disk_options disks;
-	const char *restart, *health_cmd;
+	const char *restart, *health_cmd, *userns;
 	uint64_t health_interval_us, health_timeout_us, health_start_period_us;
 	uint32_t health_retries;
 };

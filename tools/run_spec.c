@@ -96,7 +96,23 @@ static int take_environment(const struct run_options *o, struct spec *s, const c
 	return 0;
 }
 
-/* SRC:DST[:ro|rw]; a source that is no absolute path is below our directory. */
+/* ro, rw and idmap, divided by commas. */
+static int parse_volume_options(char *options, struct spec_volume *v, struct error *err)
+{
+	char *save = NULL;
+
+	for (char *o = strtok_r(options, ",", &save); o; o = strtok_r(NULL, ",", &save)) {
+		if (!strcmp(o, "idmap"))
+			v->id_mapped = true;
+		else if (!strcmp(o, "ro") || !strcmp(o, "rw"))
+			v->read_only = o[1] == 'o';
+		else
+			return error_set(err, EINVAL, "'%.20s' is neither ro nor rw nor idmap", o);
+	}
+	return 0;
+}
+
+/* SRC:DST[:OPTIONS]; a source that is no absolute path is below our directory. */
 static int parse_volume(const char *text, struct spec_volume *v, struct error *err)
 {
 	CLEANUP(freep) char *copy = strdup(text);
@@ -111,9 +127,8 @@ static int parse_volume(const char *text, struct spec_volume *v, struct error *e
 	mode = strchr(destination, ':');
 	if (mode)
 		*mode++ = '\0';
-	if (mode && strcmp(mode, "ro") != 0 && strcmp(mode, "rw") != 0)
-		return error_set(err, EINVAL, "volume '%.200s': '%.20s' is neither ro nor rw", text, mode);
-	v->read_only = mode && !strcmp(mode, "ro");
+	if (mode && parse_volume_options(mode, v, err) < 0)
+		return error_wrap(err, "volume '%.200s'", text);
 	if (!strcmp(destination, "/"))
 		return error_set(err, EINVAL, "volume '%.200s': cannot cover the root of the container", text);
 	v->source = realpath(copy, NULL);
@@ -218,6 +233,29 @@ static int take_limits(const struct run_options *o, struct cgroup_limits *l, str
 	return 0;
 }
 
+/* CTR:HOST[:SIZE] each, as newuidmap(1) has them. */
+static int take_map(const struct option_list *list, const char *option, struct id_map *map, struct error *err)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		unsigned long long inside, host, size;
+		char rest;
+
+		if (sscanf(list->items[i], "%llu:%llu:%llu%c", &inside, &host, &size, &rest) != 3)
+			return error_set(err, EINVAL, "%s %.80s: write CONTAINER-ID:HOST-ID:SIZE", option,
+					 list->items[i]);
+		if (id_map_add(map, inside, host, size, err) < 0)
+			return error_wrap(err, "%s", option);
+	}
+	return 0;
+}
+
+/* One map stands for both, as with podman. */
+static int take_maps(const struct run_options *o, struct userns *u, struct error *err)
+{
+	return take_map(o->uid_maps.n ? &o->uid_maps : &o->gid_maps, "--uidmap", &u->uids, err) < 0 ||
+	       take_map(o->gid_maps.n ? &o->gid_maps : &o->uid_maps, "--gidmap", &u->gids, err) < 0 ? -err->code : 0;
+}
+
 static int take_supervision(const struct run_options *o, struct spec *s, struct error *err)
 {
 	if (o->restart && restart_parse(o->restart, &s->restart, err) < 0)
@@ -245,7 +283,7 @@ int run_spec(const struct node *node, const struct run_options *o, const char *i
 	if (take_names(node, o, s, err) < 0 || take_image(node, image, s, err) < 0 ||
 	    take_user(node, o, s, home, err) < 0 || take_environment(o, s, home, err) < 0 ||
 	    take_volumes(o, s, err) < 0 || take_args(args, s, err) < 0 ||
-	    take_limits(o, &s->limits, err) < 0 || take_supervision(o, s, err) < 0)
+	    take_limits(o, &s->limits, err) < 0 || take_maps(o, &s->userns, err) < 0 || take_supervision(o, s, err) < 0)
 		return -err->code;
 	s->cwd = strdup(o->cwd ? o->cwd : "/");
 	if (!s->cwd)

@@ -14,9 +14,11 @@ static const char good[] =
 	"\"additionalGids\":[5,29]},\"args\":[\"redis-server\",\"--port\",\"7\"],\"env\":[\"A=b\",\"C=\\n\"],"
 	"\"cwd\":\"/data\",\"capabilities\":{\"bounding\":[\"CAP_CHOWN\",\"CAP_KILL\"]},"
 	"\"noNewPrivileges\":true},\"root\":{\"path\":\"merged\"},\"hostname\":\"walrus\",\"mounts\":["
-	"{\"source\":\"/srv\",\"destination\":\"/data\",\"type\":\"bind\",\"options\":[\"rbind\",\"ro\"]},"
+	"{\"source\":\"/srv\",\"destination\":\"/data\",\"type\":\"bind\",\"options\":[\"rbind\",\"ro\",\"ridmap\"]},"
 	"{\"source\":\"shm\",\"destination\":\"/dev/shm\",\"type\":\"tmpfs\",\"options\":[\"size=1073741824\"]}],"
-	"\"linux\":{\"resources\":{\"memory\":{\"limit\":67108864},\"cpu\":{\"quota\":150000,"
+	"\"linux\":{\"uidMappings\":[{\"containerID\":0,\"hostID\":7000,\"size\":200},"
+	"{\"containerID\":900,\"hostID\":9,\"size\":1}],\"gidMappings\":[{\"containerID\":0,\"hostID\":8000,"
+	"\"size\":200}],\"resources\":{\"memory\":{\"limit\":67108864},\"cpu\":{\"quota\":150000,"
 	"\"period\":100000},\"pids\":{\"limit\":32},\"blockIO\":{\"weight\":300,\"throttleReadBpsDevice\":["
 	"{\"path\":\"/dev/vda\",\"rate\":1048576}],\"throttleWriteIOPSDevice\":[{\"path\":\"/dev/vda\",\"rate\":50},"
 	"{\"path\":\"/dev/vdb\",\"rate\":60}]}}},\"annotations\":{\"org.godwit.name\":\"web\","
@@ -46,7 +48,10 @@ static void check(const struct spec *s)
 	assert_int_equal(s->capabilities, 1 << 0 | 1 << 5);
 	assert_int_equal(s->n_volumes, 1);
 	assert_string_equal(s->volumes[0].source, "/srv");
-	assert_true(s->volumes[0].read_only);
+	assert_true(s->volumes[0].read_only && s->volumes[0].id_mapped);
+	assert_true(s->userns.uids.n == 2 && s->userns.gids.n == 1);
+	assert_int_equal(id_map_host(&s->userns.uids, 900), 9);
+	assert_int_equal(id_map_host(&s->userns.gids, 199), 8199);
 	assert_int_equal(s->shm_bytes, 1u << 30);
 	assert_int_equal(s->limits.memory_bytes, 67108864);
 	assert_int_equal(s->limits.cpu_millis, 1500);
@@ -108,6 +113,13 @@ static void what_is_wrong_is_named(void **state)
 		{ "CAP_KILL", "CAP_NOSUCH", "CAP_NOSUCH" },
 		{ "\"noNewPrivileges\":true", "\"noNewPrivileges\":false", "noNewPrivileges" },
 		{ "\"uid\":101", "\"uid\":-1", "'uid' is out of range" },
+		{ "\"uid\":101", "\"uid\":200", "user 200 is not in the uid map" },
+		{ "[5,29]", "[5,200]", "group 200 is not in the gid map" },
+		{ "\"hostID\":9,", "\"hostID\":7100,", "overlaps" },
+		{ "\"hostID\":9,", "\"hostID\":-1,", "is no range" },
+		{ "\"hostID\":9,", "", "hostID" },
+		{ "\"gidMappings\"", "\"gidmappings\"", "both uids and gids" },
+		{ "\"containerID\":0,\"hostID\":8000", "\"containerID\":1,\"hostID\":8000", "gid 0" },
 		{ "\"uid\":101", "\"uid\":4294967295", "'uid' is out of range" },
 		{ "[5,29]", "[5,-29]", "additionalGids" },
 		{ "\"bind\"", "\"tmpfs\"", "tmpfs" },
