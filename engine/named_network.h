@@ -76,6 +76,11 @@ int named_network_lock(int dir_fd, int *ret_lock, struct error *err);
 /* The first host's address of subnet i, which every node's bridge has. */
 int named_network_gateway(const struct named_network *n, size_t i, char ret[NETWORK_CIDR_MAX], struct error *err);
 
+/* The address in the form "10.70.0.9/16" if a container can have it there: -EINVAL when it is one of
+ * no host in its subnets, -EADDRINUSE when it is the gateway's. */
+int named_network_host(const struct named_network *n, const char *address, char ret[NETWORK_CIDR_MAX],
+		       struct error *err);
+
 /* The part of subnet i that this node gives out. */
 int named_network_range(const struct named_network *n, size_t i, char ret[NETWORK_CIDR_MAX], struct error *err);
 

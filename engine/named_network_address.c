@@ -3,6 +3,23 @@
 #include "engine/named_network.h"
 #include "engine/placement.h"
 
+int named_network_host(const struct named_network *n, const char *address, char ret[NETWORK_CIDR_MAX],
+		       struct error *err)
+{
+	char gateway[NETWORK_CIDR_MAX];
+
+	for (size_t i = 0; i < 2 && n->subnets[i][0]; i++) {
+		if ((strchr(n->subnets[i], ':') != NULL) != (strchr(address, ':') != NULL))
+			continue;
+		if (network_address_in(n->subnets[i], address, ret, err) < 0 ||
+		    named_network_gateway(n, i, gateway, err) < 0)
+			return -err->code;
+		return strcmp(ret, gateway) != 0 ? 0 :
+		       error_set(err, EADDRINUSE, "address %s is the gateway of network '%s'", address, n->name);
+	}
+	return error_set(err, EINVAL, "address %.60s is in no subnet of network '%s'", address, n->name);
+}
+
 static int refuse(const struct node *node, const struct named_network *n, const struct place *p,
 		  const char *address, struct error *err)
 {
@@ -15,19 +32,19 @@ static int refuse(const struct node *node, const struct named_network *n, const 
 static int take_wanted(const struct node *node, const struct named_network *n, const struct places *all,
 		       const char *wanted, char ret[NETWORK_CIDR_MAX], struct error *err)
 {
-	char range[NETWORK_CIDR_MAX], gateway[NETWORK_CIDR_MAX];
+	char range[NETWORK_CIDR_MAX];
 	const struct place *p;
 	bool ours = false;
 
 	if (network_address_in(n->subnets[0], wanted, ret, err) < 0 ||
-	    named_network_range(n, 0, range, err) < 0 || named_network_gateway(n, 0, gateway, err) < 0)
+	    named_network_range(n, 0, range, err) < 0)
 		return -err->code;
 	(void)network_subnets_overlap(range, wanted, &ours, err);
 	if (!ours)
 		return error_set(err, EADDRNOTAVAIL, "address %s is not one that %s gives out, which are %s", wanted,
 				 node->config.name, range);
-	if (!strcmp(ret, gateway))
-		return error_set(err, EADDRINUSE, "address %s is the gateway of network '%s'", wanted, n->name);
+	if (named_network_host(n, wanted, ret, err) < 0)
+		return -err->code;
 	p = places_find(all, ret);
 	return p ? refuse(node, n, p, wanted, err) : 0;
 }

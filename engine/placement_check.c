@@ -6,23 +6,12 @@
 
 /* ---- who comes ---- */
 
-static bool is_within(const struct named_network *n, const char *address)
-{
-	char text[NETWORK_CIDR_MAX];
-	struct error ignored;
-
-	for (size_t i = 0; i < 2; i++)
-		if (n->subnets[i][0] && network_address_in(n->subnets[i], address, text, &ignored) == 0 &&
-		    !strcmp(text, address))
-			return true;
-	return false;
-}
-
 int placement_check(const struct node *node, const struct network_endpoint *ep, uint64_t created_us,
 		    struct error *err)
 {
 	const char *const addresses[] = { ep->address, ep->address2 };
 	CLEANUP(places_free) struct places all = { 0 };
+	char text[NETWORK_CIDR_MAX];
 	struct named_network n;
 
 	if (named_network_load(node, ep->network, &n, err) < 0 || placement_all(node, &n, &all, err) < 0)
@@ -30,9 +19,10 @@ int placement_check(const struct node *node, const struct network_endpoint *ep, 
 	for (size_t i = 0; i < 2 && addresses[i][0]; i++) {
 		const struct place *p = places_find(&all, addresses[i]);
 
-		if (!is_within(&n, addresses[i]))
-			return error_set(err, EINVAL, "address %s is in no subnet of network '%s' on %s", addresses[i],
-					 n.name, node->config.name);
+		if (named_network_host(&n, addresses[i], text, err) < 0)
+			return error_wrap(err, "on %s", node->config.name);
+		if (strcmp(text, addresses[i]) != 0)
+			return error_set(err, EINVAL, "address %s is not written as %s", addresses[i], text);
 		if (p && (p->member == n.index || p->created_us != created_us))
 			return error_set(err, EADDRINUSE, "address %s belongs to container '%s' on %s; "
 					 "choose another, or remove that one", addresses[i], p->name,

@@ -30,15 +30,6 @@ static bool same_family(const char *a, const char *b)
 	return (strchr(a, ':') != NULL) == (strchr(b, ':') != NULL);
 }
 
-/* In the form that we give it, so that equal ones are equal texts. */
-static int take_address(const struct named_network *n, const char *text, char ret[NETWORK_CIDR_MAX], struct error *err)
-{
-	for (size_t i = 0; i < 2; i++)
-		if (n->subnets[i][0] && same_family(n->subnets[i], text))
-			return network_address_in(n->subnets[i], text, ret, err);
-	return error_set(err, EINVAL, "address %.60s is in no subnet of network '%s'", text, n->name);
-}
-
 static int take_place(json_t *object, const struct named_network *n, struct place *p, struct error *err)
 {
 	const char *name, *address, *address2, *mac;
@@ -50,8 +41,8 @@ static int take_place(json_t *object, const struct named_network *n, struct plac
 			   &address, "address2", &address2, "mac", &mac, "created_us", &created, "moves", &moves,
 			   "live", &live) < 0)
 		return error_set(err, EINVAL, "%s", je.text);
-	if (spec_check_name(name, err) < 0 || take_address(n, address, p->address[0], err) < 0 ||
-	    (*address2 && take_address(n, address2, p->address[1], err) < 0) ||
+	if (spec_check_name(name, err) < 0 || named_network_host(n, address, p->address[0], err) < 0 ||
+	    (*address2 && named_network_host(n, address2, p->address[1], err) < 0) ||
 	    network_mac_parse(mac, p->mac, err) < 0)
 		return -err->code;
 	if (*address2 && same_family(address, address2))

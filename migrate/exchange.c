@@ -166,6 +166,63 @@ void exchange_unmake(struct exchange_peers *peers, const struct named_network *n
 	unmake(peers, n, peers->n);
 }
 
+static int reach(const struct node *node, const struct named_network *n, size_t member, struct channel **ret,
+		 struct channel_peer *ret_peer, struct error *err)
+{
+	CLEANUP(channel_freep) struct channel *ch = NULL;
+	struct channel_peer peer;
+
+	if (channel_connect_within(n->members[member].address, CONNECT_US, NULL, &ch, err) < 0 ||
+	    channel_greet(ch, node->config.name, node->id, &peer, err) < 0)
+		return -err->code;
+	if (strcmp(peer.id, n->members[member].id) != 0)
+		return error_set(err, EADDRNOTAVAIL, "%s is node '%s' (id %s) now, which is not on network '%s'",
+				 n->members[member].address, peer.name, peer.id, n->name);
+	channel_set_patience(ch, PATIENCE_US);
+	*ret_peer = peer;
+	*ret = TAKE_PTR(ch);
+	return 0;
+}
+
+static int remove_here(const struct node *node, const struct named_network *n, struct error *err)
+{
+	CLEANUP(fd_closep) int lock = -EBADF;
+
+	return node_lock(node, &lock, err) < 0 ? -err->code : named_network_remove(node, n->name, err);
+}
+
+/* A conversation ends with a refusal, so each is asked over one of its own. */
+static void make_again(const struct node *node, const struct named_network *n, size_t first)
+{
+	struct error ignored;
+
+	for (size_t i = 0; i < first; i++) {
+		CLEANUP(channel_freep) struct channel *ch = NULL;
+		struct channel_peer peer;
+
+		if (i != n->index && reach(node, n, i, &ch, &peer, &ignored) == 0)
+			(void)tell_network(ch, n, i, false, &ignored);
+	}
+}
+
+int exchange_remove(const struct node *node, const struct named_network *n, struct error *err)
+{
+	CLEANUP(exchange_peers_closep) struct exchange_peers peers = { .n = 0 };
+	struct channel_peer peer;
+	size_t done = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n->n_members; i++, peers.n++)
+		r = i == n->index ? 0 : reach(node, n, i, &peers.channels[i], &peer, err);
+	for (; r == 0 && done < n->n_members; done++)
+		r = done == n->index ? 0 : tell_network(peers.channels[done], n, done, true, err);
+	if (r == 0)
+		r = remove_here(node, n, err);
+	if (r < 0)
+		make_again(node, n, done);
+	return r;
+}
+
 /* ---- daemons ---- */
 
 int exchange_places(const struct node *node, const struct named_network *n, size_t member, struct error *err)
@@ -175,14 +232,8 @@ int exchange_places(const struct node *node, const struct named_network *n, size
 	struct message m = { 0 };
 	int r;
 
-	if (channel_connect_within(n->members[member].address, CONNECT_US, NULL, &ch, err) < 0 ||
-	    channel_greet(ch, node->config.name, node->id, &peer, err) < 0)
-		return -err->code;
-	if (strcmp(peer.id, n->members[member].id) != 0)
-		return error_set(err, EADDRNOTAVAIL, "%s is node '%s' (id %s) now, which is not on network '%s'",
-				 n->members[member].address, peer.name, peer.id, n->name);
-	channel_set_patience(ch, PATIENCE_US);
-	if (say_places(node, ch, n, err) < 0 || channel_receive(ch, WIRE_PLACES, &m, err) < 0)
+	if (reach(node, n, member, &ch, &peer, err) < 0 ||
+	    say_places(node, ch, n, err) < 0 || channel_receive(ch, WIRE_PLACES, &m, err) < 0)
 		return -err->code;
 	r = hear_places(node, n, &peer, &m.places, err);
 	message_free(&m);

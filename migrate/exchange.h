@@ -27,6 +27,10 @@ int exchange_meet(const struct node *node, const char *const *hosts, size_t n_ho
 int exchange_make(struct exchange_peers *peers, const struct named_network *n, struct error *err);
 void exchange_unmake(struct exchange_peers *peers, const struct named_network *n);
 
+/* Removes it on all its nodes, this one last, or on none: -EBUSY when a node has a container on
+ * it, with both; -EHOSTUNREACH and the like when a node can't be asked. */
+int exchange_remove(const struct node *node, const struct named_network *n, struct error *err);
+
 /* ---- daemons ---- */
 
 /* Tells the member what this node claims, and hears what it claims. */

@@ -47,15 +47,29 @@ static void (*const companion_runs[COMPANIONS])(const struct node *node, const s
 
 static int listen_on(const struct addrinfo *a, struct error *err)
 {
-	const int one = 1;
+	const int one = 1, zero = 0;
 	CLEANUP(fd_closep) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return error_set(err, errno, "socket: %s", strerror(errno));
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (a->ai_family == AF_INET6)
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, 64) < 0)
 		return error_set(err, errno, "%s", strerror(errno));
 	return TAKE_FD(fd);
+}
+
+/* All addresses of both families, where there is IPv6. */
+static int listen_on_all(const struct addrinfo *list, struct error *err)
+{
+	for (const struct addrinfo *a = list; a; a = a->ai_next) {
+		int fd = a->ai_family == AF_INET6 ? listen_on(a, err) : -EAFNOSUPPORT;
+
+		if (fd >= 0)
+			return fd;
+	}
+	return listen_on(list, err);
 }
 
 static int open_listener(const char *address, struct error *err)
@@ -72,7 +86,7 @@ static int open_listener(const char *address, struct error *err)
 		return host_wrong_port(port, err);
 	if (r)
 		return error_set(err, EINVAL, "listen on '%s': %s", address, gai_strerror(r));
-	r = listen_on(list, err);
+	r = host[0] ? listen_on(list, err) : listen_on_all(list, err);
 	freeaddrinfo(list);
 	return r < 0 ? error_wrap(err, "listen on %s port %s", host[0] ? host : "any address", port) : r;
 }

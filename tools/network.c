@@ -38,6 +38,16 @@ static const struct option_row ls_rows[] = {
 	OPTION_END,
 };
 
+struct rm_options {
+	bool here;
+};
+
+static const struct option_row rm_rows[] = {
+	OPTION(0, "here", FLAG, NULL, struct rm_options, here,
+	       "only from this node, when others are not there any more"),
+	OPTION_END,
+};
+
 /* ---- create ---- */
 
 static int fill(const struct invocation *inv, struct named_network *n, struct error *err)
@@ -275,16 +285,27 @@ static int inspect_run(const struct invocation *inv)
 
 /* ---- rm ---- */
 
-static int rm_run(const struct invocation *inv)
+static int remove_one(const struct node *node, const char *name, bool here, struct error *err)
 {
 	CLEANUP(fd_closep) int lock = -EBADF;
+	struct named_network n;
+
+	if (named_network_load(node, name, &n, err) < 0)
+		return -err->code;
+	if (n.driver == NAMED_NETWORK_VXLAN && !here)
+		return exchange_remove(node, &n, err) < 0 ?
+		       error_wrap(err, "network '%s' stays on all its nodes (--here: on the others)", name) : 0;
+	return node_lock(node, &lock, err) < 0 ? -err->code : named_network_remove(node, name, err);
+}
+
+static int rm_run(const struct invocation *inv)
+{
+	const struct rm_options *o = inv->options;
 	int code = EXIT_OK;
 	struct error err;
 
-	if (node_lock(inv->node, &lock, &err) < 0)
-		return command_fail(&err, EXIT_FAILED);
 	for (int i = 0; i < inv->argc; i++)
-		if (named_network_remove(inv->node, inv->argv[i], &err) < 0)
+		if (remove_one(inv->node, inv->argv[i], o->here, &err) < 0)
 			code = command_fail(&err, EXIT_FAILED);
 	return code;
 }
@@ -311,6 +332,9 @@ const struct command command_network_inspect = {
 };
 
 const struct command command_network_rm = {
-	.name = "network rm", .usage = "NAME...", .summary = "remove networks that no container here uses",
+	.name = "network rm", .usage = "NAME...", .summary = "remove networks that no container uses",
+	.notes = "From all nodes that it was made on, or, when one of them has a container on it or does not\n"
+		 "answer, from none.\n",
+	.options = rm_rows, .options_size = sizeof(struct rm_options),
 	.min_args = 1, .max_args = ARGS_MANY, .run = rm_run,
 };

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from conftest import links_of
-from moving import Client, end_bed, inspect, left_as_found, make_bed, migrate, remove_all, run, serve, until
+from moving import (Client, end_bed, inspect, left_as_found, make_bed, migrate, remove_all, run, serve, until,
+                    without_serve)
 
 SERVE = ("/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox", "hostname")
 SLEEP = ("/bin/busybox", "sleep", "600")
@@ -292,6 +293,78 @@ def test_links_and_containers_come_back_after_a_reboot(bed):
     three.godwit("start", "b")
     until(lambda: ask(one, "a", "b") == "b")
     remove_all(bed)
+    one.godwit("network", "rm", "lan")
     for node in bed.nodes.values():
-        node.godwit("network", "rm", "lan")
         assert links_of(node) == ["eth0", "godwit0", "lo"]
+
+
+@pytest.mark.usefixtures("gone")
+def test_a_network_is_removed_from_all_nodes_or_from_none(bed):
+    one, two, three = (bed[f"node{k}"] for k in (1, 2, 3))
+    create(bed)
+    on(bed, 2, "b")
+    refused = one.godwit("network", "rm", "lan", check=False)
+    assert refused.returncode == 1 and "10.88.0.2" in refused.stderr and "used by b" in refused.stderr, refused
+    two.godwit("rm", "-f", "b")
+    with without_serve(bed, "node3"):
+        refused = one.godwit("network", "rm", "lan", check=False)
+    assert refused.returncode == 1 and "10.88.0.3" in refused.stderr, refused
+    assert [len(listed(node)) for node in (one, two, three)] == [1, 1, 1]
+    on(bed, 1, "a")
+    on(bed, 2, "b", *SERVE)
+    until(lambda: ask(one, "a", "b") == "b")        # nothing has happened to it
+    remove_all(bed)
+    three.godwit("network", "rm", "--here", "lan")
+    assert [len(listed(node)) for node in (one, two, three)] == [1, 1, 0]
+    until(lambda: not places(one) and not places(two))
+    two.godwit("network", "rm", "lan")
+    for node in (one, two, three):
+        assert not listed(node) and links_of(node) == ["eth0", "godwit0", "lo"]
+
+
+@pytest.mark.usefixtures("gone")
+def test_what_was_removed_before_a_node_refused_is_made_again(bed):
+    one, two, three = (bed[f"node{k}"] for k in (1, 2, 3))
+    create(bed)
+    on(bed, 3, "c")
+    refused = one.godwit("network", "rm", "lan", check=False)
+    assert refused.returncode == 1 and "10.88.0.3" in refused.stderr and "used by c" in refused.stderr, refused
+    assert [len(listed(node)) for node in (one, two, three)] == [1, 1, 1]
+    on(bed, 2, "b", *SERVE)
+    until(lambda: ask(three, "c", "b") == "b")
+
+
+@pytest.fixture
+def second_addresses(bed):
+    """Of the nodes on their own network: 10.88.100.K and fd00:88::K."""
+    both = [(node, cidr) for k, node in enumerate(bed.nodes.values(), 1)
+            for cidr in (f"10.88.100.{k}/16", f"fd00:88::{k}/64")]
+    for node, cidr in both:
+        node.run("ip", "addr", "add", cidr, "dev", "godwit0", *(["nodad"] if ":" in cidr else []))
+    yield
+    for node, cidr in both:
+        node.run("ip", "addr", "del", cidr, "dev", "godwit0")
+
+
+WAYS = {"ipv4": ("10.88.100.1", ("node2", "node3"), 1450),
+        "ipv6": ("fd00:88::1", ("[fd00:88::2]", "[fd00:88::3]"), 1430)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_addresses_that_nodes_are_reached_by(bed, second_addresses, gone, way):
+    """The one that was said of the first node, and those of the others; nothing goes to another."""
+    own, peers, mtu = WAYS[way]
+    bed["node1"].godwit("network", "create", "lan", *SUBNETS, "--address", own,
+                        *(word for peer in peers for word in ("--peer", peer)))
+    assert listed(bed["node2"])[0]["mtu"] == mtu and listed(bed["node3"])[0]["nodes"][0]["address"] == own
+    web = on(bed, 1, "web", "/workloads/count")[0]
+    on(bed, 2, "b", *SERVE)
+    client = in_container(bed["node2"], "b", web)
+    client.ask()
+    until(lambda: ask(bed["node1"], "web", "b") == "b")
+    assert f"dst {own} " in bed["node2"].run("bridge", "fdb").stdout
+    migrate(bed["node1"], "web", bed["node3"])
+    client.ask()
+    until(lambda: places(bed["node2"])["web"]["node"] in ("10.88.0.3", "fd00:88::3"))
+    client.ask()
+    client.close()

@@ -62,6 +62,31 @@ static void bad_records_are_refused(void **state)
 	      EINVAL, "32 hex");
 }
 
+static int parse_claim(const struct named_network *n, const char *address, const char *address2, struct error *err)
+{
+	CLEANUP(places_free) struct places p = { 0 };
+	char text[512];
+
+	(void)snprintf(text, sizeof(text), "{\"sequence\":1,\"places\":[{\"name\":\"web\",\"address\":\"%s\","
+		       "\"address2\":\"%s\",\"mac\":\"02:67:0a:46:00:02\",\"created_us\":1,\"moves\":0,"
+		       "\"live\":true}]}", address, address2);
+	return places_parse(text, strlen(text), n, &p, err);
+}
+
+static void what_no_container_can_have_is_not_claimed(void **state)
+{
+	struct named_network n;
+	struct error err;
+
+	(void)state;
+	OK(parse(RECORD("\"10.70.0.0/16\",\"fd00:70::/64\"", "1", NODES, "0"), &n, &err));
+	OK(parse_claim(&n, "10.70.0.2/16", "fd00:70::2/64", &err));
+	FAILS(parse_claim(&n, "10.70.0.1/16", "", &err), EADDRINUSE, "gateway of network 'lan'");
+	FAILS(parse_claim(&n, "10.70.0.2/16", "fd00:70::1/64", &err), EADDRINUSE, "gateway of network 'lan'");
+	FAILS(parse_claim(&n, "10.71.0.2/16", "", &err), EINVAL, "10.71.0.2");
+	FAILS(parse_claim(&n, "10.70.255.255/16", "", &err), EINVAL, "10.70.255.255");
+}
+
 static struct place claim(const char *name, const char *address, uint64_t created_us, uint32_t moves, bool live)
 {
 	struct place p = { .created_us = created_us, .moves = moves, .live = live, .mac = { 2, 1 } };
@@ -208,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_node_has_a_part),
 		cmocka_unit_test(bad_records_are_refused),
+		cmocka_unit_test(what_no_container_can_have_is_not_claimed),
 		cmocka_unit_test(the_later_claim_counts),
 		cmocka_unit_test(names_are_the_last_lines),
 		cmocka_unit_test_setup_teardown(one_that_is_back_is_claimed_once, home_setup, home_teardown),
