@@ -129,10 +129,10 @@ static int prepare(struct session *s, const struct container_state *st, struct e
 
 static int take_stdio(const struct session *s, int slave, struct error *err)
 {
-	CLEANUP(fd_closep) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	CLEANUP(fd_closep) int null_fd = -EBADF;
 
-	if (null_fd < 0)
-		return error_set(err, errno, "open /dev/null of the container: %s", strerror(errno));
+	if (process_open_null(&null_fd, err) < 0)
+		return -err->code;
 	for (int i = 0; i < 3; i++)
 		if (dup2(slave >= 0 ? slave : s->theirs[i] >= 0 ? s->theirs[i] : null_fd, i) < 0)
 			return error_set(err, errno, "set up stdio: %s", strerror(errno));

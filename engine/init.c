@@ -47,10 +47,10 @@ static int enter_namespaces(const struct monitor_setup *s, struct error *err)
 
 static int take_stdio(const struct monitor_setup *s, int terminal, struct error *err)
 {
-	CLEANUP(fd_closep) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	CLEANUP(fd_closep) int null_fd = -EBADF;
 
-	if (null_fd < 0)
-		return error_set(err, errno, "open /dev/null of the container: %s", strerror(errno));
+	if (process_open_null(&null_fd, err) < 0)
+		return -err->code;
 	for (int i = 0; i < 3; i++) {
 		int from = terminal >= 0 ? terminal : s->stdio[i] >= 0 ? s->stdio[i] : null_fd;
 

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
@@ -19,6 +20,8 @@
 #include "engine/process.h"
 #include "engine/rootfs.h"
 #include "engine/seccomp.h"
+
+#define ETC_FILE_MAX (4 << 20)
 
 /* One more part of the path, as mkdir -p. */
 static int make_part(int root, const char *path, size_t parent_len, size_t len, struct error *err)
@@ -70,6 +73,23 @@ int process_leave_host(int report_fd, struct error *err)
 	const int keep[] = { 0, 1, 2, report_fd };
 
 	return fd_close_all_except(keep, sizeof(keep) / sizeof(*keep), err);
+}
+
+int process_open_null(int *ret_fd, struct error *err)
+{
+	CLEANUP(fd_closep) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -EBADF;
+	struct stat st;
+
+	if (root < 0)
+		return error_set(err, errno, "open /: %s", strerror(errno));
+	if (mounts_open(root, "/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK, 0, &fd, err) < 0)
+		return -err->code;
+	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+		return error_set(err, ENODEV, "/dev/null of the container is another file; start it anew");
+	if (fcntl(fd, F_SETFL, O_RDWR) < 0)
+		return error_set(err, errno, "/dev/null: %s", strerror(errno));
+	*ret_fd = TAKE_FD(fd);
+	return 0;
 }
 
 /* What the caller's keyrings hold must not be found from inside. A kernel without keys
@@ -199,16 +219,20 @@ int process_find_program(const struct process *p, struct error *err)
 	return found ? cannot_start(name, found, err) : 0;
 }
 
+/* The container may have put anything there: only a plain file is read, of some size. */
 static FILE *open_etc(int root_fd, const char *path)
 {
+	CLEANUP(fd_closep) int fd = -EBADF;
 	struct error ignored;
-	int fd = -EBADF;
-	FILE *f = NULL;
+	struct stat st;
+	FILE *f;
 
-	if (mounts_open(root_fd, path, O_RDONLY | O_NONBLOCK, 0, &fd, &ignored) == 0)
-		f = fdopen(fd, "r");
-	if (!f)
-		fd_close(&fd);
+	if (mounts_open(root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &fd, &ignored) < 0 ||
+	    fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > ETC_FILE_MAX)
+		return NULL;
+	f = fdopen(fd, "r");
+	if (f)
+		(void)TAKE_FD(fd);
 	return f;
 }
 

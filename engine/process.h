@@ -47,6 +47,10 @@ _Static_assert(PROCESS_NOT_EXECUTABLE == 126 && PROCESS_NOT_FOUND == 127, "as sh
  * /proc/self/fd, by a working directory or a program of that path. */
 int process_leave_host(int report_fd, struct error *err);
 
+/* The container's /dev/null, by a process that has its root. Whatever else it has put there, such as a link of
+ * /proc to what is open in this process, is refused. */
+int process_open_null(int *ret_fd, struct error *err);
+
 /* In the child, inside the container's namespaces and root: fds above 2 become
  * CLOEXEC, working directory (made when missing), session keyring, groups, user, capabilities,
  * no_new_privs, seccomp, default signals, exec along PATH of env. A filter that

@@ -310,14 +310,22 @@ int rootfs_mount(const struct container *c, enum rootfs_for what, const int tmpf
 	return mask_paths(root, err);
 }
 
+/* In the container's own layer only: what is on a volume is its owner's. */
 static int write_etc_file(int root_fd, const char *path, const char *text, struct error *err)
 {
 	CLEANUP(fd_closep) int etc = -EBADF, fd = -EBADF;
+	struct statx root_st, etc_st;
 
 	if (mounts_open(root_fd, "/etc", O_RDONLY | O_DIRECTORY, 0, &etc, err) < 0)
 		return -err->code;
+	if (statx(root_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &root_st) < 0 ||
+	    statx(etc, "", AT_EMPTY_PATH, STATX_MNT_ID, &etc_st) < 0)
+		return error_set(err, errno, "look at /etc: %s", strerror(errno));
+	if (etc_st.stx_mnt_id != root_st.stx_mnt_id)
+		return 0;
 	if (unlinkat(etc, path, 0) < 0 && errno != ENOENT)
-		return error_set(err, errno, "replace /etc/%s: %s", path, strerror(errno));
+		return errno == EBUSY ? 0 /* a volume itself */ :
+			error_set(err, errno, "replace /etc/%s: %s", path, strerror(errno));
 	fd = openat(etc, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return error_set(err, errno, "write /etc/%s: %s", path, strerror(errno));
@@ -372,6 +380,14 @@ static bool starts_with_path(const char *path, const char *prefix)
 	return !strncmp(path, prefix, n) && (path[n] == '\0' || path[n] == '/');
 }
 
+bool rootfs_is_volume(const struct spec *s, const char *path)
+{
+	for (size_t i = 0; i < s->n_volumes; i++)
+		if (starts_with_path(path, s->volumes[i].destination))
+			return true;
+	return false;
+}
+
 bool rootfs_is_external(const struct spec *s, const char *path)
 {
 	for (size_t i = 0; i < COUNT(fs_mounts); i++)
@@ -380,10 +396,7 @@ bool rootfs_is_external(const struct spec *s, const char *path)
 	for (size_t i = 0; i < COUNT(masked_paths); i++)
 		if (!strcmp(path, masked_paths[i]))
 			return true;
-	for (size_t i = 0; i < s->n_volumes; i++)
-		if (starts_with_path(path, s->volumes[i].destination))
-			return true;
-	return starts_with_path(path, CGROUP_VIEW);
+	return rootfs_is_volume(s, path) || starts_with_path(path, CGROUP_VIEW);
 }
 
 /* Field 5 of each line; blanks inside are written as \040. */

@@ -58,5 +58,8 @@ int rootfs_pivot(const struct container *c, struct error *err);
  * mountinfo (proc_pid_mountinfo(5)): NULL-terminated, caller frees each. */
 int rootfs_external_mounts(const struct container *c, pid_t pid, char ***ret, struct error *err);
 
+/* Whether a mount point is a volume's, or of a mount in one. */
+bool rootfs_is_volume(const struct spec *s, const char *path);
+
 /* Whether a mount point is one of a container's EXTERNAL ones. */
 bool rootfs_is_external(const struct spec *s, const char *path);

@@ -21,6 +21,7 @@
 #include "migrate/restore_monitor.h"
 #include "migrate/timeline.h"
 #include "migrate/restore_network.h"
+#include "migrate/restore_volumes.h"
 #include "migrate/sockets.h"
 #include "migrate/workdir.h"
 
@@ -183,7 +184,7 @@ static int name_mounts(const struct restore *r, struct criu_mount **ret, char **
 	for (size_t i = 0; i < n; i++) {
 		char *path = paths + i * size;
 
-		(void)snprintf(path, size, "%s/containers/%s/merged%s", c->node->path, c->name, points[i]);
+		restore_volumes_path(c, points, i, path, size);
 		m[i] = (struct criu_mount){ .key = points[i], .path = path };
 		if (!rootfs_is_external(c->spec, points[i]))
 			return error_set(err, EINVAL, "mount point %s is not one that this engine makes", points[i]);
@@ -238,7 +239,8 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	};
 
 	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);
-	if (name_mounts(r, &mounts, &paths, &plan.n_mounts, err) < 0)
+	if (name_mounts(r, &mounts, &paths, &plan.n_mounts, err) < 0 ||
+	    restore_volumes_place(c, r->manifest->external_mounts, err) < 0)
 		return -err->code;
 	plan.mounts = mounts;
 	if (criu_restore(r->restorer, &plan, &hooks, ret_pid, err) < 0) {
@@ -442,6 +444,7 @@ static void drop_mounts(const struct restore *r)
 
 	(void)snprintf(path, sizeof(path), "%s/containers/%s/merged", c->node->path, c->name);
 	(void)umount2(path, MNT_DETACH);
+	restore_volumes_drop(c);
 }
 
 int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_terminal,

@@ -1,9 +1,12 @@
 """What must not get out of a container, and what must not get in: a test for each class of
 vulnerability that engines have had."""
+import ctypes
 import hashlib
 import os
 import pathlib
+import random
 import shutil
+import threading
 
 import pytest
 
@@ -122,6 +125,80 @@ def test_names_of_users_are_not_read_outside(node, box, tmp_path):
     node.godwit("exec", name, "ln", "-sf", link, "/etc/passwd")
     done = node.godwit("exec", "-u", "evil", name, "id", check=False)
     assert done.returncode == 125 and "evil" in done.stderr and "uid=" not in done.stdout
+
+
+# --- the same class: what others put where the engine looks ---------------------------------------
+
+def swap(stop, one, other):
+    """Exchanges two names until it is told to stop: renameat2(2), RENAME_EXCHANGE."""
+    libc = ctypes.CDLL(None)
+    while not stop.is_set():
+        libc.renameat2(-100, bytes(one), -100, bytes(other), 2)
+        stop.wait(random.random() / 500)
+
+
+def test_a_path_that_changes_leads_no_volume_out_at_a_restore(node, tmp_path):
+    """Somebody who shares a volume makes a link of the folder that another volume lies in, and back."""
+    shared, data, outside = tmp_path / "shared", tmp_path / "data", tmp_path / "outside"
+    for folder in (shared / "d/x", data, outside / "x"):
+        folder.mkdir(parents=True)
+    (data / "mark").write_text("data\n")
+    node.godwit("run", "-d", "--name", "moved", "-v", f"{shared}:/s", "-v", f"{data}:/s/d/x",
+                "-v", f"{data}/mark:/srv/mark:ro", "base", "sleep", "1000")
+    node.godwit("exec", "moved", "mkdir", "-p", outside / "x")    # so that the link leads somewhere inside, too
+    node.godwit("checkpoint", "moved", tmp_path / "saved")
+    node.godwit("rm", "-f", "moved")
+    node.godwit("restore", tmp_path / "saved")    # while nobody does that, all is as it was
+    script = "cat /s/d/x/mark /srv/mark; echo new >/s/d/x/mark && ! echo new >/srv/mark"
+    assert node.godwit("exec", "moved", "sh", "-c", script).stdout == "data\ndata\n"
+    assert (data / "mark").read_text() == "new\n"
+    node.godwit("rm", "-f", "moved")
+    (shared / "link").symlink_to("../" * 30 + str(outside).lstrip("/"))
+    stop = threading.Event()
+    swapper = threading.Thread(target=swap, args=(stop, shared / "d", shared / "link"))
+    swapper.start()
+    try:
+        for _ in range(16):
+            if node.godwit("restore", tmp_path / "saved", check=False).returncode:
+                continue
+            init = inspect(node, "moved")["state"]["pid"]
+            roots = [line.split()[3] for line in pathlib.Path(f"/proc/{init}/mountinfo").read_text().splitlines()]
+            node.godwit("rm", "-f", "moved")
+            assert not [root for root in roots if str(outside) in root]
+    finally:
+        stop.set()
+        swapper.join()
+        node.godwit("rm", "-f", "moved", check=False)
+
+
+@pytest.mark.parametrize("put", ["ln -s /proc/self/fd/5", "ln -s /etc/hostname", "mkdir", "mkfifo"])
+def test_a_session_gets_nothing_else_for_null(node, box, put):
+    """It would be opened by a process that has descriptors of the machine's."""
+    name = box("sleep", "1000")
+    node.godwit("exec", name, "sh", "-c", f"rm /dev/null && {put} /dev/null")
+    done = node.godwit("exec", name, "readlink", "/proc/self/fd/0", check=False, timeout=30)
+    assert done.returncode == 125 and done.stdout == "" and "/dev/null" in done.stderr
+
+
+@pytest.mark.parametrize("link", ["/dev/zero", "/dev/ptmx", "/tmp/huge"])
+def test_names_of_users_come_from_plain_files_only(node, box, link):
+    name = box("sleep", "1000")
+    node.godwit("exec", name, "sh", "-c", f"truncate -s 1T /tmp/huge; ln -sf {link} /etc/passwd")
+    done = node.godwit("exec", "-u", "evil", name, "id", check=False, timeout=30)
+    assert done.returncode == 125 and "'evil' is not in" in done.stderr
+
+
+def test_files_of_etc_on_a_volume_are_not_replaced(node, tmp_path):
+    (tmp_path / "etc").mkdir()
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (tmp_path / "etc" / name).write_text("the host's\n")
+    show = ("cat", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+    for mode in ("rw", "ro"):
+        done = node.godwit("run", "--rm", "-v", f"{tmp_path}/etc:/etc:{mode}", "base", *show)
+        assert done.stdout == "the host's\n" * 3
+    done = node.godwit("run", "--rm", "-v", f"{tmp_path}/etc/hosts:/etc/hosts", "--hostname", "own", "base", *show[:3])
+    assert done.stdout == "the host's\nown\n"
+    assert all(path.read_text() == "the host's\n" for path in (tmp_path / "etc").iterdir())
 
 
 # --- CVE-2022-0847: what is only read may not be written through the page cache -----------------
