@@ -25,13 +25,14 @@ def test_start_compares_engines(tmp_path):
     code, out, errors = bench("start", "--runs", 3, "--json", file)
     assert code == 0, out + errors
     results = json.loads(file.read_text())
-    assert {"godwit", "godwit-none"} <= set(results)
-    for engine in ("godwit", "godwit-none", "crun", "runc"):
+    assert {"godwit-oci", "godwit", "godwit-none"} <= set(results)
+    for engine in ("crun", "runc"):
         assert engine in out       # with its numbers, or left out with the reason
     for result in results.values():
         assert result["runs"] == 3 and 0 < result["min_ms"] <= result["median_ms"]
         assert result["peak_rss_kb"] > 500
-    assert "ratio" not in results["godwit"] and results["godwit-none"]["ratio"] > 0
+    if "crun" in results:
+        assert all(result["ratio"] > 0 for name, result in results.items() if name != "crun")
 
 
 def test_migrate_compares_engines(tmp_path):

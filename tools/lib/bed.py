@@ -52,6 +52,7 @@ def exit_on_signals():
 class Bed:
     def __init__(self, purpose, nodes, cgroup="host"):
         self.name = f"{purpose}-{os.getpid()}"
+        self.cgroup = cgroup
         self.up = ["up", nodes, "--cgroup", cgroup, "--owner", os.getpid()]
         self.folder = pathlib.Path("/var/lib/godwit-testbed") / self.name
         self.janitor = None

@@ -2,8 +2,9 @@
 
 usage: stopwatch.py RUNS <COMMANDS
 
-COMMANDS is a JSON object, name: list of words. Each is tried WARM times, then all
-run in turn, A B C A B C, RUNS times. The output is a JSON object, name: {"ms": [...],
+COMMANDS is a JSON object, name: {"words": [...], "place": [...]}. Each is tried WARM times,
+then all run in turn, A B C A B C, RUNS times. The words of place run the command (as nsenter
+does); the time begins when they have done their part. The output is a JSON object, name: {"ms": [...],
 "rss_kb": [...]}, or {"error": "..."} for a command that does not end with 0.
 
 A time ends with the command; what it leaves running is waited for before the next.
@@ -39,11 +40,11 @@ def reap():
         ended[pid] = (time.monotonic(), os.waitstatus_to_exitcode(status), usage.ru_maxrss)
 
 
-def measure(words):
+def measure(words, place):
     """(ms, peak KB) of one run."""
     with tempfile.TemporaryFile() as errors:
-        starter = subprocess.Popen(["/bin/sh", "-c", STARTER, "sh", *words], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, stderr=errors)
+        starter = subprocess.Popen([*place, "/bin/sh", "-c", STARTER, "sh", *words],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         starter.stdout.readline()
         begun = time.monotonic()
         starter.stdin.write(b"\n")
@@ -63,11 +64,11 @@ def measure(words):
 def run(commands, runs):
     results = {name: {"ms": [], "rss_kb": []} for name in commands}
     for turn in range(WARM + runs):
-        for name, words in commands.items():
+        for name, command in commands.items():
             if "error" in results[name]:
                 continue
             try:
-                ms, rss_kb = measure(words)
+                ms, rss_kb = measure(**command)
             except CommandFailed as failed:
                 results[name] = {"error": str(failed)}
                 continue
