@@ -236,6 +236,14 @@ int oci_container_open(const char *root, const char *id, struct oci_container **
 	return 0;
 }
 
+int oci_container_cache(const struct oci_container *c)
+{
+	static const char path[] = "../.cache";
+
+	(void)mkdirat(c->dir_fd, path, 0700);
+	return openat(c->dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 int oci_container_list(const char *root, char ***ret, size_t *ret_n, struct error *err)
 {
 	struct error why;

@@ -5,6 +5,7 @@
  *     config.json   the bundle's, as it was at create
  *     state.json    pid, bundle, control group: written once by create or restore
  *     start.sock    while it is created and not yet started: its init listens there
+ *   ROOT/.cache/    compiled filters; may be deleted at any time
  *
  * Nobody of ours stays with such a container: the caller (conmon, containerd's
  * shim) adopts the init and reaps it. What it does now is asked of the kernel.
@@ -52,6 +53,9 @@ DEFINE_CLEANUP(struct oci_container *, oci_container_free)
 
 /* The names of all, sorted; free with fd_list_free. A missing ROOT is an empty one. */
 int oci_container_list(const char *root, char ***ret, size_t *ret_n, struct error *err);
+
+/* ROOT/.cache, made if it is missing; negative when it can't be. The caller's to close. */
+int oci_container_cache(const struct oci_container *c);
 
 /* Writes state.json. */
 int oci_container_save(const struct oci_container *c, struct error *err);

@@ -51,10 +51,12 @@ static int check_options(const struct oci_launch *l, struct error *err)
 static int prepare(struct oci_launch *l, struct error *err)
 {
 	const struct oci_spec *s = l->c->spec;
+	CLEANUP(fd_closep) int cache = oci_container_cache(l->c);
 
 	if (!s->process)
 		return error_set(err, EINVAL, "config.json: process is missing: nothing could be started");
-	if (oci_process_plan(s->arena, s->process, s->linux_, &l->plan, err) < 0 || check_options(l, err) < 0 ||
+	if (oci_process_plan(s->arena, s->process, s->linux_, cache, &l->plan, err) < 0 ||
+	    check_options(l, err) < 0 ||
 	    oci_namespaces_open(s, &l->namespaces, err) < 0 || oci_mounts_open(s, l->c->rootfs, &l->mounts,
 	    err) < 0 ||
 	    oci_container_cgroup(l->c, true, &l->cgroup, err) < 0)

@@ -278,7 +278,7 @@ static int check_attributes(const struct oci_process *p, struct error *err)
 }
 
 int oci_process_plan(struct oci_arena *a, const struct oci_process *p, const struct oci_linux *linux_,
-		     struct oci_process_plan *ret, struct error *err)
+		     int cache_dirfd, struct oci_process_plan *ret, struct error *err)
 {
 	static const char *const no_env[] = { NULL };
 	struct process *q = &ret->process;
@@ -301,7 +301,7 @@ int oci_process_plan(struct oci_arena *a, const struct oci_process *p, const str
 		return -err->code;
 	if (!linux_ || !linux_->seccomp)
 		return 0;
-	if (oci_seccomp_compile(linux_->seccomp, &ret->filter, &q->filter_flags, err) < 0)
+	if (oci_seccomp_compile(linux_->seccomp, cache_dirfd, &ret->filter, &q->filter_flags, err) < 0)
 		return -err->code;
 	q->filter = &ret->filter;
 	return 0;

@@ -7,6 +7,9 @@
 #include "engine/base/cleanup.h"
 #include "engine/oci_process.h"
 #include "engine/seccomp.h"
+#include "engine/seccomp_cache.h"
+
+#define FORMAT 1 /* raise it when the code below changes what is compiled */
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
@@ -146,8 +149,7 @@ static int add_call(scmp_filter_ctx ctx, uint32_t action, int call, const struct
 	return 0;
 }
 
-static int add_syscalls(scmp_filter_ctx ctx, const struct oci_syscalls *s, uint32_t fallback, bool *notifies,
-			struct error *err)
+static int add_syscalls(scmp_filter_ctx ctx, const struct oci_syscalls *s, uint32_t fallback, struct error *err)
 {
 	uint32_t action = 0;
 
@@ -158,15 +160,10 @@ static int add_syscalls(scmp_filter_ctx ctx, const struct oci_syscalls *s, uint3
 	for (size_t i = 0; s->names[i]; i++) {
 		int call = seccomp_syscall_resolve_name(s->names[i]);
 
-		if (action == SCMP_ACT_NOTIFY && !strcmp(s->names[i], "write"))
-			return error_set(err, ENOTSUP,
-				"linux.seccomp: SCMP_ACT_NOTIFY of write can't be: the listener "
-					 "is handed over by it");
 		if (call == __NR_SCMP_ERROR || action == fallback)
 			continue;
 		if (add_call(ctx, action, call, s, s->names[i], err) < 0)
 			return -err->code;
-		*notifies = *notifies || action == SCMP_ACT_NOTIFY;
 	}
 	return 0;
 }
@@ -209,11 +206,25 @@ static int make_flags(const struct oci_seccomp *s, bool notifies, unsigned *ret,
 	return 0;
 }
 
-int oci_seccomp_compile(const struct oci_seccomp *s, struct sock_fprog *ret, unsigned *ret_flags,
-			struct error *err)
+/* Whether some call is one that a listener shall answer. */
+static int find_notified(const struct oci_seccomp *s, bool *ret, struct error *err)
+{
+	OCI_EACH(struct oci_syscalls, c, s->syscalls) {
+		if (strcmp(c->action, "SCMP_ACT_NOTIFY") != 0)
+			continue;
+		for (size_t i = 0; c->names[i]; i++) {
+			if (!strcmp(c->names[i], "write"))
+				return error_set(err, ENOTSUP, "linux.seccomp: SCMP_ACT_NOTIFY of write can't be: "
+						 "the listener is handed over by it");
+			*ret = *ret || seccomp_syscall_resolve_name(c->names[i]) != __NR_SCMP_ERROR;
+		}
+	}
+	return 0;
+}
+
+static int compile(const struct oci_seccomp *s, struct sock_fprog *ret, struct error *err)
 {
 	CLEANUP(seccomp_releasep) scmp_filter_ctx ctx = NULL;
-	bool notifies = false;
 	uint32_t fallback = 0;
 
 	if (make_action(s->default_action, &s->default_errno_ret, "defaultAction", &fallback, err) < 0)
@@ -228,9 +239,67 @@ int oci_seccomp_compile(const struct oci_seccomp *s, struct sock_fprog *ret, uns
 	if (add_architectures(ctx, s, err) < 0)
 		return -err->code;
 	OCI_EACH(struct oci_syscalls, c, s->syscalls)
-		if (add_syscalls(ctx, c, fallback, &notifies, err) < 0)
+		if (add_syscalls(ctx, c, fallback, err) < 0)
 			return -err->code;
-	if (make_flags(s, notifies, ret_flags, err) < 0)
-		return -err->code;
 	return seccomp_export(ctx, ret, err) < 0 ? error_wrap(err, "linux.seccomp") : 0;
+}
+
+static void add_number(struct seccomp_key *key, const struct oci_number *n)
+{
+	const int64_t number[] = { n->set, n->value };
+
+	seccomp_key_add(key, number, sizeof(number));
+}
+
+/* With how many they are in front, so that no two different lists read the same. */
+static void add_words(struct seccomp_key *key, const char **words)
+{
+	size_t n = 0;
+
+	while (words && words[n])
+		n++;
+	seccomp_key_add(key, &n, sizeof(n));
+	for (size_t i = 0; i < n; i++)
+		seccomp_key_add_string(key, words[i]);
+}
+
+/* Of all that compile looks at. */
+static void make_key(const struct oci_seccomp *s, struct seccomp_key *ret)
+{
+	static const int format = FORMAT;
+
+	seccomp_key_begin(ret);
+	seccomp_key_add(ret, &format, sizeof(format));
+	seccomp_key_add_string(ret, s->default_action);
+	add_number(ret, &s->default_errno_ret);
+	add_words(ret, s->architectures);
+	OCI_EACH(struct oci_syscalls, c, s->syscalls) {
+		add_words(ret, c->names);
+		seccomp_key_add_string(ret, c->action);
+		add_number(ret, &c->errno_ret);
+		seccomp_key_add(ret, &c->args.n, sizeof(c->args.n));
+		OCI_EACH(struct oci_seccomp_arg, a, c->args) {
+			add_number(ret, &a->index);
+			add_number(ret, &a->value);
+			add_number(ret, &a->value_two);
+			seccomp_key_add_string(ret, a->op);
+		}
+	}
+}
+
+int oci_seccomp_compile(const struct oci_seccomp *s, int cache_dirfd, struct sock_fprog *ret, unsigned *ret_flags,
+			struct error *err)
+{
+	struct seccomp_key key;
+	bool notifies = false;
+
+	if (find_notified(s, &notifies, err) < 0 || make_flags(s, notifies, ret_flags, err) < 0)
+		return -err->code;
+	make_key(s, &key);
+	if (seccomp_cache_load(cache_dirfd, &key, ret))
+		return 0;
+	if (compile(s, ret, err) < 0)
+		return -err->code;
+	seccomp_cache_store(cache_dirfd, &key, ret);
+	return 0;
 }

@@ -15,55 +15,15 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
 #include "engine/seccomp.h"
+#include "engine/seccomp_cache.h"
 #include "engine/seccomp_table.h"
 
 #define FORMAT 1 /* raise it when the code below changes what is compiled */
-#define NAME_SIZE 96
 #define CALL_SIZE 64
-#define FILE_MAX (sizeof(struct file_head) + BPF_MAXINSNS * sizeof(struct sock_filter))
 #define NETLINK_FAMILY 16
 #define NETLINK_AUDIT_PROTOCOL 9
 
 DEFINE_CLEANUP(scmp_filter_ctx, seccomp_release)
-
-/* A cached file: this, then the instructions. */
-struct file_head {
-	char magic[8];
-	uint64_t checksum; /* FNV-1a of the file's name and the instructions */
-};
-
-static const char magic[8] = "gdwtbpf";
-
-static uint64_t fnv1a(uint64_t hash, const void *data, size_t len)
-{
-	const uint8_t *bytes = data;
-
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-	return hash;
-}
-
-#define FNV_START UINT64_C(0xcbf29ce484222325)
-
-static void cache_name(uint64_t capabilities, char ret[NAME_SIZE])
-{
-	const struct scmp_version *v = seccomp_version();
-	uint64_t table = FNV_START;
-
-	for (const struct seccomp_group *g = seccomp_groups; g->names; g++) {
-		table = fnv1a(table, &g->capabilities, sizeof(g->capabilities));
-		table = fnv1a(table, g->names, strlen(g->names) + 1);
-	}
-	(void)snprintf(ret, NAME_SIZE, "seccomp-%d-%016llx-%016llx-%u.%u.%u.bpf", FORMAT,
-		       (unsigned long long)table, (unsigned long long)capabilities, v->major,
-		       v->minor, v->micro);
-}
-
-static uint64_t checksum(const char *name, const struct sock_fprog *filter)
-{
-	return fnv1a(fnv1a(FNV_START, name, strlen(name)), filter->filter,
-		     filter->len * sizeof(*filter->filter));
-}
 
 /* The instructions of len bytes as a filter that owns a copy of them. */
 static int make_filter(const void *code, size_t len, struct sock_fprog *ret, struct error *err)
@@ -78,53 +38,6 @@ static int make_filter(const void *code, size_t len, struct sock_fprog *ret, str
 	memcpy(copy, code, len);
 	*ret = (struct sock_fprog){ .len = (unsigned short)(len / sizeof(*copy)), .filter = copy };
 	return 0;
-}
-
-/* True when nobody but us (or root) could have written the file. */
-static bool is_ours(int dirfd, const char *name)
-{
-	struct stat st;
-
-	return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-	       (st.st_uid == geteuid() || st.st_uid == 0) && !(st.st_mode & (S_IWGRP | S_IWOTH));
-}
-
-static bool cache_load(int dirfd, const char *name, struct sock_fprog *ret)
-{
-	CLEANUP(freep) char *data = NULL;
-	struct file_head head;
-	struct sock_fprog filter = { 0 };
-	struct error ignored;
-	size_t len;
-
-	if (!is_ours(dirfd, name) ||
-	    fd_read_file_at(dirfd, name, FILE_MAX, &data, &len, &ignored) < 0 || len < sizeof(head))
-		return false;
-	memcpy(&head, data, sizeof(head));
-	if (memcmp(head.magic, magic, sizeof(magic)) != 0 ||
-	    make_filter(data + sizeof(head), len - sizeof(head), &filter, &ignored) < 0)
-		return false;
-	if (head.checksum != checksum(name, &filter)) {
-		free(filter.filter);
-		return false;
-	}
-	*ret = filter;
-	return true;
-}
-
-/* Best effort: without a cache the next start only takes longer. */
-static void cache_store(int dirfd, const char *name, const struct sock_fprog *filter)
-{
-	size_t len = filter->len * sizeof(*filter->filter);
-	struct file_head head = { .checksum = checksum(name, filter) };
-	char data[FILE_MAX];
-	struct error ignored;
-
-	memcpy(head.magic, magic, sizeof(magic));
-	memcpy(data, &head, sizeof(head));
-	memcpy(data + sizeof(head), filter->filter, len);
-	(void)fd_replace_file_at(dirfd, name, data, sizeof(head) + len, 0600, FD_REPLACE,
-				 &ignored);
 }
 
 static int add_group(scmp_filter_ctx ctx, const struct seccomp_group *g, uint64_t capabilities,
@@ -267,18 +180,30 @@ static int compile(uint64_t capabilities, struct sock_fprog *ret, struct error *
 	return 0;
 }
 
+static void make_key(uint64_t capabilities, struct seccomp_key *ret)
+{
+	static const int format = FORMAT;
+
+	seccomp_key_begin(ret);
+	seccomp_key_add(ret, &format, sizeof(format));
+	seccomp_key_add(ret, &capabilities, sizeof(capabilities));
+	for (const struct seccomp_group *g = seccomp_groups; g->names; g++) {
+		seccomp_key_add(ret, &g->capabilities, sizeof(g->capabilities));
+		seccomp_key_add_string(ret, g->names);
+	}
+}
+
 int seccomp_filter(int cache_dirfd, uint64_t capabilities, struct sock_fprog *ret,
 		   struct error *err)
 {
-	char name[NAME_SIZE];
+	struct seccomp_key key;
 
-	cache_name(capabilities, name);
-	if (cache_dirfd >= 0 && cache_load(cache_dirfd, name, ret))
+	make_key(capabilities, &key);
+	if (seccomp_cache_load(cache_dirfd, &key, ret))
 		return 0;
 	if (compile(capabilities, ret, err) < 0)
 		return -err->code;
-	if (cache_dirfd >= 0)
-		cache_store(cache_dirfd, name, ret);
+	seccomp_cache_store(cache_dirfd, &key, ret);
 	return 0;
 }
 

@@ -4,9 +4,8 @@
  * An allow list in the spirit of what podman applies by default: calls that an
  * ordinary program needs are allowed, some only when the container has the
  * capability that guards them, the rest fail with EPERM (unknown new calls with
- * ENOSYS, so that the C library falls back). Compiled with libseccomp; the
- * result is kept in a cache folder, because compiling (20 ms) costs more than
- * starting. On x86-64 i386 programs are filtered too, x32 gets ENOSYS.
+ * ENOSYS, so that the C library falls back). Compiled with libseccomp, and
+ * kept in a cache folder (seccomp_cache.h). On x86-64 i386 programs are filtered too, x32 gets ENOSYS.
  *
  * personality(2) only takes domains that change nothing but uname(2), and
  * ENOSYS is the answer to others; socket(2) has no audit protocol without
@@ -22,9 +21,7 @@
 #include "engine/base/error.h"
 
 /* Compiles the filter for a capability set (bit n: capability n), or takes it
- * from the cache below cache_dirfd (borrowed; -EBADF: no cache). A cached file
- * is used only when its name carries the same version, capabilities and
- * libseccomp version and its content has the right checksum.
+ * from the cache in cache_dirfd (borrowed; -EBADF: no cache).
  * ret->filter is the caller's to free. */
 int seccomp_filter(int cache_dirfd, uint64_t capabilities, struct sock_fprog *ret,
 		   struct error *err);

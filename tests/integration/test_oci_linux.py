@@ -243,6 +243,27 @@ def test_system_calls_are_filtered(oci, no_new_privileges):
     oci.refused("linux.seccomp.defaultAction: SCMP_ACT_ALLOW takes no errno")
 
 
+def test_a_compiled_filter_serves_again_and_no_other_profile(oci):
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}
+    oci.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    kept = oci.folder / "state/.cache"
+    for _ in range(2):
+        assert "No space left" in oci.sh("mkdir /dev/shm/a 2>&1; true")
+        files = {path: path.stat().st_ino for path in kept.iterdir()}
+        assert len(files) == 1
+    name = oci.start("sleep", "1000")
+    assert "No space left" in oci.call("exec", name, "sh", "-c", "mkdir /dev/shm/a 2>&1; true").stdout
+    oci.call("delete", "--force", name)
+    assert files == {path: path.stat().st_ino for path in kept.iterdir()}      # none was written anew
+    rule["errnoRet"] = 30
+    assert "Read-only" in oci.sh("mkdir /dev/shm/a 2>&1; true")
+    rule.update(errnoRet=28, names=["mkdirat"], args=[{"index": 2, "value": 0o777, "op": "SCMP_CMP_NE"}])
+    oci.sh("mkdir /dev/shm/a")
+    for path in kept.iterdir():
+        path.write_bytes(path.read_bytes()[:-8])        # damaged: compiled anew
+    assert oci.sh("mkdir /dev/shm/a && echo made") == "made\n"
+
+
 @feature("linux.seccomp.listenerPath", "linux.seccomp.listenerMetadata")
 @pytest.mark.parametrize("no_new_privileges", [True, False])
 def test_a_listener_hears_of_system_calls(oci, no_new_privileges):
