@@ -8,6 +8,7 @@
 #include "engine/network_address.h"
 #include "engine/network_batch.h"
 #include "engine/network_gate.h"
+#include "engine/network_interface.h"
 #include "engine/network_link.h"
 #include "engine/network_netns.h"
 #include "engine/network_watch.h"
@@ -23,18 +24,13 @@
 /* What is to be attached, read and looked up. */
 struct plan {
 	const struct network_endpoint *ep;
-	struct face {
-		struct network_cidr address, gateway;
-		bool has_gateway;
-	} faces[2];		/* of two families */
+	struct network_face faces[2];	/* of two families */
 	size_t n_faces;
 	struct network_link bridge;
 };
 
-/* One message makes both ends, each at its place. It is sent from the
- * container's side because only the first end of a veth pair can be given its
- * index alone. */
-static int create_pair(struct network_batch *inside, const struct network_endpoint *ep,
+/* One message makes both ends, each at its place. */
+static int create_pair(struct network_batch *batch, int netns_fd, const struct network_endpoint *ep,
 		       uint32_t mtu, struct error *err)
 {
 	struct ifinfomsg eth0 = { .ifi_family = AF_UNSPEC, .ifi_index = ETH0_INDEX };
@@ -48,26 +44,40 @@ static int create_pair(struct network_batch *inside, const struct network_endpoi
 		return r;
 	memcpy(host_mac, ep->mac, sizeof(host_mac));
 	host_mac[0] = 0xfe;	/* so high that no bridge takes it for its own */
-	network_batch_add(inside, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "make the veth pair",
+	network_batch_add(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "make the veth pair",
 			  &eth0, sizeof(eth0));
-	network_batch_put_string(inside, IFLA_IFNAME, ETH0);
-	network_batch_put(inside, IFLA_ADDRESS, ep->mac, sizeof(ep->mac));
-	network_batch_put_u32(inside, IFLA_MTU, mtu);
-	network_batch_nest(inside, IFLA_LINKINFO);
-	network_batch_put_string(inside, IFLA_INFO_KIND, "veth");
-	network_batch_nest(inside, IFLA_INFO_DATA);
-	network_batch_nest(inside, VETH_INFO_PEER);
-	network_batch_put_raw(inside, &host, sizeof(host));
-	network_batch_put_string(inside, IFLA_IFNAME, ep->host_ifname);
-	network_batch_put(inside, IFLA_ADDRESS, host_mac, sizeof(host_mac));
-	network_batch_put_u32(inside, IFLA_MTU, mtu);
-	network_batch_put_u32(inside, IFLA_NET_NS_FD, (uint32_t)node_fd);
+	network_batch_put_string(batch, IFLA_IFNAME, ETH0);
+	network_batch_put(batch, IFLA_ADDRESS, ep->mac, sizeof(ep->mac));
+	network_batch_put_u32(batch, IFLA_MTU, mtu);
+	network_batch_put_u32(batch, IFLA_NET_NS_FD, (uint32_t)netns_fd);
+	network_batch_nest(batch, IFLA_LINKINFO);
+	network_batch_put_string(batch, IFLA_INFO_KIND, "veth");
+	network_batch_nest(batch, IFLA_INFO_DATA);
+	network_batch_nest(batch, VETH_INFO_PEER);
+	network_batch_put_raw(batch, &host, sizeof(host));
+	network_batch_put_string(batch, IFLA_IFNAME, ep->host_ifname);
+	network_batch_put(batch, IFLA_ADDRESS, host_mac, sizeof(host_mac));
+	network_batch_put_u32(batch, IFLA_MTU, mtu);
+	network_batch_put_u32(batch, IFLA_NET_NS_FD, (uint32_t)node_fd);
 	for (int i = 0; i < 3; i++)
-		network_batch_nest_end(inside);
-	r = network_batch_run(inside, NULL, NULL, err);
-	if (r == -EEXIST && if_nametoindex(ep->host_ifname) == 0)
-		return error_set(err, EEXIST, "the network namespace has an " ETH0 " already");
-	return r;
+		network_batch_nest_end(batch);
+	return network_batch_run(batch, NULL, NULL, err);
+}
+
+/* From the node's side, for the sake of network_interface.h. Old kernels look there whether
+ * the index is taken: then from the container's. */
+static int make_pair(struct network_batch *node, int netns_fd, const struct network_endpoint *ep, uint32_t mtu,
+		     struct error *err)
+{
+	CLEANUP(network_batch_freep) struct network_batch *inside = NULL;
+	int r = create_pair(node, netns_fd, ep, mtu, err);
+
+	if (r != -EEXIST || if_nametoindex(ep->host_ifname))
+		return r;
+	r = network_batch_open(netns_fd, &inside, err);
+	if (r == 0)
+		r = create_pair(inside, netns_fd, ep, mtu, err);
+	return r == -EEXIST ? error_set(err, EEXIST, "the network namespace has an " ETH0 " already") : r;
 }
 
 /* A port that has no address of its own, so sends nothing of its own. */
@@ -84,22 +94,6 @@ static int join_bridge(struct network_batch *batch, const struct network_endpoin
 	network_batch_nest_end(batch);
 	network_batch_nest_end(batch);
 	return network_batch_run(batch, NULL, NULL, err);
-}
-
-static void add_default_route(struct network_batch *batch, const struct network_cidr *gateway)
-{
-	struct rtmsg rtm = {
-		.rtm_family = (uint8_t)gateway->family,
-		.rtm_table = RT_TABLE_MAIN,
-		.rtm_protocol = RTPROT_STATIC,
-		.rtm_scope = RT_SCOPE_UNIVERSE,
-		.rtm_type = RTN_UNICAST,
-	};
-
-	network_batch_add(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add the default route",
-			  &rtm, sizeof(rtm));
-	network_batch_put(batch, RTA_GATEWAY, gateway->bytes, network_cidr_size(gateway));
-	network_batch_put_u32(batch, RTA_OIF, ETH0_INDEX);
 }
 
 /* An IPv6 address is in use (route, multicast group) when the kernel's worker
@@ -129,8 +123,7 @@ static const struct network_cidr *ipv6_of(const struct plan *plan)
 	return NULL;
 }
 
-static int configure_eth0(struct network_batch *inside, int netns_fd, const struct plan *plan,
-			  struct error *err)
+static int configure_eth0(int netns_fd, const struct plan *plan, struct error *err)
 {
 	const struct network_cidr *ipv6 = ipv6_of(plan);
 	CLEANUP(fd_closep) int watch = -EBADF;
@@ -140,21 +133,15 @@ static int configure_eth0(struct network_batch *inside, int netns_fd, const stru
 		r = network_watch_open(netns_fd, RTMGRP_IPV6_IFADDR, &watch, err);
 	if (r < 0)
 		return r;
-	network_link_add_up(inside, ETH0_INDEX, "bring up " ETH0);
-	for (size_t i = 0; i < plan->n_faces; i++) {
-		network_link_add_address(inside, ETH0_INDEX, &plan->faces[i].address);
-		if (plan->faces[i].has_gateway)
-			add_default_route(inside, &plan->faces[i].gateway);
-	}
-	r = network_batch_run(inside, NULL, NULL, err);
+	r = network_interface_configure(netns_fd, ETH0, plan->faces, plan->n_faces, err);
 	if (r == 0 && watch >= 0)
 		r = network_watch_until(watch, READY_WAIT_US, is_ready, ipv6, err);
 	return r < 0 ? r : 0;	/* when the kernel is late the address is good all the same */
 }
 
 /* The gate goes in before eth0 comes up, so that no frame slips through. */
-static int connect_pair(struct network_batch *node, struct network_batch *inside,
-			int netns_fd, const struct plan *plan, enum network_gate gate, struct error *err)
+static int connect_pair(struct network_batch *node, int netns_fd, const struct plan *plan, enum network_gate gate,
+			struct error *err)
 {
 	struct network_link link;
 	int r;
@@ -163,7 +150,7 @@ static int connect_pair(struct network_batch *node, struct network_batch *inside
 	if (r == 0 && gate == NETWORK_GATE_CLOSED)
 		r = network_gate_set(plan->ep->host_ifname, gate, err);
 	if (r == 0)
-		r = configure_eth0(inside, netns_fd, plan, err);
+		r = configure_eth0(netns_fd, plan, err);
 	/* Asking for a link makes the kernel finish its carrier work first. Until
 	 * then the port is not forwarding, and the bridge that gets its first port
 	 * drops what the node sends. */
@@ -176,7 +163,7 @@ static int connect_pair(struct network_batch *node, struct network_batch *inside
 
 static int add_face(struct plan *plan, const char *address, const char *gateway, struct error *err)
 {
-	struct face *face = &plan->faces[plan->n_faces++];
+	struct network_face *face = &plan->faces[plan->n_faces++];
 
 	face->has_gateway = gateway[0] != '\0';
 	if (network_cidr_parse(address, &face->address, err) < 0)
@@ -202,7 +189,6 @@ static int parse_endpoint(const struct network_endpoint *ep, struct plan *plan,
 
 static int attach(int netns_fd, struct plan *plan, enum network_gate gate, struct error *err)
 {
-	CLEANUP(network_batch_freep) struct network_batch *inside = NULL;
 	CLEANUP(network_batch_freep) struct network_batch *node = NULL;
 	struct error undo;
 	int r;
@@ -210,17 +196,15 @@ static int attach(int netns_fd, struct plan *plan, enum network_gate gate, struc
 	r = parse_endpoint(plan->ep, plan, err);
 	if (r == 0)
 		r = network_batch_open(-EBADF, &node, err);
-	if (r == 0)
-		r = network_batch_open(netns_fd, &inside, err);
 	if (r < 0)
 		return r;
 	r = network_link_get(node, plan->ep->bridge, &plan->bridge, err);
 	if (r < 0)
 		return error_wrap(err, "bridge %s", plan->ep->bridge);
-	r = create_pair(inside, plan->ep, plan->bridge.mtu, err);
+	r = make_pair(node, netns_fd, plan->ep, plan->bridge.mtu, err);
 	if (r < 0)
 		return r;
-	r = connect_pair(node, inside, netns_fd, plan, gate, err);
+	r = connect_pair(node, netns_fd, plan, gate, err);
 	if (r < 0)
 		(void)network_detach(plan->ep->host_ifname, &undo);
 	return r;
@@ -241,18 +225,15 @@ int network_attach(int netns_fd, const struct network_endpoint *ep, enum network
 /* With another MAC, so that nobody can mistake it for the container. */
 static int stand_in(int netns_fd, struct network_endpoint ep, struct error *err)
 {
-	CLEANUP(network_batch_freep) struct network_batch *inside = NULL;
 	CLEANUP(network_batch_freep) struct network_batch *node = NULL;
 	struct network_link bridge;
 
 	ep.mac[1] ^= 1;
-	if (network_batch_open(-EBADF, &node, err) < 0 || network_batch_open(netns_fd, &inside, err) < 0 ||
-	    network_link_get(node, ep.bridge, &bridge, err) < 0 ||
-	    create_pair(inside, &ep, bridge.mtu, err) < 0 || join_bridge(node, &ep, &bridge, err) < 0 ||
+	if (network_batch_open(-EBADF, &node, err) < 0 || network_link_get(node, ep.bridge, &bridge, err) < 0 ||
+	    make_pair(node, netns_fd, &ep, bridge.mtu, err) < 0 || join_bridge(node, &ep, &bridge, err) < 0 ||
 	    network_gate_set(ep.host_ifname, NETWORK_GATE_CLOSED, err) < 0)
 		return -err->code;
-	network_link_add_up(inside, ETH0_INDEX, "bring up " ETH0);
-	return network_batch_run(inside, NULL, NULL, err);
+	return network_interface_configure(netns_fd, ETH0, NULL, 0, err);
 }
 
 int network_stand_in(const struct network_endpoint *ep, int *ret_netns_fd, struct error *err)

@@ -48,7 +48,7 @@ static void attach_gives_what_was_asked_for(void **state)
 	(void)state;
 	container_up(&c, "gwt-web", "10.99.0.7/16", NETWORK_GATE_OPEN);
 	expect_output(c.netns_fd, "ip -4 addr show dev eth0", "inet 10.99.0.7/16 ");
-	expect_output(c.netns_fd, "ip link show dev eth0", ",UP,LOWER_UP");
+	expect_output(c.netns_fd, "ip link show dev eth0", "BROADCAST,MULTICAST,UP,LOWER_UP");
 	expect_output(c.netns_fd, "ip link show dev eth0", "link/ether 02:67:0a:63:00:07");
 	expect_output(c.netns_fd, "ip -4 route", "default via 10.99.0.1 dev eth0");
 	expect_output(c.netns_fd, "ip addr show dev lo", "inet 127.0.0.1/8");
@@ -60,6 +60,18 @@ static void attach_gives_what_was_asked_for(void **state)
 	container_down(&c);
 	assert_int_equal(if_nametoindex("gwt-web"), 0);
 	OK(network_detach("gwt-web", err));
+}
+
+static void the_index_of_eth0_may_be_one_of_the_nodes(void **state)
+{
+	struct container c;
+
+	(void)state;
+	expect_output(node_fd, "ip link add gwt-16 index 16 type bridge && echo made", "made");
+	container_up(&c, "gwt-web", "10.99.0.7/16", NETWORK_GATE_OPEN);
+	expect_output(c.netns_fd, "ip link show dev eth0", "16: eth0");
+	container_down(&c);
+	expect_output(node_fd, "ip link del gwt-16 && echo gone", "gone");
 }
 
 static void attach_that_fails_leaves_nothing(void **state)
@@ -258,6 +270,7 @@ int main(void)
 		cmocka_unit_test(macs_are_made_and_read),
 		IN_A_NODE(bridge_is_made_once),
 		IN_A_NODE(attach_gives_what_was_asked_for),
+		IN_A_NODE(the_index_of_eth0_may_be_one_of_the_nodes),
 		IN_A_NODE(attach_that_fails_leaves_nothing),
 		IN_A_NODE(no_bridge_means_loopback_only),
 		IN_A_NODE(local_addresses_are_known),
