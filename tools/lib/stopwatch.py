@@ -7,7 +7,9 @@ then all run in turn, A B C A B C, RUNS times. The words of place run the comman
 does); the time begins when they have done their part. The output is a JSON object, name: {"ms": [...],
 "rss_kb": [...]}, or {"error": "..."} for a command that does not end with 0.
 
-A time ends with the command; what it leaves running is waited for before the next.
+A time ends with the command. What it leaves running is waited for before the next, and what it
+leaves to the kernel (a network namespace takes it some 50 ms) gets SETTLE_S: nobody pays for
+whoever came before.
 The size is that of the largest process of all that the command started, also of
 those that it did not wait for: as a subreaper (prctl(2)) this gets them all. An
 exec(2) counts the memory of what called it, so a small shell does, not Python.
@@ -21,6 +23,7 @@ import tempfile
 import time
 
 WARM = 3
+SETTLE_S = 0.1
 PR_SET_CHILD_SUBREAPER = 36
 STARTER = 'echo ready; read -r _; "$@" </dev/null >/dev/null & echo $!'
 
@@ -55,6 +58,7 @@ def measure(words, place):
         starter.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
+    time.sleep(SETTLE_S)
     end, code, _ = ended[pid]
     if code:
         raise CommandFailed(said.splitlines()[-1] if said else f"exit {code}")
