@@ -33,9 +33,9 @@ int oci_process_attributes(const struct oci_process_plan *plan, pid_t pid, struc
 bool oci_process_has_apparmor(void);
 bool oci_process_has_selinux(void);
 
-/* oci_seccomp.c: compiles linux.seccomp, or takes it from the cache (seccomp_cache.h); *ret_flags are seccomp(2)'s, with NEW_LISTENER when some
- * action notifies. A system call that libseccomp does not know is left out (as runc does): the
- * document lists calls of all architectures and ages. */
+/* oci_seccomp.c: compiles linux.seccomp, or takes it from the cache (seccomp_cache.h); *ret_flags are
+ * seccomp(2)'s, with NEW_LISTENER when some action notifies. A system call that libseccomp does not
+ * know is left out (as runc does): the document lists calls of all architectures and ages. */
 int oci_seccomp_compile(const struct oci_seccomp *s, int cache_dirfd, struct sock_fprog *ret, unsigned *ret_flags,
 			struct error *err);
 /* Their names, NULL-terminated: for the features document. */

@@ -249,7 +249,7 @@ def test_nothing_of_the_caller_gets_in(node, box, verb):
     command = {"run": ["run", "--rm", "base", *STATUS], "exec": ["exec", name, *STATUS], "start": ["start", name]}[verb]
     text = node.run("sh", "-c", CALLER, "sh", GODWIT, *command).stdout
     if verb == "start":
-        text = until(lambda: node.godwit("logs", name).stdout.split("end\n")[1:2])[0]
+        text = until(lambda: node.godwit("logs", name).stdout.split("end\n")[1:-1])[0]
         until(lambda: node.godwit("ps", "-q").stdout == "")
     lines = text.splitlines()
     assert lines[0] == "0 1 2 3"  # 3 is of ls itself
