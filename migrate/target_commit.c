@@ -215,9 +215,8 @@ static void deliver_strays(struct target *t)
 		target_say(t, "container '%s': %llu frames went to %s after it had left", t->container->name,
 			   (unsigned long long)t->held.frames, t->peer.name);
 	if (t->held.no_room || t->held.undelivered)
-		target_say(t, "container '%s': %llu frames for it from %s are lost: no room for %llu, %llu refused",
-			   t->container->name, (unsigned long long)(t->held.no_room + t->held.undelivered),
-			   t->peer.name, (unsigned long long)t->held.no_room,
+		target_say(t, "container '%s': frames for it from %s are lost: no room for %llu, %llu refused",
+			   t->container->name, t->peer.name, (unsigned long long)t->held.no_room,
 			   (unsigned long long)t->held.undelivered);
 }
 

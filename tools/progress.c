@@ -188,7 +188,7 @@ static json_t *held(const struct source_held *h)
 {
 	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "frames", (json_int_t)h->sent.frames,
 			 "bytes", (json_int_t)h->sent.bytes,
-			 "lost_full", (json_int_t)(h->gate.ring_full.frames + h->no_room),
+			 "lost_full", (json_int_t)h->gate.ring_full.frames + (json_int_t)h->no_room,
 			 "lost_too_long", (json_int_t)h->gate.too_long.frames,
 			 "lost_too_old", (json_int_t)h->gate.expired.frames,
 			 "lost_undelivered", (json_int_t)h->gate.undelivered.frames,
