@@ -235,4 +235,4 @@ int oci_resources_parse(struct oci_arena *a, const char *text, size_t len, struc
 const char *oci_spec_annotation(const struct oci_spec *spec, const char *key);
 
 #define OCI_EACH(type, item, list) \
-	for (const type *item = (list).items, *item##_end = item + (list).n; item && item < item##_end; item++)
+	for (const type *item = (list).items, *item##_end = item ? item + (list).n : item; item < item##_end; item++)

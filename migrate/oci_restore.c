@@ -8,6 +8,7 @@
 #include "criu-glue/criu.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
+#include "engine/mounts.h"
 #include "engine/oci_hooks.h"
 #include "engine/oci_resources.h"
 #include "migrate/oci_checkpoint.h"
@@ -103,6 +104,35 @@ static int find_place(struct restore *r, const char *point, char **ret, struct e
 	return n < 0 ? error_set(err, ENOMEM, "out of memory") : 0;
 }
 
+static bool lies_in_another(const struct oci_spec *s, const struct oci_mount *m)
+{
+	OCI_EACH(struct oci_mount, other, s->mounts) {
+		size_t n = strlen(other->destination);
+
+		if (n > 1 && !strncmp(m->destination, other->destination, n) && m->destination[n] == '/')
+			return true;
+	}
+	return false;
+}
+
+/* A root made anew from its image has not the mount points that were made when the container was:
+ * podman's restore --import. Those in other mounts come with these. */
+static int make_points(const struct restore *r, struct error *err)
+{
+	const struct oci_mount *all = r->c->spec->mounts.items;
+
+	for (size_t i = 0; i < r->c->spec->mounts.n; i++) {
+		struct stat st = { .st_mode = S_IFDIR };
+
+		if (r->mounts.sources[i] >= 0 && fstat(r->mounts.sources[i], &st) < 0)
+			return error_set(err, errno, "bind %s: %s", all[i].destination, strerror(errno));
+		if (!lies_in_another(r->c->spec, &all[i]) &&
+		    mounts_make_point(r->mounts.root_fd, all[i].destination, S_ISDIR(st.st_mode), err) < 0)
+			return -err->code;
+	}
+	return 0;
+}
+
 static int prepare_mounts(struct restore *r, struct error *err)
 {
 	static const char *const folders[] = { "", "/cgroup", "/empty" };
@@ -115,6 +145,8 @@ static int prepare_mounts(struct restore *r, struct error *err)
 		if (mkdir(path, 0700) < 0 || (i == 0 && mount("tmpfs", path, "tmpfs", 0, "mode=755") < 0))
 			return error_set(err, errno, "%s: %s", path, strerror(errno));
 	}
+	if (make_points(r, err) < 0)
+		return -err->code;
 	if (move_mount(r->mounts.root_fd, "", AT_FDCWD, r->c->rootfs, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return error_set(err, errno, "put the root on %s: %s", r->c->rootfs, strerror(errno));
 	r->paths = calloc(json_array_size(r->points) + 1, sizeof(*r->paths));

@@ -13,6 +13,7 @@
 struct oci_globals {
 	const char *root, *log, *log_format;
 	bool debug, systemd_cgroup;
+	const char *criu;
 };
 
 /* argv[0] is the program or "oci"; whole is argv of main. Returns an exit code. */

@@ -7,7 +7,7 @@ struct create_options {
 	const char *bundle;
 	struct oci_launch_options launch;
 	uint32_t preserve_fds;
-	bool detach, keep, no_subreaper;
+	bool detach, keep, no_subreaper, no_pivot;
 };
 
 #define ROW(letter, name, kind, value, member, help) \
@@ -19,6 +19,7 @@ static const struct option_row create_rows[] = {
 	ROW(0, "pid-file", TEXT, "FILE", launch.pid_file, "write the pid of the first process there"),
 	ROW(0, "preserve-fds", COUNT, "N", preserve_fds, "descriptors from 3 on that the program gets too [0]"),
 	ROW(0, "no-new-keyring", FLAG, NULL, launch.no_new_keyring, "stay in the session keyring of the caller"),
+	ROW(0, "no-pivot", FLAG, NULL, no_pivot, "refused: the root is always left for good"),
 	OPTION_END,
 };
 
@@ -28,6 +29,7 @@ static const struct option_row run_rows[] = {
 	ROW(0, "pid-file", TEXT, "FILE", launch.pid_file, "write the pid of the first process there"),
 	ROW(0, "preserve-fds", COUNT, "N", preserve_fds, "descriptors from 3 on that the program gets too [0]"),
 	ROW(0, "no-new-keyring", FLAG, NULL, launch.no_new_keyring, "stay in the session keyring of the caller"),
+	ROW(0, "no-pivot", FLAG, NULL, no_pivot, "refused: the root is always left for good"),
 	ROW('d', "detach", FLAG, NULL, detach, "return when it has started"),
 	ROW(0, "keep", FLAG, NULL, keep, "don't delete it when it has ended"),
 	ROW(0, "no-subreaper", FLAG, NULL, no_subreaper, "accepted: this is never the reaper of others' processes"),
@@ -42,6 +44,9 @@ static int create(const struct invocation *inv, struct oci_container **ret, int 
 	CLEANUP(oci_container_freep) struct oci_container *c = NULL;
 	struct oci_launch_options launch = o->launch;
 
+	if (o->no_pivot)
+		return error_set(err, ENOTSUP, "--no-pivot: what the container leaves behind could be reached again; "
+				 "put its root on another file system than the initial ramdisk, such as a tmpfs");
 	launch.preserve_fds = o->preserve_fds;
 	if (oci_container_create(inv->oci->root, inv->argv[0], o->bundle, &c, err) < 0 ||
 	    oci_create(c, &launch, ret_terminal, err) < 0)

@@ -124,3 +124,29 @@ def test_podman_checkpoints_and_restores(podman):
     assert stopped_at < int(podman("exec", "web", "cat", "/tmp/count")) < stopped_at + 2000
     podman("stop", "--time", "0", "web")
     podman("rm", "web")
+
+
+@feature("cli podman checkpoint export", "cli podman restore import")
+def test_podman_exports_a_checkpoint_and_imports_it_under_another_name(podman):
+    """What changed in the root file system goes along, the original goes."""
+    tar = podman.folder / "base.tar"
+    subprocess.run(["tar", "-C", podman.folder / "base", "-cf", tar, "."], check=True)
+    podman("import", tar, "base:2")
+    script = "echo kept >/kept; n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.05; done"
+    podman.run("base:2", "sh", "-c", script, options=["--detach", "--name", "first"])
+
+    def count(name):
+        code, text = podman("exec", name, "cat", "/count", check=False)
+        return int(text) if code == 0 and text.strip() else 0
+    until(lambda: count("first") > 3)
+    archive = podman.folder / "first.tar.gz"
+    podman("container", "checkpoint", "--compress", "gzip", "--export", archive, "first")
+    listed = subprocess.run(["tar", "-tzf", archive], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert "checkpoint/inventory.img" in listed and "config.dump" in listed
+    podman("rm", "-f", "first")
+    podman("container", "restore", "--import", archive, "--name", "second")
+    stopped_at = count("second")
+    assert stopped_at > 3 and podman("exec", "second", "cat", "/kept") == "kept\n"
+    until(lambda: count("second") > stopped_at)
+    podman("stop", "--time", "0", "second")
+    podman("rm", "second")
