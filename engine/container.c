@@ -9,6 +9,7 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
+#include "engine/monitor.h"
 #include "engine/named_network.h"
 #include "engine/nat.h"
 
@@ -73,7 +74,7 @@ int container_unthrottle(const struct container *c, struct error *err)
 }
 
 /* What its monitor would have done when whoever froze or slowed it was gone. */
-static void repair(const struct container *c)
+static void repair(struct container *c)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
 	struct container_state st;
@@ -84,11 +85,14 @@ static void repair(const struct container *c)
 		return;
 	(void)container_unthrottle(c, &ignored);
 	/* CRIU outlives whoever started it, and leaves it as frozen as it was. */
-	if (!st.abandoned || container_is_traced(st.pid) || (!st.was_paused && cgroup_thaw(cg, &ignored) < 0) ||
-	    container_reconnect(c, st.pid, &ignored) < 0)
+	if (st.abandoned && (container_is_traced(st.pid) || (!st.was_paused && cgroup_thaw(cg, &ignored) < 0) ||
+			     container_reconnect(c, st.pid, &ignored) < 0))
 		return;
-	st.status = CONTAINER_RUNNING;
-	(void)container_state_write(c, &st, &ignored);
+	if (st.abandoned) {
+		st.status = CONTAINER_RUNNING;
+		(void)container_state_write(c, &st, &ignored);
+	}
+	(void)monitor_adopt(c, &ignored);
 }
 
 int container_lock(struct container *c, bool wait, struct error *err)

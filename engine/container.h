@@ -6,6 +6,8 @@
  *     state.json    what it does now; written by its monitor, replaced durably
  *     handover.json a migration's decision (migrate/handover.h); its presence
  *                   means that nobody but the migration may thaw the container
+ *     token         it came by a migration and is not on disk for sure (migrate/protocol.h)
+ *     filling       its memory is not complete (monitor.h)
  *     meta/         what moves with it: log, its output (output.h)
  *     monitor.sock  where its monitor listens (monitor.h)
  *     lock          flock(2): one operation at a time
@@ -29,6 +31,8 @@
 #include "engine/health.h"
 #include "engine/node.h"
 #include "engine/spec.h"
+
+#define CONTAINER_MARK "token"
 
 enum container_status {
 	CONTAINER_CREATED,	/* folder made, nothing started yet */
@@ -60,6 +64,7 @@ struct container_state {
 	uint32_t restarts;		/* how often its policy has started it again */
 	bool stopped;			/* ended by a person: its policy leaves it alone */
 	struct health health;
+	uint64_t stdio[3];		/* inodes of the pipes to its monitor; 0: none */
 	char reason[256];		/* why it exited, when there is more to say */
 };
 
@@ -93,7 +98,8 @@ int container_rewrite(const struct container *c, struct error *err);
 /* Makes this process the only one that operates on it. -EBUSY when another
  * one does and wait is false; with wait it blocks. What one that was killed
  * did not finish to write goes; and when the monitor was killed, too, it goes on
- * if that one had frozen or slowed it. */
+ * if that one had frozen or slowed it, and gets a new one (monitor_adopt). The
+ * caller is single-threaded. */
 int container_lock(struct container *c, bool wait, struct error *err);
 void container_unlock(struct container *c);
 

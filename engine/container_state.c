@@ -109,7 +109,7 @@ void container_state_stamp(struct container_state *s, pid_t pid, pid_t monitor)
 int container_state_write(const struct container *c, const struct container_state *s,
 			  struct error *err)
 {
-	json_t *root = json_pack("{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:i,s:i,s:b,s:b,s:s,s:i,s:s}",
+	json_t *root = json_pack("{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s:i,s:i,s:b,s:b,s:s,s:i,s:[I,I,I],s:s}",
 		"status", container_status_name(s->status), "pid", (int)s->pid,
 		"pid_start", (json_int_t)s->pid_start, "monitor_pid", (int)s->monitor_pid,
 		"monitor_start", (json_int_t)s->monitor_start, "boot_id", s->boot_id,
@@ -118,7 +118,8 @@ int container_state_write(const struct container *c, const struct container_stat
 		"migrations", (int)s->migrations, "oom_kills", (int)s->oom_kills,
 		"restarts", (int)s->restarts, "stopped", s->stopped, "was_paused", s->was_paused,
 		"health", health_name(s->health.status),
-		"health_failures", (int)s->health.failures, "reason", s->reason);
+		"health_failures", (int)s->health.failures, "stdio", (json_int_t)s->stdio[0],
+		(json_int_t)s->stdio[1], (json_int_t)s->stdio[2], "reason", s->reason);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -134,18 +135,20 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	json_error_t je;
 	json_t *root = json_loads(text, 0, &je);
 	const char *status = NULL, *boot_id = "", *reason = "", *health = "none";
+	json_int_t stdio[3] = { 0 };
 	json_int_t pid_start = 0, monitor_start = 0, started = 0, finished = 0;
 	int pid = 0, monitor = 0, migrations = 0, oom_kills = 0, exit_code = -1, known;
 	int restarts = 0, stopped = 0, was_paused = 0, failures = 0;
 
 	if (!root || json_unpack_ex(root, &je, 0,
-			"{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s:s}",
+			"{s:s,s:i,s:I,s:i,s:I,s:s,s:i,s:I,s:I,s:i,s?i,s?i,s?b,s?b,s?s,s?i,s?[I,I,I],s:s}",
 			"status", &status, "pid", &pid, "pid_start", &pid_start,
 			"monitor_pid", &monitor, "monitor_start", &monitor_start, "boot_id", &boot_id,
 			"exit_code", &exit_code, "started_us", &started,
 			"finished_us", &finished, "migrations", &migrations, "oom_kills", &oom_kills,
 			"restarts", &restarts, "stopped", &stopped, "was_paused", &was_paused, "health", &health,
-			"health_failures", &failures, "reason", &reason) < 0) {
+			"health_failures", &failures, "stdio", &stdio[0], &stdio[1], &stdio[2],
+			"reason", &reason) < 0) {
 		json_decref(root);
 		return error_set(err, EINVAL, STATE_JSON ": %s", je.text);
 	}
@@ -158,6 +161,8 @@ static int parse_state(const char *text, struct container_state *s, struct error
 	s->started_us = (uint64_t)started;
 	s->finished_us = (uint64_t)finished;
 	s->exit_code = exit_code;
+	for (int i = 0; i < 3; i++)
+		s->stdio[i] = (uint64_t)stdio[i];
 	s->migrations = (uint32_t)migrations;
 	s->oom_kills = (uint32_t)oom_kills;
 	s->restarts = (uint32_t)restarts;

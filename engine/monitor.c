@@ -53,7 +53,7 @@ static int take_signals(struct monitor *m, struct error *err)
 	return m->signal_fd < 0 ? error_set(err, errno, "signalfd: %s", strerror(errno)) : 0;
 }
 
-static int open_socket(struct monitor *m, struct error *err)
+int monitor_listen(struct monitor *m, struct error *err)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	int dir = m->setup.container->dir_fd;
@@ -143,6 +143,7 @@ static int record_start(struct monitor *m, struct error *err)
 		st->started_us = clock_real_us();
 	}
 	st->finished_us = 0;
+	memcpy(st->stdio, m->pipe_inodes, sizeof(st->stdio));
 	return r < 0 ? r : container_state_write(m->setup.container, st, err);
 }
 
@@ -160,7 +161,8 @@ static void tell_names(const struct monitor *m)
 
 static int bring_up(struct monitor *m, monitor_start_fn start, void *ctx, struct error *err)
 {
-	if (open_socket(m, err) < 0 || open_stdio(m, err) < 0 || open_resources(m, err) < 0 ||
+	(void)unlinkat(m->setup.container->dir_fd, MONITOR_FILLING, 0);	/* of the life before */
+	if (monitor_listen(m, err) < 0 || open_stdio(m, err) < 0 || open_resources(m, err) < 0 ||
 	    start(&m->setup, ctx, &m->pid, &m->terminal_fd, err) < 0)
 		return -err->code;
 	/* Not before: a restore brings the log along, as another file. */
@@ -183,6 +185,7 @@ static void close_all(struct monitor *m)
 		fd_close(&m->setup.stdio[i]);
 	}
 	fd_close(&m->terminal_fd);
+	fd_close(&m->pidfd);
 	fd_close(&m->setup.netns_fd);
 	fd_close(&m->setup.userns_fd);
 	fd_close(&m->listen_fd);
@@ -259,10 +262,8 @@ static void remove_folder(struct monitor *m)
 	m->end_code = container_remove_folder(m->setup.container, &m->end_error);
 }
 
-static void fail_start(struct monitor *m, const struct monitor_plan *plan, struct error *err)
+static void undo_start(struct monitor *m, const struct monitor_plan *plan, const struct error *err)
 {
-	struct error ignored;
-
 	tear_down(m);
 	release_network(m);
 	(void)snprintf(m->state.reason, sizeof(m->state.reason), "%.*s",
@@ -271,6 +272,14 @@ static void fail_start(struct monitor *m, const struct monitor_plan *plan, struc
 		remove_folder(m);
 	else
 		record_exit(m, CONTAINER_EXITED);
+}
+
+static void fail_start(struct monitor *m, const struct monitor_plan *plan, const struct error *err)
+{
+	struct error ignored;
+
+	if (!plan->adopt)	/* what runs already runs on */
+		undo_start(m, plan, err);
 	(void)monitor_send(m->setup.control, MONITOR_STARTED, (uint64_t[4]){ (uint64_t)err->code },
 			   err->msg, strlen(err->msg), -EBADF, &ignored);
 }
@@ -289,6 +298,7 @@ static void forget_life(struct monitor *m)
 	fd_close(&m->setup.guard.hold_fd);
 	cgroup_free(m->setup.cgroup);
 	m->setup.cgroup = NULL;
+	fd_close(&m->pidfd);
 	m->pid = 0;
 	m->done = false;
 }
@@ -347,7 +357,7 @@ static bool begin_again(struct monitor *m)
 		}
 		told = true;
 		record_exit(m, CONTAINER_RESTARTING);
-		if (m->listen_fd < 0 && open_socket(m, &ignored) < 0)
+		if (m->listen_fd < 0 && monitor_listen(m, &ignored) < 0)
 			return false;
 		if (!monitor_wait_restart(m, clock_us() + restart_delay_us(busy ? 0 : m->tries)))
 			return false;
@@ -395,14 +405,14 @@ static _Noreturn void monitor_main(struct container *c, const struct monitor_pla
 		.setup = { .container = c, .netns_fd = -EBADF, .userns_fd = -EBADF, .stdio = { -EBADF, -EBADF, -EBADF },
 			   .control = control, .guard = MONITOR_GUARD_NONE },
 		.listen_fd = -EBADF, .signal_fd = -EBADF, .pipes = { -EBADF, -EBADF, -EBADF },
-		.terminal_fd = -EBADF, .output = { .fd = -EBADF },
+		.terminal_fd = -EBADF, .pidfd = -EBADF, .output = { .fd = -EBADF },
 		.lease = { .client_fd = -EBADF, .tracer_fd = -EBADF },
 	};
 	struct error err = { 0 };
 
 	fault_role("monitor");
 	if (detach_self(&m, &err) < 0 || take_signals(&m, &err) < 0 ||
-	    bring_up(&m, plan->start, plan->ctx, &err) < 0)
+	    (plan->adopt ? monitor_take_over(&m, &err) : bring_up(&m, plan->start, plan->ctx, &err)) < 0)
 		fail_start(&m, plan, &err);
 	else
 		live(&m, plan->attach);

@@ -11,8 +11,8 @@
  * understands only STOP; with each life the connections of the one before end. It
  * takes the container's lock to start it, so never in the middle of an operation.
  *
- * It is forked, not executed, by whoever starts or restores a container, and
- * then depends on nobody. It is single-threaded and never blocks for long.
+ * It is forked, not executed, by whoever starts or restores a container, or finds
+ * that its monitor was killed, and then depends on nobody. It is single-threaded and never blocks for long.
  *
  * Protocol on containers/NAME/monitor.sock (SOCK_SEQPACKET, root only): one
  * struct monitor_message a packet, a reply to each request with the same op.
@@ -113,6 +113,7 @@ struct monitor_plan {
 	void *ctx;
 	bool attach;			/* the caller gets output from the first byte */
 	bool keep_on_failure;		/* a failed start leaves the folder, as exited */
+	bool adopt;			/* see monitor_adopt; no start function, no other option */
 };
 
 /* Forks the monitor. *ret_control is the caller's end of a socket with the
@@ -120,6 +121,18 @@ struct monitor_plan {
  * speaks on it before. The container's lock stays with the caller. */
 int monitor_spawn(struct container *c, const struct monitor_plan *plan, int *ret_control,
 		  struct error *err);
+
+/* In the container's folder while its memory is not complete, locked by who fills it in. */
+#define MONITOR_FILLING "filling"
+
+/* It runs, and nobody is beside it. */
+bool monitor_is_missing(const struct container *c, const struct container_state *st);
+
+/* If so it gets another monitor, unless its memory is still being filled in, or it is being
+ * moved: then nothing is done. That one knows neither how the container ends nor what it wrote
+ * while it had none, and its input and its terminal are gone. A container whose memory can't be
+ * completed any more is ended. Locked. */
+int monitor_adopt(struct container *c, struct error *err);
 
 /* Clients. monitor_call sends and waits for the reply of the same op, handing
  * OUTPUT that comes in between to nobody; fd (borrowed) travels when >= 0.

@@ -296,7 +296,7 @@ static bool congested(const struct monitor *m)
 	return false;
 }
 
-enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_INPUT, P_TRACER, P_GUARD, P_CLIENTS };
+enum { P_SIGNAL, P_LISTEN, P_OUT, P_ERR, P_TERMINAL, P_INPUT, P_TRACER, P_GUARD, P_INIT, P_CLIENTS };
 
 /* One whose input can't be taken yet is not heard, not even when it hangs up:
  * it may have sent more before. */
@@ -317,6 +317,7 @@ static size_t fill_poll(struct monitor *m, struct pollfd *p)
 		[P_TERMINAL] = read_output ? m->terminal_fd : -1,
 		[P_INPUT] = monitor_input_waits_for(m),
 		[P_GUARD] = m->setup.guard.fd,
+		[P_INIT] = m->pidfd,
 		[P_TRACER] = m->lease.client_fd < 0 ? m->lease.tracer_fd : -1,
 	};
 
@@ -380,6 +381,8 @@ void monitor_loop(struct monitor *m)
 			accept_client(m);
 		if (p[P_SIGNAL].revents)
 			reap(m);
+		if (p[P_INIT].revents)
+			monitor_lose_init(m);
 		monitor_cancel_settle(m);
 		monitor_health_turn(m);
 	}

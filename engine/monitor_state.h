@@ -40,6 +40,8 @@ struct monitor {
 	size_t input_len;
 	struct output output;
 	pid_t pid;
+	int pidfd;			/* of an init that is no child of ours, as another monitor has
+					   started it; -EBADF: it is one */
 	struct container_state state;
 	bool unwritten;			/* state.json does not say so yet: the disk is full */
 	struct client clients[MONITOR_CLIENTS_MAX];
@@ -107,3 +109,10 @@ void monitor_cancel(struct monitor *m, struct client *c);
 void monitor_cancel_settle(struct monitor *m);
 
 int monitor_add_client(struct monitor *m, int fd_consumed);
+
+/* Makes monitor.sock, in place of one that is there. */
+int monitor_listen(struct monitor *m, struct error *err);
+
+/* monitor_adopt.c: instead of a start, for what runs already; and that its init has ended. */
+int monitor_take_over(struct monitor *m, struct error *err);
+void monitor_lose_init(struct monitor *m);

@@ -249,8 +249,8 @@ static int revive(struct reviving *r, struct filler *filler, struct error *err)
 	if (tmpfs_make(r->container->spec, &r->tmpfs, err) < 0 ||
 	    restore_begin(r->container, &plan, &r->control, &r->prepared, err) < 0 || open_memory(r, err) < 0 ||
 	    bring_shared(r, err) < 0 || bring_files(r, err) < 0 ||
-	    restore_go(r->control, r->prepared, r->workdir, r->store, r->shared, &r->tmpfs, filler, NULL, NULL,
-		       &times, err) < 0)
+	    restore_go(r->control, r->container, r->prepared, r->workdir, r->store, r->shared, &r->tmpfs, filler,
+		       NULL, NULL, &times, err) < 0)
 		return -err->code;
 	if (restore_commit(r->control, &times, err) < 0)
 		return -err->code;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/monitor.h"
 #include "migrate/filler.h"
 #include "migrate/filler_task.h"
 
@@ -39,6 +41,7 @@ struct work {
 	int uffds_fd;			/* duplicates go in here, */
 	int kept_fd;			/* and lie here, where the parent holds it too */
 	int report_fd;
+	int folder_fd;
 	bool restored;
 	uint64_t faults;		/* answered until then */
 	uint64_t began, progress;	/* us */
@@ -270,6 +273,17 @@ static void forget_unused(struct filling *f)
 			store_forget(f->store, slot, HOLD_SLOTS);
 }
 
+/* Locked as long as this or the parent's copy is open. */
+static int make_mark(int folder_fd, int *ret_mark, struct error *err)
+{
+	if (folder_fd < 0)
+		return 0;
+	*ret_mark = openat(folder_fd, MONITOR_FILLING, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (*ret_mark < 0 || flock(*ret_mark, LOCK_EX | LOCK_NB) < 0)
+		return error_set(err, errno, "filler: " MONITOR_FILLING ": %s", strerror(errno));
+	return 0;
+}
+
 static int work(struct work *w, struct error *err)
 {
 	struct rlimit limit;
@@ -295,17 +309,19 @@ static int work(struct work *w, struct error *err)
 	w->filling.report.filled_us = clock_us() - w->began - w->filling.report.restored_us;
 	if (r == 0)
 		let_go(w);
+	if (r == 0 && w->folder_fd >= 0)
+		(void)unlinkat(w->folder_fd, MONITOR_FILLING, 0);
 	return r;
 }
 
 /* The child. Its descriptors close with it. */
 __attribute__((noreturn)) static void child(int listen_fd, const struct store *s, int report_fd,
-					    int uffds_fd, int kept_fd)
+					    int uffds_fd, int kept_fd, int folder_fd, int mark_fd)
 {
-	const int keep[] = { listen_fd, report_fd, uffds_fd, kept_fd, store_fd(s) };
+	const int keep[] = { listen_fd, report_fd, uffds_fd, kept_fd, store_fd(s), folder_fd, mark_fd };
 	struct work w = { .filling.store = s, .epoll_fd = -EBADF, .listen_fd = listen_fd,
 			  .criu_fd = -EBADF, .uffds_fd = uffds_fd, .kept_fd = kept_fd,
-			  .report_fd = report_fd };
+			  .report_fd = report_fd, .folder_fd = folder_fd };
 	struct last_words words = { 0 };
 	sigset_t none;
 
@@ -323,15 +339,16 @@ __attribute__((noreturn)) static void child(int listen_fd, const struct store *s
 	_exit(words.error.code ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-int filler_start(int images_fd, const struct store *s, struct filler *ret, struct error *err)
+int filler_start(int images_fd, int folder_fd, const struct store *s, struct filler *ret, struct error *err)
 {
 	CLEANUP(filler_stop) struct filler f = FILLER_EMPTY;
 	CLEANUP(fd_closep) int listen_fd = -EBADF;
 	CLEANUP(fd_closep) int report = -EBADF;
 	CLEANUP(fd_closep) int uffds = -EBADF;
+	CLEANUP(fd_closep) int mark = -EBADF;
 	int pair[2];
 
-	if (lazy_listen(images_fd, &listen_fd, err) < 0)
+	if (make_mark(folder_fd, &mark, err) < 0 || lazy_listen(images_fd, &listen_fd, err) < 0)
 		return -err->code;
 	if (pipe2(pair, O_CLOEXEC) < 0)
 		return error_set(err, errno, "filler: pipe: %s", strerror(errno));
@@ -344,7 +361,7 @@ int filler_start(int images_fd, const struct store *s, struct filler *ret, struc
 	(void)setsockopt(uffds, SOL_SOCKET, SO_SNDBUFFORCE, &(int){ SOCKET_BYTES }, sizeof(int));
 	f.pid = fork();
 	if (f.pid == 0)
-		child(listen_fd, s, report, uffds, f.uffds_fd);
+		child(listen_fd, s, report, uffds, f.uffds_fd, folder_fd, mark);
 	if (f.pid < 0) {
 		f.pid = 0;
 		return error_set(err, errno, "filler: fork: %s", strerror(errno));

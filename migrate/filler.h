@@ -17,7 +17,7 @@
  * too, and waits (filler_wait): it does the same, for both may have been killed.
  *
  *   struct filler filler = FILLER_EMPTY;
- *   r = filler_start(images_fd, store, &filler, err);
+ *   r = filler_start(images_fd, folder_fd, store, &filler, err);
  *   store_free(store);
  *   r = criu_restore(... .lazy = true ...);	filler_stop if it fails
  *   ... filler.pidfd becomes readable ...
@@ -59,8 +59,9 @@ struct filler_report {
 
 /* Forks the filler, which listens for CRIU in images_fd (borrowed) before this
  * returns. The store is the one of the parent at this moment, sealed; the
- * parent can free it. The caller is single-threaded. */
-int filler_start(int images_fd, const struct store *s, struct filler *ret, struct error *err);
+ * parent can free it. folder_fd (borrowed): the container's, which has the mark MONITOR_FILLING
+ * until all memory is in place; -EBADF: none. The caller is single-threaded. */
+int filler_start(int images_fd, int folder_fd, const struct store *s, struct filler *ret, struct error *err);
 
 /* Waits until the filler has exited. 0, and *ret (may be NULL): all memory is in
  * place and everything is closed. -EIO, or what else it says: memory is missing;

@@ -15,7 +15,7 @@
 /* NULL in *ret where there is no mark. */
 static int read_mark(const struct container *c, char **ret, struct error *err)
 {
-	int r = fd_read_file_at(c->dir_fd, INCOMING_MARK, TOKEN_SIZE, ret, NULL, err);
+	int r = fd_read_file_at(c->dir_fd, CONTAINER_MARK, TOKEN_SIZE, ret, NULL, err);
 
 	if (r == -ENOENT)
 		*ret = NULL;
@@ -137,7 +137,7 @@ static int remove_mark(void *ctx, struct error *err)
 
 	if (!in->container)
 		return 0;
-	if (unlinkat(in->container->dir_fd, INCOMING_MARK, 0) < 0 && errno != ENOENT)
+	if (unlinkat(in->container->dir_fd, CONTAINER_MARK, 0) < 0 && errno != ENOENT)
 		return error_set(err, errno, "remove the mark: %s", strerror(errno));
 	return fsync(in->container->dir_fd) < 0 ?
 		error_set(err, errno, "remove the mark: fsync: %s", strerror(errno)) : 0;

@@ -15,7 +15,6 @@
 #include "migrate/protocol.h"
 
 /* The mark: a file in its folder with its token. */
-#define INCOMING_MARK "token"
 
 struct incoming {			/* all borrowed */
 	const struct node *node;

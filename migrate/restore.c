@@ -58,7 +58,7 @@ static void wait_patiently(int control, void (*on_wait)(void *ctx), void *ctx)
 
 /* The filler lives as long as the monitor needs it; that this process ends means
  * nothing to it. */
-static int start_filler(int workdir_fd, struct store *store, struct filler *ret, struct timeline *line,
+static int start_filler(int workdir_fd, int folder_fd, struct store *store, struct filler *ret, struct timeline *line,
 			struct error *err)
 {
 	CLEANUP(fd_closep) int images = -EBADF;
@@ -66,7 +66,7 @@ static int start_filler(int workdir_fd, struct store *store, struct filler *ret,
 	if (workdir_open(workdir_fd, "images", &images, err) < 0 || lazy_images_rewrite(images, store, err) < 0)
 		return -err->code;
 	timeline_step(line, "page-images");
-	if (filler_start(images, store, ret, err) < 0)
+	if (filler_start(images, folder_fd, store, ret, err) < 0)
 		return -err->code;
 	timeline_step(line, "filler");
 	return 0;
@@ -84,13 +84,13 @@ static int send_go(int control, int workdir_fd, const struct filler *filler, con
 	return fd_send_msg(control, &go, offsetof(struct monitor_message, data), fds, n, err);
 }
 
-int restore_go(int control, struct prepared *prepared, int workdir_fd, struct store *store,
-	       struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
+int restore_go(int control, const struct container *c, struct prepared *prepared, int workdir_fd,
+	       struct store *store, struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
 	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err)
 {
 	struct monitor_message reply;
 
-	if (start_filler(workdir_fd, store, ret_filler, &times->restore, err) < 0 ||
+	if (start_filler(workdir_fd, c->dir_fd, store, ret_filler, &times->restore, err) < 0 ||
 	    shared_store_prepare(shared, prepared, err) < 0)
 		return -err->code;
 	timeline_step(&times->restore, "shared-memory");

@@ -59,8 +59,8 @@ int restore_begin(struct container *c, const struct restore_plan *plan, int *ret
  * be freed afterwards; shared (NULL: there is none) is needed until this returns. The
  * mounts of tmpfs are used as they are. While it takes long, on_wait is called now and
  * then (may be NULL). */
-int restore_go(int control, struct prepared *prepared, int workdir_fd, struct store *store,
-	       struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
+int restore_go(int control, const struct container *c, struct prepared *prepared, int workdir_fd,
+	       struct store *store, struct shared_store *shared, const struct tmpfs *tmpfs, struct filler *ret_filler,
 	       void (*on_wait)(void *ctx), void *ctx, struct restore_times *times, struct error *err);
 
 /* -ECANCELED when the token was refused before. */

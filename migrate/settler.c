@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/monitor.h"
 #include "migrate/incoming.h"
 #include "migrate/release.h"
 #include "migrate/settle.h"
@@ -108,8 +109,13 @@ static void repair_one(const struct settler *s, struct container *c)
 	struct container_state st;
 	struct error ignored;
 
-	if (container_state(c, &st, &ignored) == 0 && st.abandoned && container_lock(c, false, &ignored) == 0)
+	if (container_state(c, &st, &ignored) < 0 || (!st.abandoned && !monitor_is_missing(c, &st)) ||
+	    container_lock(c, false, &ignored) < 0)
+		return;
+	if (st.abandoned)
 		say(s, "container '%s' goes on: whoever froze it was killed, and its monitor, too", c->name);
+	if (container_state(c, &st, &ignored) == 0 && st.monitor_alive)
+		say(s, "container '%s' has a new monitor, as its own was killed", c->name);
 }
 
 /* Whoever has the lock settles it, or is about to. */

@@ -25,7 +25,7 @@
  *   r = store_put(s, pid, address, data, n, err);	rounds
  *   r = store_populated(s, pid, start, end, err);	at the freeze
  *   r = store_seal(s, err);
- *   r = filler_start(images_fd, s, &filler, err);
+ *   r = filler_start(images_fd, folder_fd, s, &filler, err);
  *
  * One thread at a time; but store_put, store_put_zero, store_drop and store_stats of a
  * store in memory may be called by several at once, each for pages of its own.

@@ -51,7 +51,7 @@ static int reserve(struct target *t, struct admission *a, struct error *err)
 	t->reserved = a->needed;
 	container_state_stamp(&st, 0, getpid());
 	/* The mark is on disk before anything can be mistaken for a container of this node. */
-	if (fd_replace_file_at(t->container->dir_fd, INCOMING_MARK, token, strlen(token), 0600, FD_REPLACE_DURABLE,
+	if (fd_replace_file_at(t->container->dir_fd, CONTAINER_MARK, token, strlen(token), 0600, FD_REPLACE_DURABLE,
 			       err) < 0 ||
 	    reservation_write(t->container, &t->reserved, err) < 0 ||
 	    container_state_write(t->container, &st, err) < 0)
@@ -289,8 +289,8 @@ int target_restore(struct target *t, struct error *err)
 	if (tmpfs_complete(&t->tmpfs, t->container->spec, err) < 0)
 		return -err->code;
 	timeline_step(&t->times.restore, "tmpfs");
-	if (restore_go(t->control, t->prepared, t->workdir, t->store, t->shared, &t->tmpfs, &t->filler, show_life, t,
-		       &t->times, err) < 0)
+	if (restore_go(t->control, t->container, t->prepared, t->workdir, t->store, t->shared, &t->tmpfs, &t->filler,
+		       show_life, t, &t->times, err) < 0)
 		return -err->code;
 	m = (struct message){ .type = WIRE_RESTORED, .restored = {
 		.restore_us = t->times.restore_us, .pid = (uint32_t)t->times.pid, .steps = steps,

@@ -164,7 +164,7 @@ int target_rejoin_hand_over(const struct node *node, const struct message_join *
 
 	door_name(join->connection, name);
 	if (container_open(node, join->name, &c, &why) < 0 ||
-	    fd_read_file_at(c->dir_fd, INCOMING_MARK, TOKEN_SIZE, &token, NULL, &why) < 0 ||
+	    fd_read_file_at(c->dir_fd, CONTAINER_MARK, TOKEN_SIZE, &token, NULL, &why) < 0 ||
 	    strcmp(token, join->token) != 0 || door_knock(c->dir_fd, name, fd, NULL, &why) < 0)
 		return error_set(err, EPERM, "no such migration is under way here");
 	return 0;

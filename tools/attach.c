@@ -14,7 +14,10 @@ static int attach(const struct node *node, const char *name, int *ret_code, stru
 	struct monitor_message m;
 	struct session s;
 
-	if (container_open(node, name, &c, err) < 0 || end_check(c, &st, err) < 0 ||
+	if (container_open(node, name, &c, err) < 0)
+		return -err->code;
+	end_mend(c);
+	if (end_check(c, &st, err) < 0 ||
 	    monitor_connect(c, &control, err) < 0 ||
 	    monitor_call(control, MONITOR_ATTACH, -EBADF, &m, err) < 0)
 		return -err->code;

@@ -13,6 +13,16 @@
 #define ANNOUNCE_TIMEOUT_US 5000000
 #define LOOK_AGAIN_US 1000
 
+void end_mend(struct container *c)
+{
+	struct container_state st;
+	struct error ignored;
+
+	if (container_state(c, &st, &ignored) == 0 && monitor_is_missing(c, &st) &&
+	    container_lock(c, false, &ignored) == 0)
+		container_unlock(c);
+}
+
 int end_check(const struct container *c, struct container_state *ret, struct error *err)
 {
 	if (container_state(c, ret, err) < 0)

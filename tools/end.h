@@ -10,6 +10,9 @@
 /* Tells the monitor, if there is a restart policy, that a person ends the container. */
 int end_announce(const struct container *c, const struct container_state *st, struct error *err);
 
+/* One whose monitor was killed gets another one, if nobody else works on it. */
+void end_mend(struct container *c);
+
 /* The container must be running and not be a migration's. */
 int end_check(const struct container *c, struct container_state *ret, struct error *err);
 

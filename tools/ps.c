@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/units.h"
+#include "engine/monitor.h"
 #include "migrate/handover.h"
 #include "tools/commands.h"
 #include "tools/table.h"
@@ -111,7 +112,7 @@ static int for_all(const struct node *node, bool all, show_fn show, void *to)
 
 		if (r == 0)
 			r = container_state(c, &st, &err);
-		if (r == 0 && st.abandoned && container_lock(c, false, &err) == 0)
+		if (r == 0 && (st.abandoned || monitor_is_missing(c, &st)) && container_lock(c, false, &err) == 0)
 			r = container_state(c, &st, &err);
 		if (r < 0 && r != -ENOENT)
 			code = command_fail(&err, EXIT_FAILED);

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -349,6 +350,31 @@ def test_input_output_and_the_log_go_on(bed, gone):
     assert lines == [f"line {n}" for n in range(1, len(lines) + 1)]
     errors = [line for line in one.godwit("logs", "talk").stderr.splitlines() if line.startswith("error")]
     assert len(errors) >= len(lines) - 1
+
+
+def test_one_whose_monitor_was_killed_is_a_container_like_any_other(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    script = "trap '' PIPE; trap 'exit 3' TERM; i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done"
+    run(one, "orphan", "sh", "-c", script)
+    for source, target in ((one, two), (two, one)):
+        before = inspect(source, "orphan")["state"]
+        os.kill(before["monitor_pid"], signal.SIGKILL)
+
+        def has_another():
+            source.godwit("ps")
+            now = inspect(source, "orphan")["state"]
+            return now["monitor_alive"] and now["monitor_pid"] != before["monitor_pid"] and now["pid"] == before["pid"]
+        until(has_another)
+        at = log_of(source, "orphan").count("line")
+        until(lambda: log_of(source, "orphan").count("line") > at + 5)      # pylint: disable=cell-var-from-loop
+        assert source.godwit("exec", "orphan", "echo", "inside").stdout == "inside\n"
+        migrate(source, "orphan", target)
+        at = log_of(target, "orphan").count("line")
+        until(lambda: log_of(target, "orphan").count("line") > at + 5)      # pylint: disable=cell-var-from-loop
+    os.kill(inspect(one, "orphan")["state"]["monitor_pid"], signal.SIGKILL)
+    one.godwit("stop", "orphan")
+    state = inspect(one, "orphan")["state"]
+    assert state["exit_code"] == -1 and "not known" in state["reason"]
 
 
 def test_all_verbs_work_after_the_move(bed, gone):

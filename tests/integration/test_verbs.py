@@ -307,8 +307,9 @@ def test_the_monitor_was_killed(node, box):
     before = inspect(node, name)
     os.kill(before["state"]["monitor_pid"], signal.SIGKILL)
     until(lambda: not inspect(node, name)["state"]["monitor_alive"])
-    # It runs on, and whoever asks is told so.
+    # It runs on, and whoever asks is told so, and gives it another one.
     assert ps(node)[name]["pid"] == before["state"]["pid"]
+    assert inspect(node, name)["state"]["monitor_alive"]
     node.godwit("stop", "-t", "0", name)
     entry = ps(node, "-a")[name]
     assert entry["status"] == "exited" and "monitor" in entry["reason"]

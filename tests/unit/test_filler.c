@@ -273,7 +273,7 @@ static struct filler restore_lazily(struct box *b, int round)
 	s = move_to_store(b, images);
 	moved = store_stats(s).pages;
 	destroy_source(b);
-	if (filler_start(images, s, &filler, &err) < 0)
+	if (filler_start(images, -EBADF, s, &filler, &err) < 0)
 		DIE(err.msg);
 	store_free(s);
 	r.lazy = true;
@@ -412,12 +412,12 @@ static void nobody_comes(void **state)
 	images = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_int_equal(store_new(1, &s, &err), 0);
 	assert_int_equal(store_seal(s, &err), 0);
-	assert_int_equal(filler_start(images, s, &filler, &err), 0);
+	assert_int_equal(filler_start(images, -EBADF, s, &filler, &err), 0);
 	assert_int_equal(waitpid(filler.pid, NULL, WNOHANG), 0);
 	filler_stop(&filler);
 	assert_int_equal(filler.pidfd, -EBADF);
 	filler_stop(&filler);
-	assert_int_equal(filler_start(images, s, &filler, &err), 0);
+	assert_int_equal(filler_start(images, -EBADF, s, &filler, &err), 0);
 	store_free(s);
 	fd_close(&filler.report_fd);		/* as if we had died */
 	assert_int_equal(filler_finish(&filler, NULL, &err), -EIO);

@@ -210,7 +210,7 @@ static void refusal_is_kept_as_long_as_anybody_could_resume(void **state)
 
 static bool has_mark(const struct container *c)
 {
-	return faccessat(c->dir_fd, INCOMING_MARK, F_OK, 0) == 0;
+	return faccessat(c->dir_fd, CONTAINER_MARK, F_OK, 0) == 0;
 }
 
 /* Before it may be started, moved on or removed. */
@@ -421,7 +421,7 @@ static void what_is_settled_and_forgotten_is_not_taken_for_undecided(void **stat
 
 	OK(incoming_state(&in, &now, &err));
 	assert_int_equal(now, TARGET_INCOMING);
-	assert_int_equal(unlinkat(o.c->dir_fd, INCOMING_MARK, 0), 0);
+	assert_int_equal(unlinkat(o.c->dir_fd, CONTAINER_MARK, 0), 0);
 	OK(incoming_state(&in, &now, &err));
 	assert_int_equal(now, TARGET_NOTHING);
 	OK(incoming_event(&in, EVENT_SYNC, &err));

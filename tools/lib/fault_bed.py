@@ -265,9 +265,13 @@ class FaultBed(Bed):
         if self.client:
             self.client.close()
         for node in NODES:
-            code, _, said = self.try_to(node, GODWIT, "rm", "-f", BOX)
-            if code and (self.state(node) / "containers" / BOX).exists():
-                raise Problem(f"{node}: it can't be removed: {said.strip()}")
+            said = []
+
+            def gone(at=node, said=said):
+                said[:] = self.try_to(at, GODWIT, "rm", "-f", BOX)
+                return said[0] == 0 or not (self.state(at) / "containers" / BOX).exists()
+            # serve may look at it just now
+            until(gone, 3, lambda at=node, said=said: f"{at}: it can't be removed: {said[2].strip()}")
 
     def renew(self):
         """Another container, after it was seen that of the old one nothing stays."""

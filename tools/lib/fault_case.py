@@ -279,11 +279,8 @@ class Play:
         bed.ask()
         until(bed.log.check, 2, "it does not go on")
         self.clean_links(node)
-        if bed.monitor_lives(node):
-            bed.compare(node)
-        else:
-            self.note("without monitor")
-            bed.renew()
+        until(lambda: bed.statuses() and bed.monitor_lives(node), 3, "it has got no new monitor")
+        bed.compare(node)
 
     def run(self):
         self.bed.clear_faults()
