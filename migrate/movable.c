@@ -246,7 +246,8 @@ int movable_check(const struct container *c, const struct container_state *s, st
 		return 0;
 	}
 	if (!s->monitor_alive) {
-		reasons_add(ret, REASON_MONITOR_LOST, "container '%s' has lost its monitor", c->name);
+		reasons_add(ret, REASON_MONITOR_LOST, "container '%s' has lost its monitor, and gets no other now",
+			    c->name);
 		return 0;
 	}
 	if (c->spec->nested)

@@ -11,7 +11,7 @@ static const struct {
 	const char *name, *remedy;
 } codes[REASON_MAX_] = {
 	[REASON_NOT_RUNNING] = { "not-running", "start it first" },
-	[REASON_MONITOR_LOST] = { "monitor-lost", "stop and start it" },
+	[REASON_MONITOR_LOST] = { "monitor-lost", "try again when its memory is complete, or stop and start it" },
 	[REASON_EXEC_SESSION] = { "exec-session", "end the session first" },
 	[REASON_TRACED] = { "traced", "detach the debugger" },
 	[REASON_NAMESPACE_NESTED] = { "namespace-nested", "end the process" },

@@ -114,6 +114,17 @@ def test_a_killed_container_is_started_again(node, box, policy):
     until(lambda: status(node, name) == "exited")
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_who_replaces_a_killed_monitor_keeps_the_policy(node, box, policy):
+    name = box("sh", "-c", "echo life; sleep 1000", options=["--restart", policy])
+    os.kill(inspect(node, name)["state"]["monitor_pid"], signal.SIGKILL)
+    until(lambda: status(node, name) == "running" and inspect(node, name)["state"]["monitor_alive"])
+    kill_init(node, name)
+    until(lambda: entry(node, name)["restarts"] == 1 and status(node, name) == "running")
+    node.godwit("stop", "-t", "0", name)
+    assert status(node, name) == "exited"
+
+
 def test_on_failure_counts_and_an_end_without_failure_is_the_end(node, box):
     name = box("sh", "-c", "exit 3", options=["--restart", "on-failure:2"])
     until(lambda: status(node, name) == "exited")
