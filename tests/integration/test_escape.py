@@ -22,14 +22,20 @@ def secret(tmp_path):
     return path
 
 
+@pytest.fixture(params=["host", "auto"])
+def ids(request):
+    """Options for run: ids of the host's, or of the container's own."""
+    return ["--userns", request.param]
+
+
 # --- CVE-2024-21626: descriptors of the engine as a working directory, or as a program -------
 
-def test_what_is_open_in_the_engine_is_no_working_directory(node, box, secret):
-    name = box("sleep", "1000")
+def test_what_is_open_in_the_engine_is_no_working_directory(node, box, secret, ids):
+    name = box("sleep", "1000", options=ids)
     words = ["sh", "-c", f"cat ../../../../../../../../../..{secret} 2>/dev/null; ls -a | head -20"]
     for n in range(3, 18):
         where = f"/proc/self/fd/{n}" + ("", "/../..", "/new")[n % 3]
-        for command in (["run", "--rm", "-w", where, "base"], ["exec", "-w", where, name]):
+        for command in (["run", "--rm", *ids, "-w", where, "base"], ["exec", "-w", where, name]):
             done = node.godwit(*command, *words, check=False)
             assert done.returncode == 125 and "of the host" not in done.stdout, done
     # A link in the image that leads there is no way either.
@@ -37,10 +43,10 @@ def test_what_is_open_in_the_engine_is_no_working_directory(node, box, secret):
     assert node.godwit("exec", "-w", "/way", name, "ls", check=False).returncode == 125
 
 
-def test_what_is_open_in_the_engine_leads_to_no_program(node, box):
-    name = box("sleep", "1000")
+def test_what_is_open_in_the_engine_leads_to_no_program(node, box, ids):
+    name = box("sleep", "1000", options=ids)
     for n in range(3, 18):
-        for command in (["run", "--rm", "base"], ["exec", name])[n % 2:][:1]:
+        for command in (["run", "--rm", *ids, "base"], ["exec", name])[n % 2:][:1]:
             done = node.godwit(*command, f"/proc/self/fd/{n}/../../../../../../../usr/bin/dpkg", "--version",
                                check=False)
             assert done.returncode in (126, 127) and "Debian" not in done.stdout, done
@@ -79,7 +85,7 @@ def test_nor_when_it_was_restored(bed, rootfs, tmp_path):
 # --- CVE-2023-27561, CVE-2019-19921: links of the image where the engine mounts -----------------
 
 @pytest.mark.parametrize("where", ["proc", "sys", "dev", "etc"])
-def test_a_link_in_the_image_leads_no_mount_out(node, rootfs, tmp_path, where):
+def test_a_link_in_the_image_leads_no_mount_out(node, rootfs, tmp_path, where, ids):
     outside = tmp_path / "outside"
     outside.mkdir()
     image = rootfs("base")
@@ -87,7 +93,7 @@ def test_a_link_in_the_image_leads_no_mount_out(node, rootfs, tmp_path, where):
     (image / where).symlink_to("../" * 12 + str(outside).lstrip("/"))
     node.godwit("image", "import", "evil", image)
     try:
-        done = node.godwit("run", "--rm", "evil", "cat", "/proc/keys", "/proc/timer_list", check=False)
+        done = node.godwit("run", "--rm", *ids, "evil", "cat", "/proc/keys", "/proc/timer_list", check=False)
         assert done.stdout == "" and (done.returncode == 125 or where != "proc")
         assert not list(outside.iterdir()) and not os.path.ismount(outside)
     finally:
@@ -242,11 +248,12 @@ CALLER = "trap '' INT HUP USR1; export OURS=secret; exec 7</ 8</etc/hostname; ex
 
 
 @pytest.mark.parametrize("verb", ["run", "exec", "start"])
-def test_nothing_of_the_caller_gets_in(node, box, verb):
-    name = box(*STATUS) if verb == "start" else box("sleep", "1000")
+def test_nothing_of_the_caller_gets_in(node, box, verb, ids):
+    name = box(*(STATUS if verb == "start" else ("sleep", "1000")), options=ids)
     if verb == "start":
         until(lambda: node.godwit("ps", "-q").stdout == "")
-    command = {"run": ["run", "--rm", "base", *STATUS], "exec": ["exec", name, *STATUS], "start": ["start", name]}[verb]
+    command = {"run": ["run", "--rm", *ids, "base", *STATUS], "exec": ["exec", name, *STATUS],
+               "start": ["start", name]}[verb]
     text = node.run("sh", "-c", CALLER, "sh", GODWIT, *command).stdout
     if verb == "start":
         text = until(lambda: node.godwit("logs", name).stdout.split("end\n")[1:-1])[0]
@@ -287,6 +294,6 @@ def test_keys_of_the_caller_are_out_of_reach(bed, rootfs):
     "/sys/fs/cgroup/*/cgroup.procs; do if echo 1 >$f; then exit 0; fi; done; exit 1",
     "mount -t cgroup none /mnt", "mount --bind / /mnt", "unshare -m true", "chroot /proc/1/root mount -t proc p /mnt",
     "mknod /dev/sda b 8 0", "grep -q . /proc/kcore", "hostname other"])
-def test_ways_out_that_are_known_are_closed(node, command):
-    done = node.godwit("run", "--rm", "base", "sh", "-c", command, check=False)
+def test_ways_out_that_are_known_are_closed(node, command, ids):
+    done = node.godwit("run", "--rm", *ids, "base", "sh", "-c", command, check=False)
     assert done.returncode not in (0, 125), done
