@@ -264,8 +264,8 @@ static void what_has_waited_for_too_long_is_counted(void **state)
 	gate_release(gate);
 	assert_false(readable(l.there, 20));
 	gate_read_counters(gate, &n);
-	assert_true(n.held.frames >= 3 && n.expired.frames == n.held.frames && n.expired.bytes == n.held.bytes);
-	assert_int_equal(n.injected.frames, 0);
+	assert_true(n.expired.frames >= 3 && n.expired.bytes >= 3 * 46);
+	assert_int_equal(n.expired.frames + n.injected.frames, n.held.frames);	/* neighbours ask, too */
 	assert_true(gets_through(l.here, l.there, SOON_MS));
 	line_down(&l);
 	container_down(&c);
