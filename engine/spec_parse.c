@@ -350,7 +350,7 @@ static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 		rd->r = spec_check_name(s->name, rd->err);
 	if (rd->r == 0 && s->endpoint.network[0])
 		rd->r = spec_check_name(s->endpoint.network, rd->err);
-	if (rd->r == 0)
+	if (rd->r == 0 && s->endpoint.address[0])	/* else it has no interface */
 		rd->r = network_mac_parse(mac, s->endpoint.mac, rd->err);
 	if (rd->r == 0)
 		rd->r = port_list_parse(ports, s->endpoint.ports, &s->endpoint.n_ports, rd->err);

@@ -259,8 +259,12 @@ def test_the_address_that_was_asked_for(node, box):
     assert taken.returncode == 125 and f"'{name}'" in taken.stderr and "10.88.1.77" in taken.stderr
 
 
-def test_no_network_but_loopback(node):
+def test_no_network_but_loopback(node, box):
     assert shell(node, "ls /sys/class/net", "--network", "none").split() == ["lo"]
+    name = box("sleep", "1000", options=["--network", "none"])
+    assert node.godwit("exec", name, "ls", "/sys/class/net").stdout.split() == ["lo"]
+    for verb in (["stop", "-t", "0"], ["start"], ["rm", "-f"]):
+        node.godwit(*verb, name)
 
 
 # --- volumes ----------------------------------------------------------------
