@@ -9,9 +9,9 @@
 
 #include "criu-glue/bpf/vma_flags_shared.h"
 #include "criu-glue/smaps_learn.h"
-#include "criu-glue/vma_flags.skel.h"	/* a light skeleton, as in engine/gate.c */
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
+#include "criu-glue/vma_flags.skel.h"	/* a light skeleton, as in engine/network/gate.c */
 
 #define SMAPS_LIMIT (16u << 20)
 #define VMAS_MAX 4096

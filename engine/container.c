@@ -9,9 +9,9 @@
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/container.h"
-#include "engine/monitor.h"
-#include "engine/named_network.h"
-#include "engine/nat.h"
+#include "engine/monitor/monitor.h"
+#include "engine/network/named_network.h"
+#include "engine/network/nat.h"
 
 #define CONFIG_JSON "config.json"
 #define KILL_TIMEOUT_US 10000000

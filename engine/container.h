@@ -27,8 +27,8 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
-#include "engine/cgroup.h"
-#include "engine/health.h"
+#include "engine/cgroup/cgroup.h"
+#include "engine/monitor/health.h"
 #include "engine/node.h"
 #include "engine/spec.h"
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 #include "engine/disk_limits.h"
 
 static const struct rate_kind { const char *oci, *v1, *v2; bool bytes; } kinds[DISK_RATES] = {

@@ -15,7 +15,7 @@
 #include "engine/devices.h"
 #include "engine/init.h"
 #include "engine/init_userns.h"
-#include "engine/nat.h"
+#include "engine/network/nat.h"
 #include "engine/process.h"
 #include "engine/rootfs.h"
 #include "engine/seccomp.h"

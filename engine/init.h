@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 
 /* A monitor_start_fn (ctx: const bool *first, whether /etc is to be written):
  * clones the init into new pid, mount, uts, ipc and cgroup namespaces and the

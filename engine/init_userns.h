@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 
 /* As fork(2): 0 in the init, which has no namespace for its mounts yet. */
 pid_t init_userns_clone(const struct monitor_setup *s, struct error *err);

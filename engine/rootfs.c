@@ -8,10 +8,10 @@
 #include <sys/sysmacros.h>
 
 #include "engine/base/fd.h"
-#include "engine/hosts.h"
-#include "engine/image.h"
+#include "engine/image/image.h"
 #include "engine/mounts.h"
-#include "engine/placement.h"
+#include "engine/network/hosts.h"
+#include "engine/network/placement.h"
 #include "engine/rootfs.h"
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)

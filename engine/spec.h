@@ -17,10 +17,10 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
-#include "engine/cgroup.h"
-#include "engine/health.h"
-#include "engine/network.h"
-#include "engine/restart.h"
+#include "engine/cgroup/cgroup.h"
+#include "engine/monitor/health.h"
+#include "engine/monitor/restart.h"
+#include "engine/network/network.h"
 #include "engine/userns.h"
 
 #define SPEC_NAME_MAX 64

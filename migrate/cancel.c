@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "migrate/cancel.h"
 
 static int await_answer(int sock, uint64_t until_us, struct monitor_message *ret, struct error *err)

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "engine/base/fd.h"
-#include "migrate/criu_images.h"
+#include "migrate/checkpoint/criu_images.h"
 #include "migrate/dump.h"
 
 /* What the mounts need that are external to CRIU: the container's own /dev and

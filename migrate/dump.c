@@ -5,7 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "engine/output.h"
+#include "engine/monitor/output.h"
 #include "engine/rootfs.h"
 #include "migrate/dump.h"
 

@@ -11,7 +11,7 @@
 #pragma once
 
 #include "engine/container.h"
-#include "migrate/channel.h"
+#include "migrate/channel/channel.h"
 #include "migrate/protocol.h"
 
 /* The mark: a file in its folder with its token. */

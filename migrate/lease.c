@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "migrate/lease.h"
 
 #define LOOK_AGAIN_US 200000

@@ -12,7 +12,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
-#include "engine/health.h"
+#include "engine/monitor/health.h"
 
 #define MANIFEST_VERSION 2
 #define MANIFEST_JSON "checkpoint.json"

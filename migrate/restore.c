@@ -3,7 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "migrate/lazy_images.h"
+#include "migrate/memory/lazy_images.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
 #include "migrate/workdir.h"

@@ -27,9 +27,9 @@
  */
 #pragma once
 
-#include "engine/monitor.h"
-#include "migrate/filler.h"
+#include "engine/monitor/monitor.h"
 #include "migrate/manifest.h"
+#include "migrate/memory/filler.h"
 #include "migrate/timeline.h"
 #include "migrate/tmpfs.h"
 #include "migrate/token.h"

@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "engine/rootfs.h"
 
 /* Messages besides enum monitor_op, before the container runs. */

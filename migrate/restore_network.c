@@ -1,7 +1,7 @@
 #include <poll.h>
 
 #include "engine/container.h"
-#include "engine/nat.h"
+#include "engine/network/nat.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
 #include "migrate/restore_network.h"

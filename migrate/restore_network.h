@@ -7,8 +7,8 @@
  */
 #pragma once
 
-#include "engine/gate.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
+#include "engine/network/gate.h"
 
 struct restore_network {
 	struct gate *gate;		/* NULL: closed or open is all that can be done */

@@ -3,8 +3,8 @@
 
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
-#include "engine/placement.h"
-#include "migrate/held.h"
+#include "engine/network/placement.h"
+#include "migrate/network/held.h"
 #include "migrate/release.h"
 #include "migrate/settle.h"
 

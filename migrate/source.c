@@ -4,14 +4,14 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "engine/image.h"
+#include "engine/image/image.h"
+#include "migrate/admission/machine.h"
 #include "migrate/dump.h"
-#include "migrate/machine.h"
+#include "migrate/network/sockets.h"
+#include "migrate/network/unaccepted.h"
 #include "migrate/source.h"
-#include "migrate/sockets.h"
 #include "migrate/source_rejoin.h"
 #include "migrate/trees.h"
-#include "migrate/unaccepted.h"
 #include "migrate/workdir.h"
 
 #define PEER_ENDS_US 5000000

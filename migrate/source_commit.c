@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/gate.h"
+#include "engine/network/gate.h"
 #include "migrate/settle.h"
 #include "migrate/source.h"
 

@@ -5,11 +5,11 @@
 #include <unistd.h>
 
 #include "engine/base/fd.h"
-#include "engine/image.h"
+#include "engine/image/image.h"
+#include "migrate/admission/machine.h"
+#include "migrate/admission/movable.h"
+#include "migrate/admission/needs.h"
 #include "migrate/incoming.h"
-#include "migrate/machine.h"
-#include "migrate/movable.h"
-#include "migrate/needs.h"
 #include "migrate/source.h"
 
 /* What must live until the offer is sent. */

@@ -1,6 +1,6 @@
 /* The source's part in what comes for the container over the network while it moves. */
-#include "engine/gate.h"
-#include "migrate/forward.h"
+#include "engine/network/gate.h"
+#include "migrate/network/forward.h"
 #include "migrate/source.h"
 
 void source_arm_gate(struct source *s)

@@ -7,11 +7,11 @@
 #pragma once
 
 #include "engine/container.h"
-#include "migrate/channel.h"
-#include "migrate/filler.h"
-#include "migrate/held.h"
-#include "migrate/memory_receive.h"
-#include "migrate/reservation.h"
+#include "migrate/admission/reservation.h"
+#include "migrate/channel/channel.h"
+#include "migrate/memory/filler.h"
+#include "migrate/memory/memory_receive.h"
+#include "migrate/network/held.h"
 #include "migrate/restore.h"
 #include "migrate/stage.h"
 

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "engine/base/fault.h"
-#include "engine/injector.h"
+#include "engine/network/injector.h"
 #include "migrate/incoming.h"
 #include "migrate/target.h"
 

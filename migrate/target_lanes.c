@@ -2,7 +2,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "migrate/memory_receive.h"
+#include "migrate/memory/memory_receive.h"
 #include "migrate/target_lanes.h"
 #include "migrate/target_rejoin.h"
 

@@ -1,9 +1,9 @@
 /* The target's column of the stages in which memory moves. */
 #include "engine/base/clock.h"
-#include "migrate/machine.h"
-#include "migrate/memory_receive.h"
-#include "migrate/reservation.h"
-#include "migrate/store.h"
+#include "migrate/admission/machine.h"
+#include "migrate/admission/reservation.h"
+#include "migrate/memory/memory_receive.h"
+#include "migrate/memory/store.h"
 #include "migrate/target.h"
 #include "migrate/target_lanes.h"
 #include "migrate/target_rejoin.h"

@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "migrate/channel.h"
+#include "migrate/channel/channel.h"
 #include "migrate/target.h"
 
 /* From PREPARED on; nothing when the source does not mean to come back. */

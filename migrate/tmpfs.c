@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "engine/base/fd.h"
-#include "migrate/machine.h"
+#include "migrate/admission/machine.h"
 #include "migrate/tmpfs.h"
 
 #define ENTRIES_MAX 100000000u

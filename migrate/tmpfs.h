@@ -14,9 +14,9 @@
  */
 #pragma once
 
+#include "engine/image/tree.h"
 #include "engine/rootfs.h"
-#include "engine/tree.h"
-#include "migrate/shared_store.h"
+#include "migrate/memory/shared_store.h"
 
 struct tmpfs {
 	/* By the index of rootfs_tmpfs; -EBADF where there is none. */

@@ -3,14 +3,14 @@
  */
 #pragma once
 
-#include "engine/tree.h"
-#include "migrate/channel.h"
+#include "engine/image/tree.h"
+#include "migrate/channel/channel.h"
 
 /* Sends everything below dirfd (borrowed) as one TREE. */
 int trees_send(struct channel *ch, enum message_tree_kind kind, const char *label, int dirfd,
 	       struct error *err);
 
-/* As trees_send, without the contents that go another way (engine/tree.h). */
+/* As trees_send, without the contents that go another way (engine/image/tree.h). */
 int trees_send_contents(struct channel *ch, enum message_tree_kind kind, const char *label, int dirfd,
 			const struct tree_contents *contents, struct error *err);
 

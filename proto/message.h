@@ -62,7 +62,7 @@ struct message_offer {
 	uint32_t criu_version;		/* 40101 for 4.1.1 */
 	const char **cpu_features;	/* names, of /proc/cpuinfo */
 	size_t n_cpu_features;		/* to WIRE_CPU_FEATURES_MAX */
-	const char **needs;		/* lines, not empty: migrate/needs.h */
+	const char **needs;		/* lines, not empty: migrate/admission/needs.h */
 	size_t n_needs;			/* to WIRE_NEEDS_MAX */
 	uint64_t tasks;			/* its processes and threads, now */
 	bool only_asking;		/* after the verdict the conversation ends */

@@ -68,7 +68,7 @@
  *	[ RELEASE                   ->
  *	                            <-  FORGOTTEN ]
  *
- * What a named network is, and what is where on it (engine/named_network.h, places.h);
+ * What a named network is, and what is where on it (engine/network/named_network.h, places.h);
  * each answer is what the target claims. NETWORK makes it there, or undoes that:
  *
  *	HELLO                       ->

@@ -1,7 +1,7 @@
 #include <stdio.h>
 
 #include "engine/base/cleanup.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "tools/commands.h"
 #include "tools/end.h"
 #include "tools/session.h"

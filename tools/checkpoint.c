@@ -1,4 +1,4 @@
-#include "migrate/checkpoint.h"
+#include "migrate/checkpoint/checkpoint.h"
 #include "tools/commands.h"
 #include "tools/progress.h"
 #include "tools/rounds.h"

@@ -17,12 +17,12 @@
 #include "engine/base/fd.h"
 #include "engine/base/units.h"
 #include "engine/capability.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 #include "engine/devices.h"
-#include "engine/network.h"
+#include "engine/network/network.h"
 #include "engine/seccomp.h"
+#include "migrate/admission/needs.h"
 #include "migrate/criu_program.h"
-#include "migrate/needs.h"
 #include "tools/doctor.h"
 
 #define WP_ASYNC (UINT64_C(1) << 15)	/* UFFD_FEATURE_WP_ASYNC, Linux 6.7 */

@@ -6,7 +6,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "tools/end.h"
 
 #define KILL_TIMEOUT_US 10000000

@@ -3,7 +3,7 @@
 
 #include <jansson.h>
 
-#include "engine/gate.h"
+#include "engine/network/gate.h"
 
 /* A new object: each count has frames and bytes. */
 json_t *gate_json(const struct gate_counters *n);

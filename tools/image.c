@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
-#include "engine/image.h"
+#include "engine/image/image.h"
 #include "tools/commands.h"
 #include "tools/table.h"
 

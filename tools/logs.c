@@ -4,8 +4,8 @@
 #include <sys/inotify.h>
 
 #include "engine/base/cleanup.h"
-#include "engine/monitor.h"
-#include "engine/output.h"
+#include "engine/monitor/monitor.h"
+#include "engine/monitor/output.h"
 #include "tools/commands.h"
 
 #define TAIL_ALL UINT32_MAX

@@ -2,7 +2,7 @@
 
 #include "engine/base/units.h"
 #include "migrate/cancel.h"
-#include "migrate/compression.h"
+#include "migrate/channel/compression.h"
 #include "migrate/source.h"
 #include "tools/check.h"
 #include "tools/commands.h"

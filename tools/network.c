@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "engine/base/fd.h"
-#include "engine/named_network.h"
-#include "engine/placement.h"
-#include "migrate/exchange.h"
+#include "engine/network/named_network.h"
+#include "engine/network/placement.h"
+#include "migrate/serve/exchange.h"
 #include "tools/commands.h"
 #include "tools/table.h"
 

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "engine/oci_launch.h"
+#include "engine/oci/oci_launch.h"
 #include "tools/command.h"
 
 struct oci_globals {

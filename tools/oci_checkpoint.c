@@ -1,5 +1,5 @@
 #include "engine/base/cleanup.h"
-#include "migrate/oci_checkpoint.h"
+#include "migrate/checkpoint/oci_checkpoint.h"
 #include "tools/oci.h"
 #include "tools/relay.h"
 

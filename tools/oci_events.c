@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "engine/base/cleanup.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 #include "tools/oci.h"
 
 #define INTERVAL_US 5000000

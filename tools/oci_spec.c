@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "engine/base/fd.h"
-#include "engine/oci_namespaces.h"
+#include "engine/oci/oci_namespaces.h"
 #include "tools/oci.h"
 
 struct spec_options {

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "engine/base/fd.h"
-#include "engine/oci_resources.h"
+#include "engine/oci/oci_resources.h"
 #include "tools/oci.h"
 
 struct update_options {

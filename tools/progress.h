@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "migrate/checkpoint.h"
+#include "migrate/checkpoint/checkpoint.h"
 
 struct progress {
 	bool quiet, terminal;

@@ -3,7 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/units.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "migrate/handover.h"
 #include "tools/commands.h"
 #include "tools/table.h"

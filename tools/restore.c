@@ -1,4 +1,4 @@
-#include "migrate/checkpoint.h"
+#include "migrate/checkpoint/checkpoint.h"
 #include "tools/commands.h"
 
 struct restore_arguments {

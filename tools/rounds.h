@@ -6,8 +6,8 @@
 #include <signal.h>
 #include <stdint.h>
 
-#include "migrate/policy.h"
-#include "migrate/tracker.h"
+#include "migrate/memory/policy.h"
+#include "migrate/memory/tracker.h"
 
 struct rounds_options {
 	uint64_t max_downtime_us, max_time_us;

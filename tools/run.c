@@ -1,9 +1,9 @@
 #include <string.h>
 
-#include "engine/address.h"
-#include "engine/monitor.h"
-#include "engine/named_network.h"
-#include "engine/nat.h"
+#include "engine/monitor/monitor.h"
+#include "engine/network/address.h"
+#include "engine/network/named_network.h"
+#include "engine/network/nat.h"
 #include "engine/userns_pool.h"
 #include "tools/commands.h"
 #include "tools/launch.h"

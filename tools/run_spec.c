@@ -5,7 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/capability.h"
-#include "engine/image.h"
+#include "engine/image/image.h"
 #include "engine/process.h"
 #include "tools/run.h"
 

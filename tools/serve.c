@@ -1,6 +1,6 @@
 #include <time.h>
 
-#include "migrate/server.h"
+#include "migrate/serve/server.h"
 #include "tools/commands.h"
 
 struct serve_options {

@@ -6,7 +6,7 @@
 #include <sys/pidfd.h>
 
 #include "engine/base/fd.h"
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "engine/terminal.h"
 #include "tools/console.h"
 #include "tools/session.h"

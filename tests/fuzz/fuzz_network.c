@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/named_network.h"
+#include "engine/network/named_network.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_ranges(const struct named_network *n)

@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 
-#include "engine/oci_mounts.h"
-#include "engine/oci_resources.h"
+#include "engine/oci/oci_mounts.h"
+#include "engine/oci/oci_resources.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check(int r, const struct error *err)

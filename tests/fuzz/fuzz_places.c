@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/places.h"
+#include "engine/network/places.h"
 #include "tests/fuzz/fuzz.h"
 
 static const struct named_network network = { .name = "lan", .subnets = { "10.70.0.0/16", "fd00:70::/64" } };

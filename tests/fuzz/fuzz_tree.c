@@ -14,7 +14,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
-#include "engine/tree.h"
+#include "engine/image/tree.h"
 #include "tests/fuzz/fuzz.h"
 
 #define BLOCK 512

@@ -29,10 +29,29 @@ allow() {
 
 tmp=$(mktemp)
 trap 'rm -f "$tmp"' EXIT
+
+# The same for a folder in a layer: what else of that layer it may use.
+allow_within() {
+	folder=$1
+	layer=${1%%/*}
+	shift
+	grep -rHoE "^#include \"${layer}/([a-z]+/)?" --include='*.[ch]' "$folder" | sed -E 's/:.*"/ /; s#/$##' > "$tmp" || true
+	while read -r file used; do
+		case " $folder engine/base $* " in
+		*" $used "*) ;;
+		*) echo "$file: $folder must not include $used/"; bad=1 ;;
+		esac
+	done < "$tmp"
+}
+
 allow engine/base
 allow proto engine/base
 allow criu-glue engine/base
 allow engine engine/base
 allow migrate engine/base engine criu-glue proto
 allow tools engine/base engine migrate
+allow_within engine/image
+allow_within migrate/channel
+allow_within migrate/network migrate/channel
+allow_within migrate/admission migrate/network
 exit $bad

@@ -33,15 +33,15 @@ for name in sorted(commands.keys() & sections.keys()):
         bad.append(f"{name}: nothing about --{option} (.It ... Fl -{option})")
     for option in sorted(written - commands[name]):
         bad.append(f"{name}: --{option} is no option of it")
-table = re.search(r"codes\[REASON_MAX_\] = \{(.*?)\n\};", pathlib.Path("migrate/reasons.c").read_text(), re.S)
+table = re.search(r"codes\[REASON_MAX_\] = \{(.*?)\n\};", pathlib.Path("migrate/admission/reasons.c").read_text(), re.S)
 codes = set(re.findall(r'\] = \{ "([a-z-]+)"', table.group(1)))
 written = set(re.findall(r"^\.It Li (.+)", page[page.index(".Sh REASONS"):], re.M))
 for code in sorted(codes ^ written):
-    bad.append(f"REASONS: {code} is {'not described' if code in codes else 'no code of migrate/reasons.c'}")
+    bad.append(f"REASONS: {code} is {'not described' if code in codes else 'no code of migrate/admission/reasons.c'}")
 for line in bad:
     print(f"tools/godwit.8: {line}")
 if len(codes) < 20:
-    bad.append(print("found too few codes in migrate/reasons.c: has the table's form changed?"))
+    bad.append(print("found too few codes in migrate/admission/reasons.c: has the table's form changed?"))
 if len(commands) < 15:
     bad.append(print("found too few commands in tools/*.c: has the table's form changed?"))
 sys.exit(bool(bad))

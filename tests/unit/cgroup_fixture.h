@@ -26,7 +26,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 
 #define SECOND_US 1000000u
 

@@ -24,7 +24,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "migrate/channel_state.h"
+#include "migrate/channel/channel_state.h"
 
 #define SECOND_US 1000000u
 #define SEAL_ID "5ea15ea15ea15ea15ea15ea15ea15ea1"

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "engine/base/clock.h"
-#include "engine/gate.h"
-#include "engine/injector.h"
+#include "engine/network/gate.h"
+#include "engine/network/injector.h"
 #include "tests/unit/network_fixture.h"
 
 #define WEB "gwg-web"

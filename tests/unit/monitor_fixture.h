@@ -18,8 +18,8 @@
 #include <sys/wait.h>
 
 #include "engine/base/clock.h"
-#include "engine/monitor.h"
-#include "engine/output.h"
+#include "engine/monitor/monitor.h"
+#include "engine/monitor/output.h"
 #include "tests/unit/node_fixture.h"
 
 #define PATIENCE_US 20000000

@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 
 #include "engine/base/fd.h"
-#include "engine/network.h"
+#include "engine/network/network.h"
 
 #define BRIDGE "gwtest0"
 #define NODE_CIDR "10.99.0.1/16"

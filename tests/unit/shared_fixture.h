@@ -21,8 +21,8 @@
 #include <sys/wait.h>
 
 #include "engine/base/clock.h"
-#include "migrate/shared.h"
-#include "migrate/shared_store.h"
+#include "migrate/memory/shared.h"
+#include "migrate/memory/shared_store.h"
 #include "migrate/tmpfs.h"
 
 #define PAGE 4096u

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "engine/address.h"
+#include "engine/network/address.h"
 #include "tests/unit/node_fixture.h"
 
 /* The node of the fixture: subnet 10.231.0.0/16, range 10.231.7.0/24. */

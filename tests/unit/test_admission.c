@@ -11,9 +11,9 @@
 #include <sys/utsname.h>
 
 #include "criu-glue/criu.h"
-#include "engine/image.h"
-#include "migrate/admission.h"
-#include "migrate/machine.h"
+#include "engine/image/image.h"
+#include "migrate/admission/admission.h"
+#include "migrate/admission/machine.h"
 #include "tests/unit/node_fixture.h"
 
 struct offer {

@@ -12,7 +12,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 #include "tests/unit/cgroup_fixture.h"
 
 static void bad_names_are_refused(void **state)

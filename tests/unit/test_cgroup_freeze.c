@@ -10,7 +10,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 #include "tests/unit/cgroup_fixture.h"
 
 static void frozen_processes_stand_still(void **state)

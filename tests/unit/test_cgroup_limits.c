@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #include "engine/base/cleanup.h"
-#include "engine/cgroup.h"
+#include "engine/cgroup/cgroup.h"
 #include "tests/unit/cgroup_fixture.h"
 
 #define MIB (1024u * 1024u)

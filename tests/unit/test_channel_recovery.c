@@ -17,7 +17,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "migrate/channel_state.h"
+#include "migrate/channel/channel_state.h"
 
 #define TREES 5
 #define TREE_BYTES (3u << 20)

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <sys/stat.h>
 
-#include "migrate/checkpoint_dir.h"
+#include "migrate/checkpoint/checkpoint_dir.h"
 #include "tests/unit/node_fixture.h"
 
 static struct error err;

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "migrate/compression.h"
+#include "migrate/channel/compression.h"
 #include "proto/block.h"
 
 #define BLOCK (256u << 10)

@@ -15,8 +15,8 @@
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "criu-glue/pagemap.h"
-#include "migrate/filler.h"
-#include "migrate/store.h"
+#include "migrate/memory/filler.h"
+#include "migrate/memory/store.h"
 #include "tests/unit/criu_box.h"
 #include "tests/unit/criu_move.h"
 #include "tests/unit/criu_payload.h"

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "engine/base/cleanup.h"
-#include "migrate/gaps.h"
-#include "migrate/store.h"
+#include "migrate/memory/gaps.h"
+#include "migrate/memory/store.h"
 
 #define PAGES 200u
 

@@ -16,7 +16,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
-#include "migrate/hold.h"
+#include "migrate/memory/hold.h"
 
 enum { THREADS = 8, SECOND_US = 1000000 };
 

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "migrate/host.h"
+#include "migrate/channel/host.h"
 
 static void as_people_write_it(void **state)
 {

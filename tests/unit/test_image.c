@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "engine/image.h"
+#include "engine/image/image.h"
 #include "tests/unit/tree_fixture.h"
 
 /* The scratch folder is the state directory, a and b are trees beside images. */

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "engine/gate.h"
-#include "engine/injector.h"
-#include "engine/packet.h"
+#include "engine/network/gate.h"
+#include "engine/network/injector.h"
+#include "engine/network/packet.h"
 
 #define ETHERNET 14
 

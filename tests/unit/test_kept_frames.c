@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "migrate/kept_frames.h"
+#include "migrate/channel/kept_frames.h"
 
 #define RING (4u * KEPT_FRAME_MAX)
 

@@ -10,7 +10,7 @@
 
 #include "criu-glue/mm.pb-c.h"
 #include "engine/base/fd.h"
-#include "migrate/lazy_images.h"
+#include "migrate/memory/lazy_images.h"
 
 /* Magic pair and head {1: 1}; two pages of a stack as CRIU writes them, present and lazy; the
  * same as it must be read; and a page that the store has. */

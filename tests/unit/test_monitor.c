@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "engine/monitor.h"
-#include "engine/output.h"
+#include "engine/monitor/monitor.h"
+#include "engine/monitor/output.h"
 #include "tests/unit/monitor_fixture.h"
 
 static int fail_to_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_terminal,

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "engine/monitor.h"
+#include "engine/monitor/monitor.h"
 #include "tests/unit/monitor_fixture.h"
 
 #define HANDOVER "handover.json"

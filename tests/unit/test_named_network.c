@@ -6,9 +6,9 @@
 
 #include <cmocka.h>
 
-#include "engine/hosts.h"
-#include "engine/named_network.h"
-#include "engine/placement.h"
+#include "engine/network/hosts.h"
+#include "engine/network/named_network.h"
+#include "engine/network/placement.h"
 #include "tests/unit/node_fixture.h"
 
 #define ID "0123456789abcdef0123456789abcde"

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "engine/base/cleanup.h"
-#include "migrate/needs.h"
+#include "migrate/admission/needs.h"
 
 /* The codes, each with a blank before it. */
 static const char *codes_of(const char *const *list, size_t n)

@@ -13,7 +13,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "engine/network.h"
+#include "engine/network/network.h"
 #include "tests/unit/network_fixture.h"
 
 #define ROUNDS 15

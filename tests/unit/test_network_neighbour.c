@@ -14,7 +14,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "engine/network.h"
+#include "engine/network/network.h"
 #include "tests/unit/network_fixture.h"
 
 /* A question that the gate swallowed is repeated only after a second; forgotten,

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "engine/oci_resources.h"
+#include "engine/oci/oci_resources.h"
 
 /* All files and values of a document, one a line. */
 static int plan(const char *text, bool pure_v2, char *out, size_t size, struct error *err)

@@ -10,7 +10,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
-#include "engine/output.h"
+#include "engine/monitor/output.h"
 
 static char scratch[] = "/tmp/godwit-output-XXXXXX";
 

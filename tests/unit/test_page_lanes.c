@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "migrate/channel_state.h"
-#include "migrate/memory_receive.h"
-#include "migrate/page_lanes.h"
+#include "migrate/channel/channel_state.h"
+#include "migrate/memory/memory_receive.h"
+#include "migrate/memory/page_lanes.h"
 
 #define PAGE 4096ull
 #define N_PAGES 5000u

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 #include "engine/base/cleanup.h"
-#include "migrate/page_state.h"
+#include "migrate/memory/page_state.h"
 
 enum { PAGES = 4096, REGIONS = 3 };
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "migrate/past_downtimes.h"
+#include "migrate/memory/past_downtimes.h"
 
 #define MB (UINT64_C(1) << 20)
 

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "migrate/policy.h"
+#include "migrate/memory/policy.h"
 
 #define MB (1ull << 20)
 #define LEAD_US 20000u

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/port.h"
+#include "engine/network/port.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "engine/base/cleanup.h"
-#include "migrate/reasons.h"
+#include "migrate/admission/reasons.h"
 
 static void more_than_fit_are_dropped(void **state)
 {

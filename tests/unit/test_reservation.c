@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <sys/wait.h>
 
+#include "migrate/admission/reservation.h"
 #include "migrate/incoming.h"
-#include "migrate/reservation.h"
 #include "tests/unit/node_fixture.h"
 
 /* An incoming container whose receiver is that process. */

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "migrate/sent_pages.h"
+#include "migrate/memory/sent_pages.h"
 
 #define PAGE 4096ull
 #define GB (1ull << 30)

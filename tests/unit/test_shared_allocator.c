@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "engine/base/fd.h"
-#include "migrate/shared_allocator.h"
+#include "migrate/memory/shared_allocator.h"
 #include "tests/unit/cgroup_fixture.h"
 
 #define MIB (1024u * 1024u)

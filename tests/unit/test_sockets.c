@@ -15,9 +15,9 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
-#include "engine/network.h"
-#include "migrate/datagrams.h"
-#include "migrate/socket_options.h"
+#include "engine/network/network.h"
+#include "migrate/network/datagrams.h"
+#include "migrate/network/socket_options.h"
 
 static int netns = -EBADF;
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
-#include "migrate/store.h"
+#include "migrate/memory/store.h"
 #include "proto/checksum.h"
 
 #define MAX_PAGES 4096u

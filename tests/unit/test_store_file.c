@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/base/fd.h"
-#include "migrate/store_file.h"
+#include "migrate/memory/store_file.h"
 #include "proto/store_index.h"
 
 #define BASE 0x7f0000000000u

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "migrate/sums.h"
+#include "migrate/checkpoint/sums.h"
 #include "tests/unit/node_fixture.h"
 
 static struct error err;

@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "engine/health.h"
-#include "engine/restart.h"
+#include "engine/monitor/health.h"
+#include "engine/monitor/restart.h"
 
 static void policies_are_read_and_written(void **state)
 {

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 
 #include "engine/base/fault.h"
-#include "migrate/channel_state.h"
+#include "migrate/channel/channel_state.h"
 #include "migrate/incoming.h"
 #include "migrate/target.h"
 #include "migrate/token.h"

@@ -24,7 +24,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
-#include "migrate/tracker.h"
+#include "migrate/memory/tracker.h"
 
 #define PAGE 4096u
 #define SECOND_US 1000000u

@@ -10,7 +10,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
-#include "engine/tree.h"
+#include "engine/image/tree.h"
 
 /* A folder of its own for each test: "a" and "b" are trees, what else is in
  * it lies outside of them. */
