@@ -3,6 +3,7 @@
 
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/network/departed.h"
 #include "engine/network/placement.h"
 #include "migrate/network/held.h"
 #include "migrate/release.h"
@@ -76,6 +77,8 @@ static int destroy(void *ctx, struct error *err)
 	/* Its sockets say farewell when they are killed, and its peers talk with the copy. */
 	if (placement_leave(c, err) < 0)
 		return -err->code;
+	if (c->spec->endpoint.address[0] && !c->spec->endpoint.network[0])
+		(void)departed_note(s->node, c->spec->endpoint.address, &ignored);
 	container_host_ifname(c, ifname);
 	if (!s->gate && c->spec->endpoint.address[0])
 		(void)network_gate_set(ifname, NETWORK_GATE_CLOSED, &ignored);

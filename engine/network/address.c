@@ -2,6 +2,9 @@
 
 #include "engine/container.h"
 #include "engine/network/address.h"
+#include "engine/network/departed.h"
+
+#define ASK_US 250000u		/* a neighbour on the same segment answers within some ms */
 
 static bool same_host(const char *a, const char *b)
 {
@@ -83,8 +86,21 @@ int address_check_free(const struct node *node, const char *address, uint64_t wa
 	return r;
 }
 
+/* The same; and who had it may have it still, on another node. */
+static int check_to_give(const struct node *node, const char *address, const char *by, struct error *err)
+{
+	const struct node_config *c = &node->config;
+
+	if (by || !departed_has(node, address))
+		return check(node, address, by, 0, err);
+	if (network_bridge_ensure(c->bridge, c->bridge_address, err) < 0)
+		return -err->code;
+	return check(node, address, NULL, ASK_US, err);
+}
+
+/* Those of containers that have left come last. */
 static int lowest_free(const struct node *node, char (*list)[NETWORK_CIDR_MAX], char **names, size_t n,
-		       char ret[NETWORK_CIDR_MAX], struct error *err)
+		       bool departed, char ret[NETWORK_CIDR_MAX], struct error *err)
 {
 	const struct node_config *c = &node->config;
 	struct error ignored;
@@ -92,11 +108,14 @@ static int lowest_free(const struct node *node, char (*list)[NETWORK_CIDR_MAX], 
 	for (uint32_t i = 0;; i++) {
 		int r = network_address_nth(c->subnet, c->range, c->gateway, i, ret, err);
 
+		if (r == -ERANGE && !departed)
+			return lowest_free(node, list, names, n, true, ret, err);
 		if (r == -ERANGE)
 			return error_set(err, EADDRNOTAVAIL, "no address is left in %s of %s; remove containers "
 					 "or widen 'range' in %s/node.json", c->range[0] ? c->range : c->subnet,
 					 c->name, node->path);
-		if (r < 0 || check(node, ret, holder(ret, list, names, n), 0, &ignored) == 0)
+		if (r < 0 || (departed_has(node, ret) == departed &&
+			      check_to_give(node, ret, holder(ret, list, names, n), &ignored) == 0))
 			return r;
 	}
 }
@@ -112,14 +131,15 @@ int address_choose(const struct node *node, const char *wanted, struct network_e
 	if (r == 0 && wanted) {
 		r = network_address_in(node->config.subnet, wanted, ep->address, err);
 		if (r == 0)
-			r = check(node, ep->address, holder(ep->address, list, names, n), 0, err);
+			r = check_to_give(node, ep->address, holder(ep->address, list, names, n), err);
 	} else if (r == 0) {
-		r = lowest_free(node, list, names, n, ep->address, err);
+		r = lowest_free(node, list, names, n, false, ep->address, err);
 	}
 	free(list);
 	free_names(names, n);
 	if (r < 0)
 		return r;
+	departed_forget(node, ep->address);
 	(void)snprintf(ep->gateway, sizeof(ep->gateway), "%.*s", (int)sizeof(ep->gateway) - 1,
 		       node->config.gateway);
 	return network_mac_for(ep->address, ep->mac, err);

@@ -8,8 +8,9 @@
 
 /* Fills endpoint's address, gateway and MAC: the wanted address ("10.88.0.9",
  * with or without prefix length; must lie in the node's subnet), or the lowest
- * of the node's range that no container here has. -EADDRINUSE names who has
- * it. Call it, and create the container, under node_lock. */
+ * of the node's range that no container here has. One whose container has left this
+ * node (departed.h) is the last to be given out, and only when nobody answers for it on
+ * the bridge, which is waited for. -EADDRINUSE names who has it. Call it, and create the container, under node_lock. */
 int address_choose(const struct node *node, const char *wanted, struct network_endpoint *ep,
 		   struct error *err);
 

@@ -139,6 +139,15 @@ static int configure_eth0(int netns_fd, const struct plan *plan, struct error *e
 	return r < 0 ? r : 0;	/* when the kernel is late the address is good all the same */
 }
 
+/* One that had the MAC here may have left a moment ago, and what stands in for it pinned it. EPERM:
+ * the port does not learn yet. */
+static int claim_mac(struct network_batch *node, const struct network_endpoint *ep, struct error *err)
+{
+	network_link_add_entry(node, if_nametoindex(ep->host_ifname), ep->mac, false);
+	network_batch_tolerate(node, EPERM);
+	return network_batch_run(node, NULL, NULL, err);
+}
+
 /* The gate goes in before eth0 comes up, so that no frame slips through. */
 static int connect_pair(struct network_batch *node, int netns_fd, const struct plan *plan, enum network_gate gate,
 			struct error *err)
@@ -158,6 +167,8 @@ static int connect_pair(struct network_batch *node, int netns_fd, const struct p
 		r = network_link_get(node, plan->ep->host_ifname, &link, err);
 	if (r == 0)
 		r = network_link_get(node, plan->ep->bridge, &link, err);
+	if (r == 0 && gate == NETWORK_GATE_OPEN)
+		r = claim_mac(node, plan->ep, err);
 	return r;
 }
 

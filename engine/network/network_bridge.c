@@ -1,5 +1,4 @@
 #include <linux/if_link.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/random.h>
@@ -96,17 +95,9 @@ int network_bridge_ensure(const char *bridge, const char *address, struct error 
 int network_bridge_pin(const char *host_ifname, const uint8_t mac[6], struct error *err)
 {
 	CLEANUP(network_batch_freep) struct network_batch *batch = NULL;
-	const struct ndmsg ndm = {
-		.ndm_family = AF_BRIDGE,
-		.ndm_ifindex = (int)if_nametoindex(host_ifname),
-		.ndm_state = NUD_NOARP | NUD_REACHABLE,
-		.ndm_flags = NTF_MASTER | NTF_STICKY,
-	};
 
 	if (network_batch_open(-EBADF, &batch, err) < 0)
 		return -err->code;
-	network_batch_add(batch, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, "pin the MAC to its port",
-			  &ndm, sizeof(ndm));
-	network_batch_put(batch, NDA_LLADDR, mac, 6);
+	network_link_add_entry(batch, if_nametoindex(host_ifname), mac, true);
 	return network_batch_run(batch, NULL, NULL, err) < 0 ? error_wrap(err, "interface %s", host_ifname) : 0;
 }

@@ -1,3 +1,4 @@
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -64,6 +65,20 @@ void network_link_add_address(struct network_batch *batch, unsigned index,
 	network_batch_put(batch, IFA_ADDRESS, cidr->bytes, network_cidr_size(cidr));
 	if (cidr->family == AF_INET6)
 		network_batch_put_u32(batch, IFA_FLAGS, IFA_F_NODAD);
+}
+
+void network_link_add_entry(struct network_batch *batch, unsigned port, const uint8_t mac[6], bool pinned)
+{
+	const struct ndmsg ndm = {
+		.ndm_family = AF_BRIDGE,
+		.ndm_ifindex = (int)port,
+		.ndm_state = NUD_REACHABLE | (pinned ? NUD_NOARP : 0),
+		.ndm_flags = NTF_MASTER | (pinned ? NTF_STICKY : 0),
+	};
+
+	network_batch_add(batch, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, "tell the bridge its port",
+			  &ndm, sizeof(ndm));
+	network_batch_put(batch, NDA_LLADDR, mac, 6);
 }
 
 int network_link_check_name(const char *what, const char name[IFNAMSIZ], struct error *err)

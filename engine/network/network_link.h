@@ -33,5 +33,9 @@ void network_link_add_up(struct network_batch *batch, unsigned index, const char
 void network_link_add_address(struct network_batch *batch, unsigned index,
 			      const struct network_cidr *cidr);
 
+/* Adds the request for a bridge's entry: frames for the MAC go to this port of it. Pinned, for
+ * as long as the port is there, whatever the bridge hears; else until it hears the MAC elsewhere. */
+void network_link_add_entry(struct network_batch *batch, unsigned port, const uint8_t mac[6], bool pinned);
+
 /* -EINVAL when no interface can have that name; what is the word for it. */
 int network_link_check_name(const char *what, const char name[IFNAMSIZ], struct error *err);

@@ -183,7 +183,8 @@ def snapshot(bed):
     until(lambda: not moves(bed), say="a move has not ended")
     now = bed.snapshot()
     now["processes"] = {p for p in now["processes"] if "godwit serve" not in p[1]}
-    now["files"] = {node: {f for f in files if f not in ("tokens", "logs") and not f.startswith("logs/")}
+    now["files"] = {node: {f for f in files if f not in ("tokens", "logs", "departed")
+                           and not f.startswith(("logs/", "departed/"))}
                     for node, files in now["files"].items()}
     return now
 

@@ -71,6 +71,25 @@ def test_a_switch_that_does_not_hear_of_the_move(bed, gone):
     client.close()
 
 
+def test_the_address_of_one_that_has_left(bed, gone):
+    """Nobody else gets it while it is answered for; then it can be given out again, and works."""
+    one, two = bed["node1"], bed["node2"]
+    address = run(one, "left", "/workloads/count")
+    migrate(one, "left", two, "--forward", "100s")
+    assert run(one, "next", "sleep", "1000") != address
+    wanted = ("run", "-d", "--name", "heir", "--ip", address, "work", "/workloads/count")
+    done = one.godwit(*wanted, check=False)
+    assert done.returncode == 125 and "is answered for by another machine" in done.stderr
+    two.godwit("rm", "-f", "left")
+    one.godwit(*wanted)
+    client = Client(bed["node3"], address)
+    client.ask()
+    client.close()
+    one.godwit("rm", "-f", "next", "heir")
+    for pid in moves(bed):
+        subprocess.run(["kill", "-KILL", str(pid)], check=False)
+
+
 def test_a_neighbour_on_the_old_node(bed, gone):
     """What a container there sends goes straight to the new place, not through a process."""
     one, two = bed["node1"], bed["node2"]

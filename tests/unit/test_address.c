@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/network/address.h"
+#include "engine/network/departed.h"
 #include "tests/unit/node_fixture.h"
 
 /* The node of the fixture: subnet 10.231.0.0/16, range 10.231.7.0/24. */
@@ -59,6 +60,23 @@ static void who_has_it_is_told(void **state)
 	FAILS(address_check_free(h->node, "127.0.0.1/8", 0, &err), EADDRINUSE, "interface of walrus");
 }
 
+static void those_that_have_left_come_last(void **state)
+{
+	const struct home *h = *state;
+	struct network_endpoint ep = { 0 };
+	struct error err;
+
+	OK(departed_note(h->node, "10.231.7.1/16", &err));
+	OK(departed_note(h->node, "10.231.7.1/16", &err));
+	assert_true(departed_has(h->node, "10.231.7.1"));
+	assert_false(departed_has(h->node, "10.231.7.10"));
+	OK(address_choose(h->node, NULL, &ep, &err));
+	assert_string_equal(ep.address, "10.231.7.2/16");
+	departed_forget(h->node, "10.231.7.1");
+	OK(address_choose(h->node, NULL, &ep, &err));
+	assert_string_equal(ep.address, "10.231.7.1/16");
+}
+
 static void full_range_is_told(void **state)
 {
 	struct home *h = *state;
@@ -79,6 +97,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(lowest_that_nobody_has, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(wanted_one, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(who_has_it_is_told, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(those_that_have_left_come_last, home_setup, home_teardown),
 		cmocka_unit_test_setup_teardown(full_range_is_told, home_setup, home_teardown),
 	};
 

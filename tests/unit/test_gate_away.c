@@ -188,6 +188,22 @@ static void its_successor_is_left_alone(void **state)
 	place_down(&p);
 }
 
+/* The address has been given to a new container, which has the MAC that goes with it. */
+static void a_new_one_has_its_mac_at_once(void **state)
+{
+	struct gate_counters n;
+	struct place p;
+
+	(void)state;
+	place_up(&p);
+	container_down(&p.c);
+	web_up(&p.c, "10.99.0.7/16", NETWORK_GATE_OPEN);
+	assert_true(hears(&p.c, SOON_MS));
+	gate_read_counters(p.gate, &n);
+	assert_int_equal(n.held.frames + n.redirected.frames, 0);
+	place_down(&p);
+}
+
 int main(void)
 {
 #define IN_A_NODE(test) cmocka_unit_test_setup_teardown(test, node_up, node_down)
@@ -198,6 +214,7 @@ int main(void)
 		IN_A_NODE(it_is_silent),
 		IN_A_NODE(it_goes_with_its_namespace),
 		IN_A_NODE(its_successor_is_left_alone),
+		IN_A_NODE(a_new_one_has_its_mac_at_once),
 	};
 
 	if (geteuid() != 0) {

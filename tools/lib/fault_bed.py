@@ -33,7 +33,7 @@ VALUES = ("peer-dead-s:value=2", "keep-longer-s:value=1", "settler-look-ms:value
 # a node gets a /tmp of its own, unless what it runs is there
 TMP = [] if any(path.startswith("/tmp/") for path in (GODWIT, AGENT)) else ["/tmp"]
 CLONE_NEWNET = 0x40000000
-RECORD = re.compile("(tokens|releases)(/[0-9a-f]+)?")
+RECORD = re.compile("(tokens|releases)(/[0-9a-f]+)?|departed(/[0-9a-f.:]+)?")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
