@@ -34,20 +34,21 @@ const struct seccomp_group seccomp_groups[] = {
 	  "socketcall socketpair" },
 	/* memory */
 	{ SECCOMP_ALWAYS,
-	  "brk madvise map_shadow_stack membarrier memfd_create mincore mlock mlock2 mlockall mmap "
-	  "mmap2 mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free "
-	  "pkey_mprotect process_mrelease remap_file_pages" },
+	  "brk get_mempolicy madvise map_shadow_stack mbind membarrier memfd_create mincore mlock "
+	  "mlock2 mlockall mmap mmap2 mprotect mremap mseal msync munlock munlockall munmap pkey_alloc "
+	  "pkey_free pkey_mprotect process_mrelease remap_file_pages set_mempolicy" },
 	/* processes and threads; new namespaces are the kernel's to refuse */
 	{ SECCOMP_ALWAYS,
 	  "arch_prctl clone clone3 execve execveat exit exit_group fork get_robust_list "
 	  "get_thread_area getcpu getpgid getpgrp getpid getppid getpriority getrlimit getrusage "
 	  "getsid gettid ioprio_get ioprio_set kill modify_ldt nice pause pidfd_getfd pidfd_open "
-	  "pidfd_send_signal prctl prlimit64 restart_syscall rseq sched_get_priority_max "
-	  "sched_get_priority_min sched_getaffinity sched_getattr sched_getparam "
-	  "sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 "
-	  "sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield "
-	  "set_robust_list set_thread_area set_tid_address setpgid setpriority setrlimit setsid "
-	  "sysinfo tgkill times tkill ugetrlimit uname unshare vfork wait4 waitid waitpid" },
+	  "pidfd_send_signal prctl prlimit64 process_vm_readv process_vm_writev ptrace "
+	  "restart_syscall rseq sched_get_priority_max sched_get_priority_min sched_getaffinity "
+	  "sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval "
+	  "sched_rr_get_interval_time64 sched_setaffinity sched_setattr sched_setparam "
+	  "sched_setscheduler sched_yield set_robust_list set_thread_area set_tid_address setpgid "
+	  "setpriority setrlimit setsid sysinfo tgkill times tkill ugetrlimit uname unshare vfork "
+	  "wait4 waitid waitpid" },
 	/* signals and futexes */
 	{ SECCOMP_ALWAYS,
 	  "futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake rt_sigaction "
@@ -85,10 +86,9 @@ const struct seccomp_group seccomp_groups[] = {
 	{ NEEDS(CAP_SYS_BOOT), "reboot" },
 	{ NEEDS(CAP_SYS_CHROOT), "chroot" },
 	{ NEEDS(CAP_SYS_MODULE), "delete_module finit_module init_module" },
-	{ NEEDS(CAP_SYS_NICE),
-	  "get_mempolicy mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node" },
+	{ NEEDS(CAP_SYS_NICE), "migrate_pages move_pages set_mempolicy_home_node" },
 	{ NEEDS(CAP_SYS_PACCT), "acct" },
-	{ NEEDS(CAP_SYS_PTRACE), "kcmp process_madvise process_vm_readv process_vm_writev ptrace" },
+	{ NEEDS(CAP_SYS_PTRACE), "kcmp process_madvise" },
 	{ NEEDS(CAP_SYS_RAWIO), "ioperm iopl" },
 	{ NEEDS(CAP_SYS_TIME), "clock_settime clock_settime64 settimeofday stime" },
 	{ NEEDS(CAP_SYS_TTY_CONFIG), "vhangup" },
