@@ -51,7 +51,9 @@ def test_a_container_goes_on_where_it_was(oci):
 
 @feature("cli checkpoint --tcp-established")
 def test_what_was_not_allowed_is_refused_and_it_goes_on(oci):
-    name = oci.start("sh", "-c", "sleep 1000 | nc -l -p 99 & until sleep 1000 | nc 127.0.0.1 99; do :; done", **QUIET)
+    listens = "cat /proc/net/tcp /proc/net/tcp6 | grep -q ':0063 .* 0A '"
+    name = oci.start("sh", "-c", f"sleep 1000 | nc -l -p 99 & until {listens}; do :; done; sleep 1000 | nc 127.0.0.1 99",
+                     **QUIET)
     established = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 01 '"
     until(lambda: oci.call("exec", name, "sh", "-c", established, check=False).stdout == "2\n")
     done = oci.call("checkpoint", "--image-path", oci.folder / "images", name, check=False)
