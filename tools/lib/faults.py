@@ -104,10 +104,14 @@ def trace(bed, scenario):
 
 
 def make_matrix():
+    """Some scenarios depend on time: what nothing passed is looked for again."""
     points = listed_points()
     with FaultBed() as bed:
-        traces = {scenario.name: trace(bed, scenario) for scenario in SCENARIOS}
-    return matrix_of(traces, points)
+        for _ in range(3):
+            cases, unpassed = matrix_of({scenario.name: trace(bed, scenario) for scenario in SCENARIOS}, points)
+            if not unpassed:
+                break
+    return cases, unpassed
 
 
 def sample(cases, size, seed):
