@@ -8,6 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fault.h"
 #include "engine/base/fd.h"
+#include "engine/base/hash.h"
 #include "engine/container.h"
 #include "engine/monitor/monitor.h"
 #include "engine/network/named_network.h"
@@ -269,14 +270,11 @@ int container_cgroup(const struct container *c, bool create, struct cgroup **ret
 			cgroup_open(parent, c->name, ret, err);
 }
 
-/* FNV-1a, 64 bits: a short name that is the same each time. */
 static void make_ifname(const struct container *c, const char *prefix, char ret[IFNAMSIZ])
 {
-	uint64_t h = 14695981039346656037u;
+	uint64_t h = hash_add(HASH_START, c->node->path, strlen(c->node->path));
 
-	for (int part = 0; part < 2; part++)
-		for (const char *p = part ? c->name : c->node->path; *p; p++)
-			h = (h ^ (unsigned char)*p) * 1099511628211u;
+	h = hash_add(h, c->name, strlen(c->name));
 	(void)snprintf(ret, IFNAMSIZ, "%s%012llx", prefix, (unsigned long long)(h & 0xffffffffffffu));
 }
 

@@ -2,11 +2,10 @@
 #include <string.h>
 
 #include "engine/base/cleanup.h"
+#include "engine/base/hash.h"
 #include "engine/container.h"
 #include "engine/userns_pool.h"
 
-#define FNV_START UINT64_C(14695981039346656037)
-#define FNV_PRIME UINT64_C(1099511628211)
 #define PARTS_MAX 64
 
 /* The ids of one kind that containers have, or that may be given out. */
@@ -41,19 +40,24 @@ static bool overlaps(const struct ranges *r, uint64_t first, uint64_t size)
 
 /* --- what containers have ---------------------------------------------------------- */
 
-/* Calls fn for each container of the node that has a user namespace, until one is not 0. */
+/* Calls fn for each container of the node that has a user namespace, until one is not 0. Which
+ * ids one has whose record can't be read nobody knows, so that is an error; one that is gone
+ * meanwhile has none. */
 static int for_each(const struct node *node, int (*fn)(const struct container *c, void *ctx, struct error *err),
 		    void *ctx, struct error *err)
 {
 	char **names = NULL;
-	struct error ignored;
 	size_t n = 0;
 	int r = container_list(node, &names, &n, err);
 
 	for (size_t i = 0; i < n; i++) {
 		CLEANUP(container_freep) struct container *c = NULL;
 
-		if (r == 0 && container_open(node, names[i], &c, &ignored) == 0 && userns_is_own(&c->spec->userns))
+		if (r == 0)
+			r = container_open(node, names[i], &c, err);
+		if (r == -ENOENT)
+			r = 0;
+		else if (r == 0 && userns_is_own(&c->spec->userns))
 			r = fn(c, ctx, err);
 		free(names[i]);
 	}
@@ -129,12 +133,9 @@ static int read_pool(const char *path, struct ranges *ret, struct error *err)
 
 static uint64_t hash(const struct spec *s)
 {
-	uint64_t h = FNV_START;
+	uint64_t h = hash_add(HASH_START, s->name, strlen(s->name));
 
-	for (const char *p = s->name; *p; p++)
-		h = (h ^ (unsigned char)*p) * FNV_PRIME;
-	for (uint64_t t = s->created_us; t; t >>= 8)
-		h = (h ^ (t & 0xff)) * FNV_PRIME;
+	h = hash_add(h, &s->created_us, sizeof(s->created_us));
 	return h ^ h >> 32;
 }
 

@@ -1,18 +1,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/hash.h"
 #include "engine/network/named_network.h"
 #include "engine/network/network_vxlan.h"
 
-/* FNV-1a, 64 bits: a short name that is the same each time. */
 static void make_ifname(const struct node *node, const char *name, const char *prefix, char ret[IFNAMSIZ])
 {
 	const char *const words[] = { node->path, "/", name };
-	uint64_t h = 14695981039346656037u;
+	uint64_t h = HASH_START;
 
 	for (size_t i = 0; i < 3; i++)
-		for (const char *p = words[i]; *p; p++)
-			h = (h ^ (unsigned char)*p) * 1099511628211u;
+		h = hash_add(h, words[i], strlen(words[i]));
 	(void)snprintf(ret, IFNAMSIZ, "%s%012llx", prefix, (unsigned long long)(h & 0xffffffffffffu));
 }
 

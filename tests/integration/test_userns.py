@@ -157,3 +157,14 @@ def test_it_serves_and_may_ping(node, box):
     ask = f"import socket; print(socket.create_connection(('{address}', 80), 5).makefile().readline(), end='')"
     assert node.run("/usr/bin/python3", "-c", ask).stdout == name + "\n"
     assert inside(node, name, "cat /proc/sys/net/ipv4/ping_group_range").split() == ["0", "0"]
+
+
+def test_ids_that_nobody_knows_of_are_not_given_out(node, box):
+    """Those of a container whose record is damaged: which they are can't be told."""
+    record = node.state / "containers" / box("true", options=["--userns", "auto"]) / "config.json"
+    text = record.read_text()
+    record.write_text(text[:-20])
+    refused = node.godwit("run", "--rm", "--userns", "auto", "base", "true", check=False)
+    record.write_text(text)
+    assert refused.returncode == 125 and record.parent.name in refused.stderr, refused
+    assert node.godwit("run", "--rm", "--userns", "auto", "base", "echo", "on").stdout == "on\n"
