@@ -29,7 +29,8 @@ static enum memory look_at_memory(const struct container *c)
 	return fstat(mark, &st) == 0 && st.st_nlink == 0 ? MEMORY_COMPLETE : MEMORY_MISSING;
 }
 
-/* Our end of a pipe that some process of the container still has. */
+/* Our end of a pipe that some process of the container still has. What it has there may
+ * change any moment: only what was looked at is opened. */
 static int open_pipe_of(pid_t pid, uint64_t inode)
 {
 	char path[64];
@@ -37,9 +38,13 @@ static int open_pipe_of(pid_t pid, uint64_t inode)
 	int found = -EBADF;
 
 	for (int fd = 0; fd < 3 && found < 0; fd++) {
+		CLEANUP(fd_closep) int place = -EBADF;
+
 		(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
-		if (stat(path, &st) < 0 || !S_ISFIFO(st.st_mode) || st.st_ino != inode)
+		place = open(path, O_PATH | O_CLOEXEC);
+		if (place < 0 || fstat(place, &st) < 0 || !S_ISFIFO(st.st_mode) || st.st_ino != inode)
 			continue;
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
 		found = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	}
 	return found < 0 ? -EBADF : found;
