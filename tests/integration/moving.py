@@ -257,6 +257,24 @@ def moving_bed(tmp_path_factory):
     end_bed(it)
 
 
+@pytest.fixture(scope="module", name="bed")
+def bed_of_three(tmp_path_factory):
+    """The same, and node3 takes containers, too."""
+    it = make_bed(tmp_path_factory)
+    it.daemons["node3"] = serve(it["node3"])
+    yield it
+    end_bed(it)
+
+
+@pytest.fixture(scope="module", name="bed")
+def bed_with_faults(tmp_path_factory):
+    """The same, and what node2's daemon does can fail: bed.faults."""
+    it = make_bed(tmp_path_factory)
+    serve_with_faults(it, "node2", tmp_path_factory.mktemp("faults"))
+    yield it
+    end_bed(it)
+
+
 def remove_all(bed):
     for node in bed.nodes.values():
         names = node.godwit("ps", "-a", "-q").stdout.split()

@@ -7,18 +7,9 @@ import time
 import pytest
 
 from conftest import GODWIT
-from moving import (Client, end_bed, has_nothing, make_bed, migrate, run, serve_with_faults, settled, snapshot, status,
-                    until)
+from moving import Client, bed_with_faults, has_nothing, migrate, run, settled, snapshot, status, until
 
 WAYS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "--cancel": None}
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    it = make_bed(tmp_path_factory)
-    serve_with_faults(it, "node2", tmp_path_factory.mktemp("faults"))
-    yield it
-    end_bed(it)
 
 
 @pytest.fixture

@@ -8,19 +8,11 @@ import subprocess
 import pytest
 
 from conftest import GODWIT
-from moving import (PORT, Client, end_bed, has_nothing, in_node, inspect, left_as_found, make_bed, migrate, run,
-                    serve_with_faults, status, until)
+from moving import (PORT, Client, bed_with_faults, has_nothing, in_node, inspect, left_as_found, migrate, run, status,
+                    until)
 
 RING_BYTES = 4 << 20
 LINK = ("ifindex", "flags", "mtu", "master", "operstate", "address", "qdisc")
-
-
-@pytest.fixture(scope="module", name="bed")
-def bed_with_faults(tmp_path_factory):
-    it = make_bed(tmp_path_factory)
-    serve_with_faults(it, "node2", tmp_path_factory.mktemp("faults"))
-    yield it
-    end_bed(it)
 
 
 @pytest.fixture

@@ -3,19 +3,10 @@ import socket
 
 import pytest
 
-from moving import (PORT, Client, end_bed, in_node, inspect, left_as_found, make_bed, migrate, remove_all, run, serve,
-                    until)
+from moving import PORT, Client, bed_of_three, in_node, inspect, left_as_found, migrate, remove_all, run, until
 
 STREAM = "/workloads/stream"
 MORE = 2 << 20          # bytes, in each direction
-
-
-@pytest.fixture(scope="module", name="bed")
-def bed_of_three(tmp_path_factory):
-    it = make_bed(tmp_path_factory)
-    it.daemons["node3"] = serve(it["node3"])
-    yield it
-    end_bed(it)
 
 
 @pytest.fixture

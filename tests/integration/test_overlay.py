@@ -7,20 +7,11 @@ import time
 import pytest
 
 from conftest import links_of
-from moving import (Client, end_bed, inspect, left_as_found, make_bed, migrate, remove_all, run, serve, until,
-                    without_serve)
+from moving import Client, bed_of_three, inspect, left_as_found, migrate, remove_all, run, serve, until, without_serve
 
 SERVE = ("/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox", "hostname")
 SLEEP = ("/bin/busybox", "sleep", "600")
 SUBNETS = ("--subnet", "10.70.0.0/16", "--subnet", "fd00:70::/64")
-
-
-@pytest.fixture(scope="module", name="bed")
-def bed_of_three(tmp_path_factory):
-    it = make_bed(tmp_path_factory)
-    it.daemons["node3"] = serve(it["node3"])
-    yield it
-    end_bed(it)
 
 
 @pytest.fixture
