@@ -23,7 +23,8 @@ static const struct option_row rows[] = {
 	OPTION(0, "log-format", TEXT, "FORMAT", struct oci_globals, log_format, "of that file: text or json [text]"),
 	OPTION(0, "debug", FLAG, NULL, struct oci_globals, debug, "accepted; nothing more is told"),
 	OPTION(0, "criu", TEXT, "FILE", struct oci_globals, criu, "a path to CRIU [the one found]"),
-	OPTION(0, "systemd-cgroup", FLAG, NULL, struct oci_globals, systemd_cgroup, "refused: there are only paths"),
+	OPTION(0, "systemd-cgroup", FLAG, NULL, struct oci_globals, systemd_cgroup,
+	       "cgroupsPath is SLICE:PREFIX:NAME, for systemd"),
 	OPTION_END,
 };
 
@@ -130,9 +131,6 @@ static int check_globals(const struct oci_globals *g, struct error *err)
 		return error_set(err, EINVAL, "--log-format: '%s' is neither text nor json", g->log_format);
 	if (g->criu && strchr(g->criu, '/') && setenv("GODWIT_CRIU", g->criu, 1) < 0)
 		return error_set(err, errno, "--criu: %s", strerror(errno));
-	if (g->systemd_cgroup)
-		return error_set(err, ENOTSUP, "--systemd-cgroup: systemd is not asked for control groups here; "
-				 "give the engine --cgroup-manager=cgroupfs");
 	return 0;
 }
 

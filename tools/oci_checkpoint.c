@@ -57,7 +57,7 @@ static int restore_run(const struct invocation *inv)
 	struct error err;
 	int code = EXIT_OK;
 
-	if (oci_container_create(inv->oci->root, inv->argv[0], o->bundle, &c, &err) < 0 ||
+	if (oci_container_create(inv->oci->root, inv->argv[0], o->bundle, inv->oci->systemd_cgroup, &c, &err) < 0 ||
 	    oci_restore(c, &o->criu, &o->launch, &err) < 0)
 		return oci_fail(inv, &err);
 	if (o->detach)

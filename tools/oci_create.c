@@ -48,7 +48,7 @@ static int create(const struct invocation *inv, struct oci_container **ret, int 
 		return error_set(err, ENOTSUP, "--no-pivot: what the container leaves behind could be reached again; "
 				 "put its root on another file system than the initial ramdisk, such as a tmpfs");
 	launch.preserve_fds = o->preserve_fds;
-	if (oci_container_create(inv->oci->root, inv->argv[0], o->bundle, &c, err) < 0 ||
+	if (oci_container_create(inv->oci->root, inv->argv[0], o->bundle, inv->oci->systemd_cgroup, &c, err) < 0 ||
 	    oci_create(c, &launch, ret_terminal, err) < 0)
 		return -err->code;
 	*ret = TAKE_PTR(c);

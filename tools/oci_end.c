@@ -32,7 +32,7 @@ static int signal_all(const struct oci_container *c, int sig, struct error *err)
 	CLEANUP(freep) pid_t *pids = NULL;
 	size_t n = 0;
 
-	if (oci_container_cgroup(c, false, &cg, err) < 0)
+	if (oci_container_cgroup(c, &cg, err) < 0)
 		return -err->code;
 	if (sig == SIGKILL)
 		return cgroup_kill(cg, FREEZE_TIMEOUT_US, err);
@@ -104,7 +104,7 @@ static int pause_run(const struct invocation *inv)
 	status = oci_container_status(c);
 	if (status != OCI_RUNNING && status != OCI_CREATED)
 		(void)error_set(&err, EINVAL, "container '%s' is %s", c->id, oci_status_name(status));
-	else if (oci_container_cgroup(c, false, &cg, &err) == 0 && cgroup_freeze(cg, FREEZE_TIMEOUT_US, &err) == 0)
+	else if (oci_container_cgroup(c, &cg, &err) == 0 && cgroup_freeze(cg, FREEZE_TIMEOUT_US, &err) == 0)
 		return EXIT_OK;
 	return oci_fail(inv, &err);
 }
@@ -118,7 +118,7 @@ static int resume_run(const struct invocation *inv)
 
 	if (!c)
 		return EXIT_FAILED;
-	if (oci_container_cgroup(c, false, &cg, &err) < 0 || cgroup_is_frozen(cg, &frozen, &err) < 0)
+	if (oci_container_cgroup(c, &cg, &err) < 0 || cgroup_is_frozen(cg, &frozen, &err) < 0)
 		return oci_fail(inv, &err);
 	if (!frozen)
 		(void)error_set(&err, EINVAL, "container '%s' is not paused", c->id);

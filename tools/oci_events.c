@@ -91,7 +91,7 @@ static int watch(const struct oci_container *c, const struct events_options *o, 
 	bool v2 = false;
 	uint64_t kills, before;
 
-	if (oci_container_cgroup(c, false, &cg, err) < 0 || cgroup_is_pure_v2(&v2, err) < 0 ||
+	if (oci_container_cgroup(c, &cg, err) < 0 || cgroup_is_pure_v2(&v2, err) < 0 ||
 	    oci_container_pidfd(c, &init, err) < 0)
 		return -err->code;
 	before = oom_kills(cg, v2);

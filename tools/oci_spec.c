@@ -118,7 +118,7 @@ static int features_run(const struct invocation *inv)
 	json_t *linux_ = json_pack("{s:o, s:o, s:{s:b, s:b, s:b, s:b, s:b}, s:{s:b, s:o, s:o, s:o, s:o}, "
 				   "s:{s:b}, s:{s:b}, s:{s:b}, s:{s:{s:b}}}",
 				   "namespaces", namespace_names(), "capabilities", capability_names(),
-				   "cgroup", "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 1,
+				   "cgroup", "v1", 1, "v2", 1, "systemd", 1, "systemdUser", 0, "rdma", 1,
 				   "seccomp", "enabled", 1, "actions", words(oci_seccomp_actions()),
 				   "operators", words(oci_seccomp_operators()),
 				   "archs", words(oci_seccomp_architectures()),

@@ -138,7 +138,7 @@ static int ps_run(const struct invocation *inv)
 
 	if (!c)
 		return EXIT_FAILED;
-	if (check_format(o->format, &err) < 0 || oci_container_cgroup(c, false, &cg, &err) < 0 ||
+	if (check_format(o->format, &err) < 0 || oci_container_cgroup(c, &cg, &err) < 0 ||
 	    cgroup_pids(cg, &pids, &n, &err) < 0)
 		return oci_fail(inv, &err);
 	if (!strcmp(o->format, "json"))

@@ -4,6 +4,7 @@
 
 #include "engine/base/fd.h"
 #include "engine/oci/oci_resources.h"
+#include "engine/oci/oci_scope.h"
 #include "tools/oci.h"
 
 struct update_options {
@@ -98,6 +99,17 @@ static int read_resources(struct oci_arena *a, const char *path, struct oci_reso
 	return oci_resources_parse(a, text, len, ret, err);
 }
 
+/* Or it would write the old values again one day. */
+static int tell_systemd(const struct oci_container *c, const struct oci_resources *r, struct error *err)
+{
+	struct systemd_properties properties;
+	bool v2;
+
+	if (cgroup_is_pure_v2(&v2, err) < 0 || oci_scope_limits(c->spec->arena, r, v2, &properties, err) < 0)
+		return -err->code;
+	return systemd_scope_set(c->unit, &properties, err);
+}
+
 static int update(const struct oci_container *c, const struct update_options *o, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
@@ -106,9 +118,11 @@ static int update(const struct oci_container *c, const struct update_options *o,
 	struct oci_resources *r = &parts.resources;
 
 	if ((o->resources ? read_resources(a, o->resources, &r, err) : fill(o, &parts, err)) < 0 ||
-	    oci_container_cgroup(c, false, &cg, err) < 0)
+	    oci_container_cgroup(c, &cg, err) < 0)
 		return -err->code;
-	return oci_resources_apply(a, cg, r, true, err);
+	if (oci_resources_apply(a, cg, r, true, err) < 0)
+		return -err->code;
+	return c->unit ? tell_systemd(c, r, err) : 0;
 }
 
 static int update_run(const struct invocation *inv)

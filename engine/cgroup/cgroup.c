@@ -79,9 +79,12 @@ static int no_v2(struct error *err)
 			 cgroup_layout_v2_path(false), cgroup_layout_v2_path(false));
 }
 
+/* What create makes. */
+enum making { BASIC, FULL, ADOPTED };
+
 /* Replaces what an earlier container left, so that its limits, its device
  * rules and its frozen state go with it. */
-static int make_leaf(struct cgroup *cg, enum cgroup_hierarchy h, struct error *err)
+static int make_leaf(struct cgroup *cg, enum cgroup_hierarchy h, enum making how, struct error *err)
 {
 	int parent = cg->parent_fd[h];
 
@@ -92,6 +95,8 @@ static int make_leaf(struct cgroup *cg, enum cgroup_hierarchy h, struct error *e
 			return error_set(err, errno, "mkdir: %s", strerror(errno));
 		if (fd_open_dir_at(parent, cg->name, false, 0, &cg->fd[h], err) < 0)
 			return -err->code;
+		if (how == ADOPTED)
+			return 0;
 		if (h == CGROUP_V2 && cgroup_is_populated(cg, &populated, err) < 0)
 			return -err->code;
 		fd_close(&cg->fd[h]);
@@ -113,7 +118,7 @@ static int fill_cpuset(const struct cgroup *cg, int root, struct error *err)
 	return cgroup_layout_fill_cpuset(root, path, err);
 }
 
-static int make_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, bool full, struct error *err)
+static int make_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, enum making how, struct error *err)
 {
 	CLEANUP(fd_closep) int root = -EBADF;
 
@@ -123,9 +128,9 @@ static int make_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, bool fu
 		return h == CGROUP_V2 ? no_v2(err) : 0;
 	if (cgroup_layout_open(root, cg->parent, true, &cg->parent_fd[h], err) < 0)
 		return -err->code;
-	if (cg->pure_v2 && cgroup_layout_delegate(root, cg->parent, full, err) < 0)
+	if (cg->pure_v2 && cgroup_layout_delegate(root, cg->parent, how != BASIC, err) < 0)
 		return -err->code;
-	if (make_leaf(cg, h, err) < 0)
+	if (make_leaf(cg, h, how, err) < 0)
 		return -err->code;
 	return h == CGROUP_CPUSET ? fill_cpuset(cg, root, err) : 0;
 }
@@ -139,17 +144,18 @@ static void undo_create(struct cgroup *cg)
 			(void)cgroup_layout_remove(cg->parent_fd[h], cg->name, &ignored);
 }
 
-static int create(const char *parent, const char *name, const struct cgroup_limits *limits,
+/* limits for a basic one. */
+static int create(const char *parent, const char *name, enum making how, const struct cgroup_limits *limits,
 		  struct cgroup **ret, struct error *err)
 {
-	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, !limits, err);
+	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, how != BASIC, err);
 	int r = 0;
 
 	if (!cg)
 		return -err->code;
-	for (int h = 0; r == 0 && h < (limits ? CGROUP_BASIC_MAX_ : CGROUP_HIERARCHY_MAX_); h++)
-		r = make_in_hierarchy(cg, (enum cgroup_hierarchy)h, !limits, err);
-	if (r == 0 && limits)
+	for (int h = 0; r == 0 && h < (how == BASIC ? CGROUP_BASIC_MAX_ : CGROUP_HIERARCHY_MAX_); h++)
+		r = make_in_hierarchy(cg, (enum cgroup_hierarchy)h, how, err);
+	if (r == 0 && how == BASIC)
 		r = cgroup_init_limits(cg, limits, err);
 	if (r < 0) {
 		undo_create(cg);
@@ -162,12 +168,17 @@ static int create(const char *parent, const char *name, const struct cgroup_limi
 int cgroup_create(const char *parent, const char *name, const struct cgroup_limits *limits,
 		  struct cgroup **ret, struct error *err)
 {
-	return create(parent, name, limits, ret, err);
+	return create(parent, name, BASIC, limits, ret, err);
 }
 
 int cgroup_create_full(const char *parent, const char *name, struct cgroup **ret, struct error *err)
 {
-	return create(parent, name, NULL, ret, err);
+	return create(parent, name, FULL, NULL, ret, err);
+}
+
+int cgroup_adopt_full(const char *parent, const char *name, struct cgroup **ret, struct error *err)
+{
+	return create(parent, name, ADOPTED, NULL, ret, err);
 }
 
 static int open_in_hierarchy(struct cgroup *cg, enum cgroup_hierarchy h, struct error *err)
@@ -212,6 +223,28 @@ int cgroup_open_full(const char *parent, const char *name, struct cgroup **ret, 
 	return open_all(parent, name, true, ret, err);
 }
 
+int cgroup_of_process(pid_t pid, char **ret_parent, char **ret_name, struct error *err)
+{
+	CLEANUP(freep) char *text = NULL;
+	char path[40], *line, *end, *slash;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+	if (fd_read_file_at(AT_FDCWD, path, PROCS_MAX, &text, NULL, err) < 0)
+		return -err->code;
+	line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+	end = line ? strchr(line + 1, '\n') : NULL;
+	if (end)
+		*end = '\0';
+	line = line ? strchr(line, '/') : NULL;
+	slash = line ? strrchr(line, '/') : NULL;
+	if (!slash || !slash[1])
+		return error_set(err, EINVAL, "%s: it is at the root of cgroup2", path);
+	*slash = '\0';
+	*ret_parent = strdup(line);
+	*ret_name = strdup(slash + 1);
+	return *ret_parent && *ret_name ? 0 : error_set(err, ENOMEM, "out of memory");
+}
+
 /* v2 directories last: they say when all is gone, so that an interrupted
  * removal can be found and finished. */
 int cgroup_remove(const struct cgroup *cg, struct error *err)
@@ -231,6 +264,24 @@ int cgroup_remove(const struct cgroup *cg, struct error *err)
 		if (cg->parent_fd[h] >= 0 &&
 		    cgroup_layout_remove(cg->parent_fd[h], cg->name, err) < 0)
 			return error_wrap(err, "%s", cg->parent);
+	return 0;
+}
+
+int cgroup_remove_rest(const char *parent, const char *name, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = make(parent, name, true, err);
+
+	if (!cg)
+		return -err->code;
+	for (int h = 0; h < CGROUP_HIERARCHY_MAX_; h++) {
+		struct error found;
+		int r = open_in_hierarchy(cg, (enum cgroup_hierarchy)h, &found);
+
+		if (r < 0 && r != -ENOENT)
+			return error_set(err, -r, "cgroup %s/%s: %s", parent, name, found.msg);
+		if (cg->fd[h] >= 0 && cgroup_layout_remove(cg->parent_fd[h], name, err) < 0)
+			return error_wrap(err, "%s", parent);
+	}
 	return 0;
 }
 

@@ -69,6 +69,13 @@ int cgroup_open(const char *parent, const char *name, struct cgroup **ret, struc
  * chose: parent may be "", for a name right below the root. cgroup_open finds these too. */
 int cgroup_create_full(const char *parent, const char *name, struct cgroup **ret, struct error *err);
 int cgroup_open_full(const char *parent, const char *name, struct cgroup **ret, struct error *err);
+/* As cgroup_create_full, but what is there stays as it is, with the processes in it: for a directory
+ * that a manager such as systemd made. */
+int cgroup_adopt_full(const char *parent, const char *name, struct cgroup **ret, struct error *err);
+
+/* Where a process is in the v2 hierarchy, in the form that these take; the caller's to free.
+ * -EINVAL when it is at the root. */
+int cgroup_of_process(pid_t pid, char **ret_parent, char **ret_name, struct error *err);
 
 void cgroup_free(struct cgroup *cg);
 DEFINE_CLEANUP(struct cgroup *, cgroup_free)
@@ -123,6 +130,9 @@ int cgroup_kill(const struct cgroup *cg, uint64_t timeout_us, struct error *err)
 /* Removes the directories, and sub-directories that containers made; -EBUSY
  * when something still lives inside. What is gone already is no error. */
 int cgroup_remove(const struct cgroup *cg, struct error *err);
+
+/* The same where a manager has removed the v2 directory by itself. */
+int cgroup_remove_rest(const char *parent, const char *name, struct error *err);
 
 int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
 		      struct error *err);

@@ -10,8 +10,10 @@
 #include "engine/base/fd.h"
 #include "engine/container.h"
 #include "engine/oci/oci_container.h"
+#include "engine/oci/oci_scope.h"
 
 #define STATE_LIMIT (64 << 10)
+#define SCOPE_TRIES 20
 #define KILL_TIMEOUT_US 10000000
 
 void oci_container_free(struct oci_container *c)
@@ -22,6 +24,8 @@ void oci_container_free(struct oci_container *c)
 	free(c->dir);
 	free(c->bundle);
 	free(c->rootfs);
+	free(c->slice);
+	free(c->unit);
 	free(c->cgroup_parent);
 	free(c->cgroup_name);
 	oci_spec_free(c->spec);
@@ -85,7 +89,8 @@ static int find_cgroup(struct oci_container *c, struct error *err)
 	char *slash;
 
 	if (given && *given && strchr(given, ':') && !strchr(given, '/'))
-		return error_set(err, ENOTSUP, "linux.cgroupsPath: '%s' is for systemd; give a path", given);
+		return error_set(err, EINVAL, "linux.cgroupsPath: '%s' is for systemd: say --systemd-cgroup, or give "
+				 "a path", given);
 	if (asprintf(&path, "%s%s%s", given && *given == '/' ? "" : OCI_CGROUP_PARENT "/",
 		     given && *given ? given : c->id, "") < 0) {
 		path = NULL;
@@ -148,8 +153,18 @@ static int copy_config(const struct oci_container *c, int bundle_fd, struct erro
 	return fd_replace_file_at(c->dir_fd, "config.json", text, len, 0600, FD_REPLACE, err);
 }
 
-int oci_container_create(const char *root, const char *id, const char *bundle, struct oci_container **ret,
-			 struct error *err)
+static int make_dir(struct oci_container *c, struct error *err)
+{
+	if (mkdir(c->dir, 0700) < 0)
+		return errno == EEXIST ?
+			error_set(err, EEXIST, "container '%s' is there already: delete it, or take another id",
+				  c->id) :
+			error_set(err, errno, "make %s: %s", c->dir, strerror(errno));
+	return fd_open_dir_at(AT_FDCWD, c->dir, false, 0, &c->dir_fd, err);
+}
+
+int oci_container_create(const char *root, const char *id, const char *bundle, bool systemd,
+			 struct oci_container **ret, struct error *err)
 {
 	CLEANUP(oci_container_freep) struct oci_container *c = NULL;
 	CLEANUP(fd_closep) int bundle_fd = -EBADF;
@@ -159,15 +174,13 @@ int oci_container_create(const char *root, const char *id, const char *bundle, s
 		return -err->code;
 	if (fd_open_dir_at(AT_FDCWD, bundle, false, 0, &bundle_fd, err) < 0)
 		return error_wrap(err, "bundle");
-	if (load_spec(c, bundle_fd, err) < 0 || find_places(c, bundle, err) < 0 || find_cgroup(c, err) < 0 ||
-	    make_folders(root, err) < 0)
+	if (load_spec(c, bundle_fd, err) < 0 || find_places(c, bundle, err) < 0 ||
+	    (systemd ? oci_scope_name(c->spec->linux_->cgroups_path, id, &c->slice, &c->unit, err) :
+		       find_cgroup(c, err)) < 0 ||
+	    make_folders(root, err) < 0 || make_dir(c, err) < 0)
 		return -err->code;
-	note_time(c);
-	if (mkdir(c->dir, 0700) < 0)
-		return errno == EEXIST ?
-			error_set(err, EEXIST, "container '%s' is there already: delete it, or take another id", id) :
-			error_set(err, errno, "make %s: %s", c->dir, strerror(errno));
-	if (fd_open_dir_at(AT_FDCWD, c->dir, false, 0, &c->dir_fd, err) < 0 || copy_config(c, bundle_fd, err) < 0) {
+	/* A create that is killed leaves a scope that only this tells of. */
+	if (copy_config(c, bundle_fd, err) < 0 || (c->unit && oci_container_save(c, err) < 0)) {
 		(void)fd_remove_tree_at(AT_FDCWD, c->dir, &ignored);
 		return -err->code;
 	}
@@ -175,14 +188,18 @@ int oci_container_create(const char *root, const char *id, const char *bundle, s
 	return 0;
 }
 
-int oci_container_save(const struct oci_container *c, struct error *err)
+int oci_container_save(struct oci_container *c, struct error *err)
 {
-	json_t *j = json_pack("{s:i, s:I, s:s, s:s, s:s, s:s, s:s}", "pid", (int)c->pid, "pidStart",
-			      (json_int_t)c->pid_start, "bundle", c->bundle, "rootfs", c->rootfs, "created",
-			      c->created,
-			      "cgroupParent", c->cgroup_parent, "cgroupName", c->cgroup_name);
-	CLEANUP(freep) char *text = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
+	CLEANUP(freep) char *text = NULL;
+	json_t *j;
 
+	if (c->pid > 0 && !c->created[0])
+		note_time(c);
+	j = json_pack("{s:i, s:I, s:s, s:s, s:s, s:s*, s:s*, s:s*}", "pid", (int)c->pid, "pidStart",
+			      (json_int_t)c->pid_start, "bundle", c->bundle, "rootfs", c->rootfs, "created",
+			      c->created, "cgroupParent", c->cgroup_parent, "cgroupName", c->cgroup_name,
+			      "systemdUnit", c->unit);
+	text = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
 	json_decref(j);
 	if (!text)
 		return no_memory(err);
@@ -193,7 +210,7 @@ int oci_container_save(const struct oci_container *c, struct error *err)
 static int load_state(struct oci_container *c, struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;
-	const char *bundle, *rootfs, *created, *parent, *name;
+	const char *bundle, *rootfs, *created, *parent = NULL, *name = NULL, *unit = NULL;
 	json_int_t start;
 	struct error why;
 	int r = fd_read_file_at(c->dir_fd, "state.json", STATE_LIMIT, &text, NULL, &why), pid;
@@ -206,15 +223,19 @@ static int load_state(struct oci_container *c, struct error *err)
 		return r;
 	}
 	j = json_loads(text, 0, NULL);
-	r = json_unpack(j, "{s:i, s:I, s:s, s:s, s:s, s:s, s:s}", "pid", &pid, "pidStart", &start, "bundle", &bundle,
-			"rootfs", &rootfs, "created", &created, "cgroupParent", &parent, "cgroupName", &name);
+	r = json_unpack(j, "{s:i, s:I, s:s, s:s, s:s, s?s, s?s, s?s}", "pid", &pid, "pidStart", &start, "bundle",
+			&bundle, "rootfs", &rootfs, "created", &created, "cgroupParent", &parent, "cgroupName", &name,
+			"systemdUnit", &unit);
+	if (r == 0 && !unit && (!parent || !name))
+		r = -1;
 	if (r == 0) {
 		c->pid = pid;
 		c->pid_start = (uint64_t)start;
 		c->bundle = strdup(bundle);
 		c->rootfs = strdup(rootfs);
-		c->cgroup_parent = strdup(parent);
-		c->cgroup_name = strdup(name);
+		c->cgroup_parent = parent ? strdup(parent) : NULL;
+		c->cgroup_name = name ? strdup(name) : NULL;
+		c->unit = unit ? strdup(unit) : NULL;
 		(void)snprintf(c->created, sizeof(c->created), "%s", created);
 	}
 	json_decref(j);
@@ -271,7 +292,7 @@ enum oci_status oci_container_status(const struct oci_container *c)
 		return OCI_STOPPED;
 	if (faccessat(c->dir_fd, OCI_START_SOCKET, F_OK, 0) == 0)
 		return OCI_CREATED;
-	if (oci_container_cgroup(c, false, &cg, &ignored) == 0 && cgroup_is_frozen(cg, &frozen, &ignored) == 0 &&
+	if (oci_container_cgroup(c, &cg, &ignored) == 0 && cgroup_is_frozen(cg, &frozen, &ignored) == 0 &&
 		frozen)
 		return OCI_PAUSED;
 	return OCI_RUNNING;
@@ -313,23 +334,76 @@ int oci_container_pidfd(const struct oci_container *c, int *ret, struct error *e
 	return 0;
 }
 
-int oci_container_cgroup(const struct oci_container *c, bool create, struct cgroup **ret, struct error *err)
-{
-	return create ? cgroup_create_full(c->cgroup_parent, c->cgroup_name, ret, err) :
-			cgroup_open_full(c->cgroup_parent, c->cgroup_name, ret, err);
-}
-
-int oci_container_destroy(const struct oci_container *c, struct error *err)
+/* systemd removes empty directories of the v1 controllers that it does not use itself, at any moment. */
+static int settle_in_scope(const struct oci_container *c, struct cgroup **ret, struct error *err)
 {
 	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+	int r;
+
+	for (int i = 0; i < SCOPE_TRIES; i++) {
+		cgroup_free(TAKE_PTR(cg));
+		r = cgroup_adopt_full(c->cgroup_parent, c->cgroup_name, &cg, err);
+		if (r == 0)
+			r = cgroup_join(cg, c->placeholder, err);
+		if (r != -ENOENT && r != -ENODEV)
+			break;
+	}
+	if (r == 0)
+		*ret = TAKE_PTR(cg);
+	return r;
+}
+
+int oci_container_cgroup_create(struct oci_container *c, struct cgroup **ret, struct error *err)
+{
+	if (!c->unit)
+		return cgroup_create_full(c->cgroup_parent, c->cgroup_name, ret, err);
+	/* Directories of ours that systemd doesn't know are found again by state.json. */
+	if (oci_scope_start(c->spec, c->id, c->slice, c->unit, &c->placeholder, &c->cgroup_parent, &c->cgroup_name,
+			    err) < 0 ||
+	    oci_container_save(c, err) < 0)
+		return -err->code;
+	return settle_in_scope(c, ret, err);
+}
+
+int oci_container_cgroup(const struct oci_container *c, struct cgroup **ret, struct error *err)
+{
+	if (!c->cgroup_name)
+		return error_set(err, ENOENT, "container '%s' has no control group yet", c->id);
+	return cgroup_open_full(c->cgroup_parent, c->cgroup_name, ret, err);
+}
+
+/* Whoever lives in the control groups; *ret is NULL when there are none. */
+static int kill_all(const struct oci_container *c, struct cgroup **ret, struct error *err)
+{
 	struct error why;
-	int r = oci_container_cgroup(c, false, &cg, &why);
+	int r = oci_container_cgroup(c, ret, &why);
 
 	if (r < 0 && r != -ENOENT) {
 		*err = why;
 		return r;
 	}
-	if (cg && (cgroup_kill(cg, KILL_TIMEOUT_US, err) < 0 || cgroup_remove(cg, err) < 0))
+	return *ret ? cgroup_kill(*ret, KILL_TIMEOUT_US, err) : 0;
+}
+
+/* Without anybody in it a scope goes by itself, where systemd can't be asked. What it does not
+ * know of is left to us. */
+static int remove_scope(const struct oci_container *c, struct error *err)
+{
+	struct error why;
+
+	if (oci_scope_remove(c->id, c->unit, &why) < 0 && !c->cgroup_name) {
+		*err = why;
+		return -err->code;
+	}
+	return c->cgroup_name ? cgroup_remove_rest(c->cgroup_parent, c->cgroup_name, err) : 0;
+}
+
+int oci_container_destroy(const struct oci_container *c, struct error *err)
+{
+	CLEANUP(cgroup_freep) struct cgroup *cg = NULL;
+
+	if (kill_all(c, &cg, err) < 0 || (c->unit && remove_scope(c, err) < 0) ||
+	    (!c->unit && cg && cgroup_remove(cg, err) < 0))
 		return -err->code;
 	return fd_remove_tree_at(AT_FDCWD, c->dir, err);
 }

@@ -35,7 +35,9 @@ struct oci_container {
 	char *dir;			/* absolute path of ROOT/ID */
 	char *bundle;			/* absolute */
 	char *rootfs;			/* absolute */
-	char *cgroup_parent, *cgroup_name;
+	char *slice, *unit;		/* of systemd's; NULL: the control group is a plain path */
+	char *cgroup_parent, *cgroup_name;	/* with a unit, known when it has started */
+	pid_t placeholder;		/* oci_scope.h */
 	char created[40];		/* RFC 3339 */
 	pid_t pid;			/* of the init; 0: there never was one */
 	uint64_t pid_start;		/* container_pid_start */
@@ -43,9 +45,10 @@ struct oci_container {
 };
 
 /* Makes ROOT/ID with the config.json of a bundle (a path; relative to the working directory).
- * -EEXIST when there is such a container already, -EINVAL names what is wrong. */
-int oci_container_create(const char *root, const char *id, const char *bundle, struct oci_container **ret,
-			 struct error *err);
+ * -EEXIST when there is such a container already, -EINVAL names what is wrong. With systemd its
+ * control group will be a scope (oci_scope.h). */
+int oci_container_create(const char *root, const char *id, const char *bundle, bool systemd,
+			 struct oci_container **ret, struct error *err);
 /* -ENOENT: there is none. */
 int oci_container_open(const char *root, const char *id, struct oci_container **ret, struct error *err);
 void oci_container_free(struct oci_container *c);
@@ -57,8 +60,8 @@ int oci_container_list(const char *root, char ***ret, size_t *ret_n, struct erro
 /* ROOT/.cache, made if it is missing; negative when it can't be. The caller's to close. */
 int oci_container_cache(const struct oci_container *c);
 
-/* Writes state.json. */
-int oci_container_save(const struct oci_container *c, struct error *err);
+/* Writes state.json; the first one with a pid notes the time of creation. */
+int oci_container_save(struct oci_container *c, struct error *err);
 
 enum oci_status oci_container_status(const struct oci_container *c);
 const char *oci_status_name(enum oci_status s);
@@ -68,8 +71,10 @@ json_t *oci_container_state(const struct oci_container *c, enum oci_status statu
 /* -ESRCH when its first process is gone. The pidfd is the caller's. */
 int oci_container_pidfd(const struct oci_container *c, int *ret, struct error *err);
 
-/* Makes anew or opens the control groups. */
-int oci_container_cgroup(const struct oci_container *c, bool create, struct cgroup **ret, struct error *err);
+/* Makes anew or opens the control groups. A scope must not be left (oci_scope_leave) before the
+ * container has a process in it. */
+int oci_container_cgroup_create(struct oci_container *c, struct cgroup **ret, struct error *err);
+int oci_container_cgroup(const struct oci_container *c, struct cgroup **ret, struct error *err);
 
 /* Kills what lives, removes control groups and folder. */
 int oci_container_destroy(const struct oci_container *c, struct error *err);

@@ -14,6 +14,7 @@
 #include "engine/oci/oci_hooks.h"
 #include "engine/oci/oci_launch.h"
 #include "engine/oci/oci_resources.h"
+#include "engine/oci/oci_scope.h"
 
 static void launch_close(struct oci_launch *l)
 {
@@ -59,7 +60,7 @@ static int prepare(struct oci_launch *l, struct error *err)
 	    check_options(l, err) < 0 ||
 	    oci_namespaces_open(s, &l->namespaces, err) < 0 || oci_mounts_open(s, l->c->rootfs, &l->mounts,
 	    err) < 0 ||
-	    oci_container_cgroup(l->c, true, &l->cgroup, err) < 0)
+	    oci_container_cgroup_create(l->c, &l->cgroup, err) < 0)
 		return -err->code;
 	if (oci_resources_apply(s->arena, l->cgroup, s->linux_->resources, false, err) < 0 ||
 	    listen_for_start(l->c, &l->listen_fd, err) < 0)
@@ -123,6 +124,7 @@ static void on_pid(struct oci_launch *l, const void *data)
 	memcpy(&pid, data, sizeof(pid));
 	l->c->pid = pid;
 	l->c->pid_start = container_pid_start(pid);
+	oci_scope_leave(&l->c->placeholder);
 }
 
 static int help(struct oci_launch *l, char what, pid_t between, struct error *err)
@@ -212,6 +214,7 @@ int oci_create(struct oci_container *c, const struct oci_launch_options *o, int 
 	if (r == 0)
 		r = launch(&l, ret_terminal, err);
 	launch_close(&l);
+	oci_scope_leave(&c->placeholder);
 	if (r < 0)
 		(void)oci_container_destroy(c, &ignored);
 	return r;

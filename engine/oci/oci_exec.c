@@ -42,7 +42,7 @@ static int prepare(struct session *s, const struct oci_process *p, struct error 
 	CLEANUP(fd_closep) int cache = oci_container_cache(c);
 
 	if (oci_process_plan(c->spec->arena, p, c->spec->linux_, cache, &s->plan, err) < 0 ||
-	    oci_container_pidfd(c, &s->init_fd, err) < 0 || oci_container_cgroup(c, false, &s->cgroup, err) < 0)
+	    oci_container_pidfd(c, &s->init_fd, err) < 0 || oci_container_cgroup(c, &s->cgroup, err) < 0)
 		return -err->code;
 	s->plan.process.set_personality = false;	/* of the first process only */
 	s->plan.process.keep_fds = s->o->preserve_fds;

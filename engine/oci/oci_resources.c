@@ -116,14 +116,20 @@ static int plan_bandwidth(struct plan *p, const struct oci_cpu *c, struct error 
 	return put_limit(p, "cpu.burst", "cpu", NULL, "cpu.max.burst", &c->burst, err);
 }
 
+unsigned oci_cpu_weight(int64_t shares)
+{
+	const int64_t s = shares < 2 ? 2 : shares > 262144 ? 262144 : shares;
+
+	return (unsigned)(1 + (s - 2) * 9999 / 262142);
+}
+
 static int plan_shares(struct plan *p, const struct oci_cpu *c, struct error *err)
 {
 	const struct oci_number *s = &c->shares;
-	long long shares = s->value < 2 ? 2 : s->value > 262144 ? 262144 : s->value;
 
 	if (!s->set || s->value == 0)
 		return 0;
-	return p->v2 ? put(p, "cpu.shares", "cpu", "cpu.weight", err, "%lld", 1 + (shares - 2) * 9999 / 262142) :
+	return p->v2 ? put(p, "cpu.shares", "cpu", "cpu.weight", err, "%u", oci_cpu_weight(s->value)) :
 		       put(p, "cpu.shares", "cpu", "cpu.shares", err, "%lld", (long long)s->value);
 }
 

@@ -22,6 +22,9 @@ struct oci_settings {
 	size_t n;
 };
 
+/* cpu.shares (2 to 262144) as v2's cpu.weight. */
+unsigned oci_cpu_weight(int64_t shares);
+
 /* What is to be written on a host of that kind, in order; no system call. */
 int oci_resources_plan(struct oci_arena *a, const struct oci_resources *r, bool pure_v2,
 		       struct oci_settings *ret, struct error *err);

@@ -141,7 +141,7 @@ int oci_checkpoint(const struct oci_container *c, const struct oci_checkpoint_op
 
 	if (status != OCI_RUNNING && status != OCI_PAUSED)
 		return error_set(err, EINVAL, "container '%s' is %s", c->id, oci_status_name(status));
-	if (check(c, err) < 0 || oci_container_cgroup(c, false, &cg, err) < 0 ||
+	if (check(c, err) < 0 || oci_container_cgroup(c, &cg, err) < 0 ||
 	    cgroup_freeze(cg, FREEZE_TIMEOUT_US, err) < 0)
 		return -err->code;
 	r = dump_frozen(c, cg, o, err);

@@ -11,6 +11,7 @@
 #include "engine/mounts.h"
 #include "engine/oci/oci_hooks.h"
 #include "engine/oci/oci_resources.h"
+#include "engine/oci/oci_scope.h"
 #include "migrate/checkpoint/oci_checkpoint.h"
 
 #define LIST_LIMIT (4 << 20)
@@ -255,7 +256,7 @@ static int prepare(struct restore *r, struct error *err)
 		r->hidden_stdio[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 64);
 	r->cgroup_namespace = has_cgroup_namespace(s->linux_);
 	if (oci_mounts_open(s, r->c->rootfs, &r->mounts, err) < 0 ||
-	    oci_container_cgroup(r->c, true, &r->cgroup, err) < 0)
+	    oci_container_cgroup_create(r->c, &r->cgroup, err) < 0)
 		return -err->code;
 	return prepare_mounts(r, err);
 }
@@ -283,6 +284,7 @@ int oci_restore(struct oci_container *c, const struct oci_checkpoint_options *o,
 		result = run_criu(&r, &pid, err);
 	if (result == 0)
 		result = finish(&r, launch, pid, err);
+	oci_scope_leave(&c->placeholder);
 	oci_mounts_close(&r.mounts);
 	cgroup_free(r.cgroup);
 	fd_close(&r.images);

@@ -30,6 +30,7 @@ class Oci:
 
     def __init__(self, folder, root):
         self.folder = folder
+        self.globals = []
         self.program = folder / "godwit-oci"
         self.program.symlink_to(BUILD / "tools" / "godwit")
         self.bundle = folder / "bundle"
@@ -51,7 +52,7 @@ class Oci:
         return self.config["linux"]
 
     def words(self, *args):
-        return [str(self.program), "--root", str(self.folder / "state"), *map(str, args)]
+        return [str(self.program), "--root", str(self.folder / "state"), *self.globals, *map(str, args)]
 
     def call(self, *args, check=True, **options):
         options.setdefault("stdin", subprocess.DEVNULL)
@@ -119,4 +120,4 @@ class Oci:
             if path.is_dir() and not any(child.is_dir() for child in path.iterdir()):
                 path.rmdir()
         shutil.rmtree(self.folder / "state", ignore_errors=True)
-        assert (left, groups) == ("", [])
+        assert (left, groups) == ("", []), (left, groups)
