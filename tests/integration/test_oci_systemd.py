@@ -43,7 +43,7 @@ def test_systemd_knows_the_container_and_its_limits(scoped):
                                     "org.systemd.property.CollectMode": "'inactive'"}
     scoped.linux["resources"].update(memory={"limit": 64 << 20}, pids={"limit": 50},
                                      cpu={"shares": 512, "quota": 50000, "period": 100000})
-    name = scoped.start("sleep", "1000", **QUIET)
+    name = scoped.start("sleep", "1000")
     assert property_of("ActiveState") == "active" and property_of("Slice") == "godwit-test.slice"
     assert property_of("TasksMax") == "50" and property_of("CPUQuotaPerSecUSec") == "500ms"
     assert property_of("TimeoutStopUSec") == "7s" and property_of("Delegate") == "yes"
@@ -67,14 +67,14 @@ def test_systemd_knows_the_container_and_its_limits(scoped):
 def test_a_path_without_a_name_is_in_the_slice_of_the_system(scoped):
     del scoped.linux["cgroupsPath"]
     assert scoped.sh("cat /proc/self/cgroup").splitlines()[-1] == "0::/"
-    name = scoped.start("sleep", "1000", **QUIET)
+    name = scoped.start("sleep", "1000")
     assert property_of("Slice", f"godwit-oci-{name}.scope") == "system.slice"
     scoped.call("delete", "--force", name)
     assert property_of("LoadState", f"godwit-oci-{name}.scope") == "not-found"
 
 
 def test_a_name_that_is_taken_is_refused_and_its_owner_lives(scoped):
-    first = scoped.start("sleep", "1000", **QUIET)
+    first = scoped.start("sleep", "1000")
     done = scoped.run("true", check=False)
     assert done.returncode == 1 and UNIT in done.stderr and "linux.cgroupsPath" in done.stderr
     assert scoped.state(first)["status"] == "running"
