@@ -133,6 +133,10 @@ struct criu_dump_plan {
 	 * there is such a watch. */
 	const char *const *watched_paths;
 	bool tcp_skip_in_flight;	/* drop connections that nobody has accepted yet */
+	/* The network goes on while nothing of the tasks does. CRIU drops what comes for their
+	 * connections, and with kill it goes on doing so, and the tasks end without a word to their
+	 * peers, until a restore with lock_network in the same namespace. */
+	bool lock_network, kill;
 	bool ext_unix_sk;		/* let a socket's peer be outside */
 	bool refuse_tcp, refuse_file_locks, shell_job;	/* as CRIU's options, the first two turned round */
 	const char *const *external;	/* further CRIU keys, e.g. "tty[rdev:dev]" */
@@ -162,11 +166,11 @@ struct criu_restore_plan {
 	size_t n_mounts;
 	const struct criu_inherit *files;	/* each among those of the start */
 	size_t n_files;
-	bool ext_unix_sk, refuse_tcp, refuse_file_locks, shell_job;	/* as at the dump */
+	bool ext_unix_sk, refuse_tcp, refuse_file_locks, shell_job, lock_network;	/* as at the dump */
 };
 
 /* Both always: tcp_established, file_locks unless refused, evasive devices
- * off, network lock SKIP, cgroups left alone (manage_cgroups ignore),
+ * off, network lock SKIP unless asked for, cgroups left alone (manage_cgroups ignore),
  * orphan pts masters, log level 4 into LOG below images_fd. */
 #define CRIU_DUMP_LOG "dump.log"
 #define CRIU_RESTORE_LOG "restore.log"

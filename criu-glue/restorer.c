@@ -134,6 +134,7 @@ int criu_restore(struct criu_restorer *r, const struct criu_restore_plan *plan,
 		.refuse_tcp = plan->refuse_tcp,
 		.refuse_file_locks = plan->refuse_file_locks,
 		.shell_job = plan->shell_job,
+		.lock_network = plan->lock_network,
 		.orphan_pts_master = true,
 		.inherit = inherited,
 	};

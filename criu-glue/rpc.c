@@ -48,11 +48,12 @@ static void fill_options(Options *o, const struct rpc_request *q)
 	SET(o, ext_unix_sk, q->ext_unix_sk);
 	SET(o, shell_job, q->shell_job);
 	SET(o, orphan_pts_master, q->orphan_pts_master);
-	SET(o, network_lock, GODWIT__CRIU__NETWORK_LOCK__NETWORK_LOCK_SKIP);
+	SET(o, network_lock, q->lock_network ? GODWIT__CRIU__NETWORK_LOCK__NETWORK_LOCK_NFTABLES :
+					       GODWIT__CRIU__NETWORK_LOCK__NETWORK_LOCK_SKIP);
 	SET(o, manage_cgroups_mode, GODWIT__CRIU__CGROUP_MODE__CGROUP_MODE_IGNORE);
 	if (q->verb == RPC_DUMP) {
 		SET(o, pid, q->pid);
-		SET(o, leave_running, true);
+		SET(o, leave_running, !q->kill);
 		o->freeze_cgroup = borrow(q->freeze_cgroup);
 		if (q->ghost_limit_bytes)
 			SET(o, ghost_limit, q->ghost_limit_bytes);

@@ -32,6 +32,8 @@ struct rpc_request {
 	const char *freeze_cgroup;	/* dump, may be NULL */
 	uint32_t ghost_limit_bytes;	/* dump */
 	bool tcp_skip_in_flight;	/* dump */
+	bool kill;			/* dump: what was dumped ends with it */
+	bool lock_network;		/* or nobody can reach it; the same at dump and restore */
 	const char *const *watched_paths;	/* dump, NULL-terminated; may be NULL */
 	bool ext_unix_sk;
 	bool shell_job;

@@ -81,13 +81,36 @@ static int write_json(int dirfd, const char *name, const json_t *list, struct er
 	return text ? fd_replace_file_at(dirfd, name, text, strlen(text), 0600, FD_REPLACE, err) : no_memory(err);
 }
 
+const char *oci_joined_network(const struct oci_spec *s)
+{
+	OCI_EACH(struct oci_namespace, ns, s->linux_->namespaces)
+		if (!strcmp(ns->type, "network") && ns->path && *ns->path)
+			return ns->path;
+	return NULL;
+}
+
+static int network_of(const struct oci_container *c, uint64_t *ret, struct error *err)
+{
+	char path[40];
+	struct stat st;
+
+	*ret = 0;
+	if (!oci_joined_network(c->spec))
+		return 0;
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)c->pid);
+	if (stat(path, &st) < 0)
+		return error_set(err, errno, "%s: %s", path, strerror(errno));
+	*ret = st.st_ino;
+	return 0;
+}
+
 /* What was tried; the others are refused by name. */
 static int check(const struct oci_container *c, struct error *err)
 {
 	OCI_EACH(struct oci_namespace, ns, c->spec->linux_->namespaces) {
 		if (!strcmp(ns->type, "user"))
 			return error_set(err, ENOTSUP, "checkpoint: not with a user namespace");
-		if (ns->path && *ns->path)
+		if (ns->path && *ns->path && strcmp(ns->type, "network") != 0)
 			return error_set(err, ENOTSUP, "checkpoint: not with a %s namespace that was joined (%s)",
 					 ns->type, ns->path);
 	}
@@ -104,11 +127,16 @@ static int dump(const struct oci_container *c, const struct cgroup *cg, const st
 		.pid = c->pid, .images_fd = images, .freeze_cgroup = cgroup_path(cg), .mounts = mounts,
 		.n_mounts = json_array_size(points), .ext_unix_sk = o->ext_unix_sk, .shell_job = o->shell_job,
 		.refuse_tcp = !o->tcp_established, .refuse_file_locks = !o->file_locks,
+		.netns_key = OCI_NETWORK_KEY,
 	};
 	struct criu criu;
 
 	if (!mounts)
 		return no_memory(err);
+	if (network_of(c, &plan.netns_inode, err) < 0)
+		return -err->code;
+	plan.lock_network = plan.netns_inode && o->tcp_established;
+	plan.kill = plan.lock_network && !o->leave_running;
 	for (size_t i = 0; i < plan.n_mounts; i++)
 		mounts[i].key = mounts[i].path = json_string_value(json_array_get(points, i));
 	if (criu_find(&criu, err) < 0)

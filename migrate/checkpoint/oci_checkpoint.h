@@ -4,6 +4,10 @@
  * The images are plain ones of CRIU, and two files of ours beside them:
  * descriptors.json (as runc's: where stdio led) and mounts.json (the mount
  * points that CRIU left to us: binds, covered paths and views of control groups).
+ *
+ * A network namespace that was joined by path is not dumped: it is the caller's, who has one for
+ * the restore, too. Connections there (tcp_established) are closed for packets until then, each by a rule of
+ * nftables.
  */
 #pragma once
 
@@ -26,3 +30,7 @@ int oci_restore(struct oci_container *c, const struct oci_checkpoint_options *o,
 /* --- between the files --- */
 #define OCI_MOUNTS_FILE "mounts.json"
 #define OCI_DESCRIPTORS_FILE "descriptors.json"
+#define OCI_NETWORK_KEY "extRootNetNS"	/* runc's name in the images for a network that was joined */
+
+/* NULL: it has a network namespace of its own, or the host's. */
+const char *oci_joined_network(const struct oci_spec *s);

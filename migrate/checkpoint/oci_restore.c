@@ -23,6 +23,7 @@ struct restore {
 	struct cgroup *cgroup;
 	struct oci_mounts mounts;
 	int images;
+	int network;			/* -EBADF: it has its own */
 	int hidden_stdio[3];		/* copies of ours, with numbers that CRIU can be given */
 	bool cgroup_namespace;
 	char **paths;			/* where each of the external mounts is */
@@ -214,13 +215,14 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	CLEANUP(freep) struct criu_mount *mounts = calloc(r->n_paths + 1, sizeof(*mounts));
 	const struct criu_hooks hooks = { .prepare_child = prepare_criu, .notify = on_stage, .ctx = r };
 	const struct criu_restorer_plan start = { .cgroup = cgroup_path(r->cgroup), .folder = r->c->dir,
-						  .files = r->hidden_stdio, .n_files = 3, .netns_fd = -EBADF,
+						  .files = r->hidden_stdio, .n_files = 3, .netns_fd = r->network,
 						  .prepared_fd = -EBADF };
 	struct criu_inherit files[3];
 	const struct criu_restore_plan plan = {
 		.images_fd = r->images, .root = r->c->rootfs, .mounts = mounts, .n_mounts = r->n_paths, .files = files,
 		.n_files = name_stdio(r, files), .ext_unix_sk = r->o->ext_unix_sk, .shell_job = r->o->shell_job,
 		.refuse_tcp = !r->o->tcp_established, .refuse_file_locks = !r->o->file_locks,
+		.netns_key = OCI_NETWORK_KEY, .lock_network = r->network >= 0 && r->o->tcp_established,
 	};
 	struct criu criu;
 
@@ -242,6 +244,18 @@ static bool has_cgroup_namespace(const struct oci_linux *l)
 	return false;
 }
 
+static int open_network(struct restore *r, struct error *err)
+{
+	const char *path = oci_joined_network(r->c->spec);
+
+	if (!path)
+		return 0;
+	r->network = open(path, O_RDONLY | O_CLOEXEC);
+	if (r->network < 0)
+		return error_set(err, errno, "linux.namespaces: network: %s: %s", path, strerror(errno));
+	return 0;
+}
+
 static int prepare(struct restore *r, struct error *err)
 {
 	const struct oci_spec *s = r->c->spec;
@@ -254,6 +268,8 @@ static int prepare(struct restore *r, struct error *err)
 		return error_wrap(err, "--image-path");
 	for (int fd = 0; fd < 3; fd++)
 		r->hidden_stdio[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 64);
+	if (open_network(r, err) < 0)
+		return -err->code;
 	r->cgroup_namespace = has_cgroup_namespace(s->linux_);
 	if (oci_mounts_open(s, r->c->rootfs, &r->mounts, err) < 0 ||
 	    oci_container_cgroup_create(r->c, &r->cgroup, err) < 0)
@@ -273,7 +289,7 @@ static int finish(struct restore *r, const struct oci_launch_options *launch, pi
 int oci_restore(struct oci_container *c, const struct oci_checkpoint_options *o,
 		const struct oci_launch_options *launch, struct error *err)
 {
-	struct restore r = { .c = c, .o = o, .images = -EBADF, .hidden_stdio = { -EBADF, -EBADF, -EBADF },
+	struct restore r = { .c = c, .o = o, .images = -EBADF, .network = -EBADF, .hidden_stdio = { -EBADF, -EBADF, -EBADF },
 			     .mounts = { .root_fd = -EBADF } };
 	struct error ignored;
 	char path[4096];
@@ -288,6 +304,7 @@ int oci_restore(struct oci_container *c, const struct oci_checkpoint_options *o,
 	oci_mounts_close(&r.mounts);
 	cgroup_free(r.cgroup);
 	fd_close(&r.images);
+	fd_close(&r.network);
 	for (int i = 0; i < 3; i++)
 		fd_close(&r.hidden_stdio[i]);
 	for (size_t i = 0; i < r.n_paths; i++)

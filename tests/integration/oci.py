@@ -7,11 +7,13 @@
 
 tests/lib/oci-features makes the list of features and tests out of the marks.
 """
+import contextlib
 import itertools
 import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 
 from conftest import BUILD
@@ -121,3 +123,34 @@ class Oci:
                 path.rmdir()
         shutil.rmtree(self.folder / "state", ignore_errors=True)
         assert (left, groups) == ("", []), (left, groups)
+
+
+def connected(address, port):
+    with contextlib.suppress(ConnectionError):
+        return socket.create_connection((address, port), timeout=30)
+    return None
+
+
+@contextlib.contextmanager
+def network_namespace():
+    """One that a container can join: its name, and the address at our end of a cable to it."""
+    name = f"godwit-oci-{os.getpid()}"
+    with contextlib.ExitStack() as undo:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        undo.callback(subprocess.run, ["ip", "netns", "del", name], check=True)
+        link = f"gwoci{os.getpid() % 100000}"
+        for words in (f"link add {link} type veth peer name eth0 netns {name}", f"addr add 10.234.5.1/24 dev {link}",
+                      f"link set {link} up", f"-n {name} addr add 10.234.5.2/24 dev eth0", f"-n {name} link set eth0 up",
+                      f"-n {name} link set lo up"):
+            subprocess.run(["ip", *words.split()], check=True)
+        yield name
+
+
+def say(client, text):
+    client.sendall(text)
+    got = b""
+    while len(got) < len(text):
+        more = client.recv(100)
+        assert more, "the connection was closed"
+        got += more
+    return got

@@ -1,10 +1,13 @@
 """Containers of the OCI runtime as images of CRIU, and back."""
+import contextlib
 import json
 import pathlib
 import subprocess
 
+import pytest
+
 from moving import until
-from oci import feature
+from oci import connected, feature, network_namespace, say
 
 # A file of the host as its output could not be found again.
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -63,6 +66,38 @@ def test_what_was_not_allowed_is_refused_and_it_goes_on(oci):
     oci.call("delete", name)
     restore(oci, "again", "--file-locks", "--tcp-established")
     assert oci.call("exec", "again", "sh", "-c", established).stdout == "2\n"
+
+
+@feature("linux.namespaces.path")
+def test_connections_of_a_network_that_was_joined_stay(oci):
+    with network_namespace() as network:
+        [net] = [ns for ns in oci.linux["namespaces"] if ns["type"] == "network"]
+        net["path"] = f"/run/netns/{network}"
+        name = oci.start("nc", "-l", "-p", "99", "-e", "cat", **QUIET)
+        options = ("--tcp-established", "--image-path", oci.folder / "images")
+        with contextlib.closing(until(lambda: connected("10.234.5.2", 99))) as client:
+            assert say(client, b"one") == b"one"
+            oci.call("checkpoint", "--leave-running", *options, name)
+            assert say(client, b"two") == b"two"
+            oci.call("checkpoint", *options, name)
+            oci.call("delete", name)
+            # Nobody is there, and nobody says so.
+            client.sendall(b"three")
+            client.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.recv(10)
+            client.settimeout(30)
+            restore(oci, "again", "--tcp-established")
+            assert client.recv(10) == b"three"
+            assert say(client, b"four") == b"four"
+        until(lambda: oci.state("again")["status"] == "stopped")
+        rules = subprocess.run(["ip", "netns", "exec", network, "nft", "list", "ruleset"], check=True, text=True,
+                               stdout=subprocess.PIPE).stdout
+        assert rules == ""
+        net["path"] = "/run/netns/nowhere"
+        oci.write("true")
+        done = oci.call("restore", "--bundle", oci.bundle, "--image-path", oci.folder / "images", "no", check=False)
+        assert done.returncode == 1 and "/run/netns/nowhere" in done.stderr
 
 
 def test_a_restore_that_fails_leaves_nothing(oci):

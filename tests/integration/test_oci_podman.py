@@ -1,11 +1,12 @@
 """A container engine that is not ours, podman, with godwit as its runtime."""
+import contextlib
 import subprocess
 
 import pytest
 
 from moving import until
-from oci import feature
-from podman import podman_of_its_own
+from oci import connected, feature, network_namespace, say
+from podman import LIMITS, podman_of_its_own
 
 
 @pytest.fixture(name="podman")
@@ -102,3 +103,17 @@ def test_podman_exports_a_checkpoint_and_imports_it_under_another_name(podman):
     until(lambda: count("second") > stopped_at)
     podman("stop", "--time", "0", "second")
     podman("rm", "second")
+
+
+@feature("cli podman checkpoint --tcp-established")
+def test_podman_keeps_connections_of_a_network_that_stays(podman):
+    with network_namespace() as network:
+        podman("run", "--network", f"ns:/run/netns/{network}", "--cgroup-parent", podman.cgroup, *LIMITS, "--detach",
+               "--name", "echo", "--rootfs", podman.folder / "base", "nc", "-l", "-p", "99", "-e", "cat")
+        with contextlib.closing(until(lambda: connected("10.234.5.2", 99))) as client:
+            assert say(client, b"one") == b"one"
+            podman("container", "checkpoint", "--tcp-established", "echo")
+            podman("container", "restore", "--tcp-established", "echo")
+            assert say(client, b"two") == b"two"
+        podman("wait", "echo")
+        podman("rm", "echo")
