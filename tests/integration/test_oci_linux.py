@@ -97,19 +97,31 @@ def limited(oci, resources):
     oci.start("sleep", "1000")
 
 
-@pytest.mark.skipif(PURE_V2, reason="the files have other names: unit/oci_resources")
+def says(oci, v1, v2):
+    """The files of this host's kind of control groups, controller/file, say what is expected."""
+    expected = v2 if PURE_V2 else v1
+    assert {path: oci.setting(*path.split("/")) for path in expected} == expected
+
+
 @feature("linux.resources", "linux.resources.memory", "linux.resources.memory.limit", "linux.resources.memory.swap",
          "linux.resources.memory.reservation", "linux.resources.memory.swappiness",
          "linux.resources.memory.disableOOMKiller", "linux.resources.memory.useHierarchy",
          "linux.resources.memory.checkBeforeUpdate", "linux.resources.memory.kernelTCP")
 def test_memory(oci):
-    limited(oci, {"memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20, "swappiness": 7,
-                             "disableOOMKiller": True, "useHierarchy": True, "kernelTCP": 16 << 20}})
-    files = {file: oci.setting("memory", file) for file in
-             ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes",
-              "memory.swappiness", "memory.use_hierarchy", "memory.kmem.tcp.limit_in_bytes")}
-    assert list(files.values()) == [str(64 << 20), str(96 << 20), str(32 << 20), "7", "1", str(16 << 20)]
-    assert "oom_kill_disable 1" in oci.setting("memory", "memory.oom_control")
+    both = {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20, "useHierarchy": True}
+    only_v1 = {"swappiness": 7, "disableOOMKiller": True, "kernelTCP": 16 << 20}
+    if PURE_V2:
+        for name, value in only_v1.items():
+            oci.linux["resources"]["memory"] = {**both, name: value}
+            oci.refused(f"linux.resources.memory.{name}: cgroup v2 has nothing like it")
+    limited(oci, {"memory": both if PURE_V2 else {**both, **only_v1}})
+    says(oci, {"memory/memory.limit_in_bytes": str(64 << 20), "memory/memory.memsw.limit_in_bytes": str(96 << 20),
+               "memory/memory.soft_limit_in_bytes": str(32 << 20), "memory/memory.swappiness": "7",
+               "memory/memory.use_hierarchy": "1", "memory/memory.kmem.tcp.limit_in_bytes": str(16 << 20)},
+         {"memory/memory.max": str(64 << 20), "memory/memory.swap.max": str(32 << 20),
+          "memory/memory.low": str(32 << 20)})
+    if not PURE_V2:
+        assert "oom_kill_disable 1" in oci.setting("memory", "memory.oom_control")
     (oci.folder / "r.json").write_text('{"memory": {"limit": 4096, "checkBeforeUpdate": true}}')
     done = oci.call("update", "--resources", oci.folder / "r.json", oci.ids[-1], check=False)
     assert "checkBeforeUpdate" in done.stderr
@@ -118,19 +130,18 @@ def test_memory(oci):
 @feature("linux.resources.cpu", "linux.resources.cpu.shares", "linux.resources.cpu.quota",
          "linux.resources.cpu.period", "linux.resources.cpu.burst", "linux.resources.cpu.cpus",
          "linux.resources.cpu.mems", "linux.resources.pids", "linux.resources.pids.limit")
-@pytest.mark.skipif(PURE_V2, reason="the files have other names: unit/oci_resources")
 def test_processors_and_processes(oci):
     limited(oci, {"cpu": {"shares": 512, "quota": 40000, "period": 80000, "burst": 10000, "cpus": "0", "mems": "0"},
                   "pids": {"limit": 77}})
-    assert [oci.setting("cpu", f"cpu.{file}") for file in
-            ("shares", "cfs_quota_us", "cfs_period_us", "cfs_burst_us")] == ["512", "40000", "80000", "10000"]
-    assert [oci.setting("cpuset", f"cpuset.{file}") for file in ("cpus", "mems")] == ["0", "0"]
-    assert oci.setting("pids", "pids.max") == "77"
+    says(oci, {"cpu/cpu.shares": "512", "cpu/cpu.cfs_quota_us": "40000", "cpu/cpu.cfs_period_us": "80000",
+               "cpu/cpu.cfs_burst_us": "10000", "cpuset/cpuset.cpus": "0", "cpuset/cpuset.mems": "0",
+               "pids/pids.max": "77"},
+         {"cpu/cpu.weight": "20", "cpu/cpu.max": "40000 80000", "cpu/cpu.max.burst": "10000",
+          "cpuset/cpuset.cpus": "0", "cpuset/cpuset.mems": "0", "pids/pids.max": "77"})
     assert oci.call("exec", oci.ids[-1], "grep", "Cpus_allowed_list", "/proc/self/status").stdout.split()[1] == "0"
 
 
 @feature("linux.resources.cpu.idle")
-@pytest.mark.skipif(PURE_V2, reason="the files have other names: unit/oci_resources")
 def test_an_idle_container(oci):
     limited(oci, {"cpu": {"idle": 1}})
     assert oci.setting("cpu", "cpu.idle") == "1"
@@ -154,7 +165,6 @@ def block_device():
          "linux.resources.blockIO.throttleWriteIOPSDevice.major",
          "linux.resources.blockIO.throttleWriteIOPSDevice.minor",
          "linux.resources.blockIO.throttleWriteIOPSDevice.rate")
-@pytest.mark.skipif(PURE_V2, reason="the files have other names: unit/oci_resources")
 def test_throttled_disks(oci):
     device = block_device()
     assert device, "no disk"
@@ -162,8 +172,10 @@ def test_throttled_disks(oci):
              "throttleReadIOPSDevice": "read_iops", "throttleWriteIOPSDevice": "write_iops"}
     limited(oci, {"blockIO": {kind: [{"major": device[0], "minor": device[1], "rate": 4096 + number}]
                               for number, kind in enumerate(kinds)}})
-    for number, file in enumerate(kinds.values()):
-        assert oci.setting("blkio", f"blkio.throttle.{file}_device") == f"{device[0]}:{device[1]} {4096 + number}"
+    where = f"{device[0]}:{device[1]}"
+    says(oci, {f"blkio/blkio.throttle.{file}_device": f"{where} {4096 + number}" for number, file in
+               enumerate(kinds.values())},
+         {"io/io.max": f"{where} rbps=4096 wbps=4097 riops=4098 wiops=4099"})
 
 
 @feature("linux.resources.memory.kernel", "linux.resources.cpu.realtimeRuntime", "linux.resources.cpu.realtimePeriod",
