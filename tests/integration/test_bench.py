@@ -35,6 +35,20 @@ def test_start_compares_engines(tmp_path):
         assert all(result["ratio"] > 0 for name, result in results.items() if name != "crun")
 
 
+def test_verbs_compares_engines(tmp_path):
+    file = tmp_path / "verbs.json"
+    code, out, errors = bench("verbs", "--runs", 1, "--engines", "godwit-oci,crun,godwit", "--json", file)
+    assert code == 0, out + errors
+    results = json.loads(file.read_text())
+    assert set(results) == {"exec", "stop", "rm", "end", "row"}
+    for engines in results.values():
+        assert {"godwit-oci", "godwit"} <= set(engines)
+        assert "crun" in engines or "crun" in out       # with its numbers, or left out with the reason
+        for engine, result in engines.items():
+            assert result["runs"] == 1 and 0 < result["min_ms"] <= result["median_ms"]
+            assert engine == "crun" or "crun" not in engines or result["ratio"] > 0
+
+
 def test_migrate_compares_engines(tmp_path):
     file, drawing = tmp_path / "migrate.json", tmp_path / "migrate.svg"
     code, out, errors = bench("migrate", "--only", "idle:16,writer:16,redis:8", "--runs", 1,
@@ -107,6 +121,7 @@ def test_checkpoint_compares_engines(tmp_path):
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["start", "--engines", "docker"],
                                        ["start", "--runs", "0"], ["../demo"],
+                                       ["verbs", "--only", "stop,jump"], ["engines"],
                                        ["start", "--json", "/no/such/folder/file"],
                                        ["overhead", "--mb", "0"],
                                        ["checkpoint", "--mb", "64,x"],

@@ -1,13 +1,7 @@
 """How long it takes to run /bin/true in a container, from the command's start to its end,
 and the memory of the largest process that it needs. All run in turn on one node of a
-test bed, on the same root file system (busybox), output to nowhere.
-
-godwit-oci, crun and runc run one and the same OCI bundle: what `godwit-oci spec` proposes
-(pid, network, mount, uts, ipc and cgroup namespaces, device rules, masked paths) with a
-limit of processes and podman's system call filter, when that is installed. crun refuses
-hybrid machines, so there it sees the hierarchies of version 1 alone, where it makes the
-same limits. With --cgroup v2 all see cgroup2 alone; a hybrid machine has no controllers
-there, and crun wants CAP_SYS_RESOURCE for device rules, so limits and rules are left out.
+test bed, on the same root file system (busybox), output to nowhere; engines.py says
+what the engines are given.
 
 godwit and godwit-none are `godwit run --rm` with its defaults and with --network none. They
 do more than a bundle says: an overlay, a monitor with a log and an exit status that
@@ -15,81 +9,20 @@ outlive the command, and godwit an address on a bridge.
 
 ratio is the median divided by crun's: below 1 is quicker than crun.
 """
-import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 
-from bed import Bed, Failed
+from engines import TO_IT, add_options, check_options, measure, place_of, write_bundle
 from benchmark import parse, parser_of, run
-
-STOPWATCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stopwatch.py")
-ENGINES = ("godwit-oci", "crun", "runc", "godwit", "godwit-none")
-TO_IT = "crun"
-HIDE_V2 = ("unshare", "--mount", "/bin/sh", "-ec",
-           'mount -t tmpfs none /sys/fs/cgroup/unified; exec "$@"', "sh")
-PROFILE = "/usr/share/containers/seccomp.json"    # of golang-github-containers-common, podman's
 
 
 def options_of():
     parser = parser_of("start", __doc__,
                        "for each engine median_ms, min_ms, peak_rss_kb, runs, ratio")
-    parser.add_argument("--runs", type=int, default=40, help="runs of each engine (default 40)")
-    parser.add_argument("--engines", default=",".join(ENGINES), metavar="LIST",
-                        help=f"some of {','.join(ENGINES)} (the default)")
-    parser.add_argument("--cgroup", choices=("host", "v2"), default="host",
-                        help="what the node sees (default host: what this machine has)")
+    add_options(parser, runs=40)
     options = parse(parser)
-    options.engines = options.engines.split(",")
-    unknown = set(options.engines) - set(ENGINES)
-    if unknown:
-        parser.error(f"--engines: not {', '.join(sorted(unknown))}")
-    if options.runs < 1:
-        parser.error("--runs: at least 1")
+    check_options(parser, options)
     return options
-
-
-def applies(rule, capabilities):
-    """Whether podman would take a rule of its profile for this machine and these rights."""
-    needs, without = rule.get("includes") or {}, rule.get("excludes") or {}
-    arches = needs.get("arches")
-    return ((not arches or "amd64" in arches) and "minKernel" not in needs
-            and set(needs.get("caps") or ()) <= capabilities
-            and not set(without.get("caps") or ()) & capabilities)
-
-
-def filter_of(capabilities):
-    """linux.seccomp as podman makes it of its profile."""
-    with open(PROFILE, encoding="utf-8") as file:
-        profile = json.load(file)
-    keys = ("names", "action", "args", "errnoRet")
-    return {"defaultAction": profile["defaultAction"],
-            "defaultErrnoRet": profile["defaultErrnoRet"],
-            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-            "syscalls": [{key: rule[key] for key in keys if rule.get(key) is not None}
-                         for rule in profile["syscalls"] if applies(rule, capabilities)]}
-
-
-def write_bundle(bed, engine, rootfs):
-    """The same for each engine but for the name of its cgroup."""
-    folder = bed.folder / f"bundle-{engine}"
-    folder.mkdir()
-    bed.run("node1", "godwit-oci", "spec", "--bundle", folder)
-    file = folder / "config.json"
-    config = json.loads(file.read_text())
-    config["process"].update(terminal=False, args=["/bin/true"])
-    config["root"] = {"path": str(rootfs), "readonly": True}
-    linux = config["linux"]
-    linux["cgroupsPath"] = f"/godwit-testbed/{bed.name}/node1/{engine}"
-    linux["resources"]["pids"] = {"limit": 2048}
-    if bed.cgroup == "v2":
-        del linux["resources"]
-    if os.path.exists(PROFILE):
-        linux["seccomp"] = filter_of(set(config["process"]["capabilities"]["bounding"]))
-    file.write_text(json.dumps(config))
-    return folder
 
 
 def words_of(bed, engine, rootfs):
@@ -98,32 +31,11 @@ def words_of(bed, engine, rootfs):
     if engine == "godwit-none":
         return ["godwit", "run", "--rm", "--network", "none", "base", "/bin/true"]
     return [engine, "--root", f"/run/{engine}", "run", "--bundle",
-            str(write_bundle(bed, engine, rootfs)), f"bench-{engine}"]
+            str(write_bundle(bed, engine, rootfs, "/bin/true")), f"bench-{engine}"]
 
 
-def place_of(bed, engine):
-    hybrid = bed.cgroup == "host" and os.path.exists("/sys/fs/cgroup/unified/cgroup.procs")
-    return HIDE_V2 if hybrid and engine == "crun" else ()
-
-
-def installed(engine):
-    return engine.startswith("godwit") or shutil.which(engine)
-
-
-def measure(options):
-    with Bed("bench", nodes=1, cgroup=options.cgroup) as bed:
-        rootfs = bed.make_image("node1", "base")
-        commands = {engine: {"words": words_of(bed, engine, rootfs),
-                             "place": place_of(bed, engine)}
-                    for engine in options.engines if installed(engine)}
-        watch = bed.start("node1", "/usr/bin/python3", "-B", STOPWATCH, options.runs,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        out, _ = watch.communicate(json.dumps(commands))
-    if watch.returncode:
-        raise Failed("the stopwatch failed")
-    missing = {engine: {"error": "not installed (apt-get install it)"}
-               for engine in options.engines if not installed(engine)}
-    return {**json.loads(out), **missing}
+def commands_of(bed, engine, rootfs):
+    return {engine: {"words": words_of(bed, engine, rootfs), "place": place_of(bed, engine)}}
 
 
 def results_of(measured):
@@ -153,7 +65,7 @@ def show(measured, results):
 
 
 def benchmark(options):
-    measured = measure(options)
+    measured = measure(options, commands_of)
     results = results_of(measured)
     show(measured, results)
     return results, results

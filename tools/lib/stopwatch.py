@@ -2,9 +2,10 @@
 
 usage: stopwatch.py RUNS <COMMANDS
 
-COMMANDS is a JSON object, name: {"words": [...], "place": [...]}. Each is tried WARM times,
-then all run in turn, A B C A B C, RUNS times. The words of place run the command (as nsenter
-does); the time begins when they have done their part. The output is a JSON object, name: {"ms": [...],
+COMMANDS is a JSON object, name: {"words": [...], "place": [...], "before": [[...]...], "after":
+[[...]...]}. Each is tried WARM times, then all run in turn, A B C A B C, RUNS times. The words of
+place run the command (as nsenter does); the time begins when they have done their part. What is
+to be done before and after takes no part in it. The output is a JSON object, name: {"ms": [...],
 "rss_kb": [...]}, or {"error": "..."} for a command that does not end with 0.
 
 A time ends with the command. What it leaves running is waited for before the next, and what it
@@ -32,18 +33,33 @@ class CommandFailed(Exception):
     pass
 
 
-def reap():
-    """Waits for all; for each process (end, exit status, peak KB)."""
+def reap(wanted=None):
+    """Waits until all of these have ended (default: all that there are); for each process that
+    ended (end, exit status, peak KB)."""
     ended = {}
-    while True:
+    while wanted is None or not wanted <= set(ended):
         try:
             pid, status, usage = os.wait4(-1, 0)
         except ChildProcessError:
-            return ended
+            break
         ended[pid] = (time.monotonic(), os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+    return ended
 
 
-def measure(words, place):
+def prepare(place, commands):
+    """What is done before or after; what it leaves running stays."""
+    for words in commands:
+        with tempfile.TemporaryFile() as errors:
+            child = subprocess.Popen([*place, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                     stderr=errors)
+            child.returncode = reap({child.pid})[child.pid][1]
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+        if child.returncode:
+            raise CommandFailed(said.splitlines()[-1] if said else f"{' '.join(words)}: exit {child.returncode}")
+
+
+def timed(words, place):
     """(ms, peak KB) of one run."""
     with tempfile.TemporaryFile() as errors:
         starter = subprocess.Popen([*place, "/bin/sh", "-c", STARTER, "sh", *words],
@@ -52,17 +68,26 @@ def measure(words, place):
         begun = time.monotonic()
         starter.stdin.write(b"\n")
         starter.stdin.close()
-        ended = reap()
-        starter.returncode = 0          # reaped already
         pid = int(starter.stdout.readline())
+        ended = reap({pid, starter.pid})
+        starter.returncode = 0          # reaped already
         starter.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
-    time.sleep(SETTLE_S)
     end, code, _ = ended[pid]
     if code:
         raise CommandFailed(said.splitlines()[-1] if said else f"exit {code}")
-    return (end - begun) * 1e3, max(it[2] for other, it in ended.items() if other != starter.pid)
+    return (end - begun) * 1e3, ended
+
+
+def measure(words, place, before=(), after=()):
+    """(ms, peak KB) of one run, with all around it."""
+    prepare(place, before)
+    ms, ended = timed(words, place)
+    prepare(place, after)
+    ended.update(reap())
+    time.sleep(SETTLE_S)
+    return ms, max(it[2] for it in ended.values())
 
 
 def run(commands, runs):
