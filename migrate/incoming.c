@@ -291,6 +291,19 @@ int incoming_event(const struct incoming *in, enum protocol_event event, struct 
 	return r;
 }
 
+int incoming_sync(const struct incoming *in, struct error *err)
+{
+	enum protocol_state state = TARGET_NOTHING;
+
+	if (incoming_event(in, EVENT_SYNC, err) < 0 || incoming_state(in, &state, err) < 0)
+		return -err->code;
+	if (state == TARGET_NOTHING)	/* the source was told by somebody else, and has answered */
+		return 0;
+	if (state != TARGET_SYNCED)
+		return error_set(err, ESTALE, "its record says '%s'", protocol_state_name(state));
+	return incoming_event(in, EVENT_SWEEP, err);
+}
+
 int incoming_find(const struct node *node, const char *token, struct container **ret, struct error *err)
 {
 	char **names = NULL;

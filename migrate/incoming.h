@@ -30,6 +30,10 @@ int incoming_state(const struct incoming *in, enum protocol_state *ret, struct e
 /* Acts as the table says. May wait until processes have ended, or the disk has taken all. */
 int incoming_event(const struct incoming *in, enum protocol_event event, struct error *err);
 
+/* EVENT_SYNC, and what follows: 0 when the source may be told that all is on disk here, by us or
+ * by somebody who was asked. -ESTALE: the record says something else; then nothing is removed. */
+int incoming_sync(const struct incoming *in, struct error *err);
+
 /* The container that has the mark with this token; *ret is NULL when there is none. */
 int incoming_find(const struct node *node, const char *token, struct container **ret, struct error *err);
 

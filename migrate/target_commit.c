@@ -147,8 +147,8 @@ static int start_sync(struct target *t, pid_t *ret, struct error *err)
 	if (*ret)
 		return 0;
 	(void)close(channel_fd(t->channel));
-	if (incoming_event(&in, EVENT_SYNC, err) == 0 && incoming_event(&in, EVENT_SWEEP, err) == 0)
-		_exit(0);	/* by us, or by somebody who was asked; on disk in either case */
+	if (incoming_sync(&in, err) == 0)
+		_exit(0);
 	target_say(t, "container '%s' runs and can't be put on disk: %s", t->container->name, err->msg);
 	_exit(1);
 }

@@ -191,6 +191,29 @@ static void what_ran_before_a_crash_is_lost_and_removed(void **state)
 	bury(&o);
 }
 
+/* The source destroys the original when it is told so. */
+static void only_what_is_on_disk_is_told_as_such(void **state)
+{
+	const struct home *h = *state;
+	struct copy o = copy_of(h, getpid());
+	const struct incoming in = { .node = h->node, .token = TOKEN, .container = o.c };
+	struct container_state st = { .status = CONTAINER_RUNNING, .exit_code = -1 };
+	struct error err;
+
+	write_lost(h);
+	FAILS(incoming_sync(&in, &err), ESTALE, "lost");
+	assert_true(is_there(h));
+	assert_int_equal(kill(o.pid, 0), 0);
+	OK(token_forget(h->node, TOKEN, &err));
+	(void)decide(h, TOKEN_RESUMED);
+	container_state_stamp(&st, o.pid, getpid());
+	OK(container_state_write(o.c, &st, &err));
+	OK(incoming_sync(&in, &err));
+	assert_int_equal(outcome_of(h), TOKEN_SYNCED);
+	OK(incoming_sync(&in, &err));
+	bury(&o);
+}
+
 static void refusal_is_kept_as_long_as_anybody_could_resume(void **state)
 {
 	const struct home *h = *state;
@@ -443,6 +466,7 @@ int main(void)
 		TEST(damaged_record_keeps_the_copy),
 		TEST(restore_without_a_token_is_removed),
 		TEST(what_ran_before_a_crash_is_lost_and_removed),
+		TEST(only_what_is_on_disk_is_told_as_such),
 		TEST(refusal_is_kept_as_long_as_anybody_could_resume),
 		TEST(what_runs_is_put_on_disk_before_more_is_done_with_it),
 		TEST(what_was_settled_by_another_is_not_swept_away),
