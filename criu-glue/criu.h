@@ -154,6 +154,7 @@ struct criu_restorer_plan {
 	const int *files;		/* borrowed, until the restore; -EBADF: none */
 	size_t n_files;
 	int netns_fd;			/* borrowed, until the restore; -EBADF: CRIU makes it */
+	int userns_fd;			/* the same; -EBADF: there is none. The network namespace is its */
 	bool lazy;			/* somebody serves lazy-pages.socket: lazy.h */
 	int prepared_fd;		/* borrowed; -EBADF, or the list in prepared.h, filled until the restore */
 };

@@ -6,6 +6,8 @@
 #include "criu-glue/prepared.h"
 #include "criu-glue/shim/shim.h"
 
+_Static_assert(PREPARED_INSIDE_MAX == SHIM_STORE_MAX, "told by the header");
+
 struct prepared {
 	int fd;
 	struct shim_prepared *list;

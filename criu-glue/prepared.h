@@ -35,6 +35,9 @@ struct prepared_memory {
 	int fd;				/* borrowed, of this process */
 };
 
+/* So many at most, where the container has a user namespace (shim/userns.c). */
+#define PREPARED_INSIDE_MAX 252
+
 int prepared_new(struct prepared **ret, struct error *err);
 void prepared_free(struct prepared *p);
 DEFINE_CLEANUP(struct prepared *, prepared_free)

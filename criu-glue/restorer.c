@@ -18,8 +18,8 @@ struct criu_restorer {
 
 static int inherit(struct criu_restorer *r, int fd, struct error *err)
 {
-	if (r->n_fds == WORKER_FDS_MAX - 1)	/* there is room for one of the shim */
-		return error_set(err, E2BIG, "more than %d descriptors to inherit", WORKER_FDS_MAX - 1);
+	if (r->n_fds == WORKER_FDS_MAX - 2)	/* there is room for two of the shim */
+		return error_set(err, E2BIG, "more than %d descriptors to inherit", WORKER_FDS_MAX - 2);
 	r->fds[r->n_fds++] = fd;
 	return 0;
 }
@@ -48,6 +48,10 @@ static int start(struct criu_restorer *r, const struct criu *criu, const struct 
 	if (plan->prepared_fd >= 0) {
 		worker.prepared = WORKER_FD_BASE + (int)worker.n_fds;
 		r->fds[worker.n_fds++] = plan->prepared_fd;
+	}
+	if (plan->userns_fd >= 0) {
+		worker.userns = WORKER_FD_BASE + (int)worker.n_fds;
+		r->fds[worker.n_fds++] = plan->userns_fd;
 	}
 	if (session_start(&r->session, &worker, err) < 0)
 		return -err->code;

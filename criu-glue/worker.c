@@ -126,9 +126,9 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	char exitkill[] = SHIM_EXITKILL "=1", no_conntrack[] = SHIM_NO_CONNTRACK "=1";
 	char small_pages[] = SHIM_SMALL_PAGES "=1";
 	char carried[sizeof(SHIM_CARRIED) + 12], smaps[sizeof(SHIM_SMAPS) + 12];
-	char prepared[sizeof(SHIM_PREPARED) + 12];
+	char prepared[sizeof(SHIM_PREPARED) + 12], userns[sizeof(SHIM_USERNS) + 12];
 	char cgroup[PATH_MAX + sizeof(SHIM_CGROUP) + 1], yard[PATH_MAX + sizeof(SHIM_YARD) + 16];
-	char *env[12] = {
+	char *env[13] = {
 		(char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 		(char[]){ "LC_ALL=C" }, (char[]){ "LD_PRELOAD=" SHIM_PATH } };
 	size_t n = 3;
@@ -160,6 +160,10 @@ static _Noreturn void child_main(const struct worker_plan *plan, const struct ch
 	if (plan->smaps) {
 		(void)snprintf(smaps, sizeof(smaps), SHIM_SMAPS "=%d", plan->smaps);
 		env[n++] = smaps;
+	}
+	if (plan->userns) {
+		(void)snprintf(userns, sizeof(userns), SHIM_USERNS "=%d", plan->userns);
+		env[n++] = userns;
 	}
 	if (plan->prepared) {
 		(void)snprintf(prepared, sizeof(prepared), SHIM_PREPARED "=%d", plan->prepared);

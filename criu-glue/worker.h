@@ -38,6 +38,7 @@ struct worker_plan {
 	int carried;				/* see SHIM_CARRIED */
 	int smaps;				/* see SHIM_SMAPS */
 	int prepared;				/* see SHIM_PREPARED */
+	int userns;				/* see SHIM_USERNS; with cgroup */
 	int (*prepare)(void *ctx);		/* may be NULL; in the child, before exec */
 	void *ctx;
 };

@@ -229,28 +229,18 @@ static int mount_volume(int root_fd, const struct spec_volume *v, int userns_fd,
 	return 0;
 }
 
-/* A folder of the state directory is covered by itself, its ids mapped: on disk they are
- * those inside. An overlay takes them from there. Idmapped layers of it: overlayfs.rst. */
-static int map_folder(const char *path, int userns_fd, struct error *err)
+/* A folder of the state directory with its ids mapped, on disk they are those inside,
+ * covers another one. An overlay takes its layers from there: overlayfs.rst. */
+static int cover(const char *path, const char *folder, int userns_fd, struct error *err)
 {
-	CLEANUP(fd_closep) int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	CLEANUP(fd_closep) int tree = open_tree(AT_FDCWD, folder, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (tree < 0 || mounts_map_ids(tree, false, userns_fd, err) < 0)
-		return tree < 0 ? error_set(err, errno, "%s: %s", path, strerror(errno)) : error_wrap(err, "%s", path);
+		return tree < 0 ? error_set(err, errno, "%s: %s", folder, strerror(errno)) :
+				  error_wrap(err, "%s", folder);
 	if (move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return error_set(err, errno, "mount on %s: %s", path, strerror(errno));
 	return 0;
-}
-
-static int map_layers(const struct container *c, int userns_fd, struct error *err)
-{
-	char path[SPEC_NAME_MAX + 64];
-
-	(void)snprintf(path, sizeof(path), "images/%s/rootfs", c->spec->image);
-	if (map_folder(path, userns_fd, err) < 0)
-		return -err->code;
-	(void)snprintf(path, sizeof(path), "containers/%s", c->name);
-	return map_folder(path, userns_fd, err);
 }
 
 static bool is_on_overlay(const struct node *node)
@@ -263,27 +253,41 @@ static bool is_on_overlay(const struct node *node)
 /* Paths are relative to the state directory: names need no escaping there. By
  * path and not by descriptor, which would lead to the mounts of the namespace
  * that it was opened in. */
-static int mount_overlay(const struct container *c, int userns_fd, struct error *err)
+static int mount_overlay_of(const struct container *c, const char *lower, const char *own, struct error *err)
 {
-	const char *n = c->name;
 	char options[1024], target[SPEC_NAME_MAX + 32];
 
-	if (image_check_name(c->spec->image, err) < 0)
-		return -err->code;
-	if (chdir(c->node->path) < 0)
-		return error_set(err, errno, "enter %s: %s", c->node->path, strerror(errno));
-	if (userns_fd >= 0 && map_layers(c, userns_fd, err) < 0)
-		return error_wrap(err, "user namespace: %s", c->node->path);
-	(void)snprintf(options, sizeof(options), "lowerdir=images/%s/rootfs,"
-		       "upperdir=containers/%s/upper,workdir=containers/%s/work,"
-		       "index=off,metacopy=off,redirect_dir=off,xino=off", c->spec->image, n, n);
-	(void)snprintf(target, sizeof(target), "containers/%s/merged", n);
+	(void)snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s/upper,workdir=%s/work,"
+		       "index=off,metacopy=off,redirect_dir=off,xino=off", lower, own, own);
+	(void)snprintf(target, sizeof(target), "containers/%s/merged", c->name);
 	if (mount("overlay", target, "overlay", 0, options) < 0)
 		return error_set(err, errno, "mount overlay of image '%s': %s%s", c->spec->image, strerror(errno),
 				 errno == ENODEV ? "; the kernel needs CONFIG_OVERLAY_FS" :
 				 is_on_overlay(c->node) ? "; the state directory is on an overlay file system: put "
 				 "it on another, in a container on a volume" : "");
 	return 0;
+}
+
+static int mount_overlay(const struct container *c, int userns_fd, struct error *err)
+{
+	char lower[SPEC_NAME_MAX + 160], folder[SPEC_NAME_MAX + 32], own[SPEC_NAME_MAX + 40];
+	int r;
+
+	if (image_check_name(c->spec->image, err) < 0)
+		return -err->code;
+	if (chdir(c->node->path) < 0)
+		return error_set(err, errno, "enter %s: %s", c->node->path, strerror(errno));
+	(void)snprintf(lower, sizeof(lower), "images/%s/rootfs", c->spec->image);
+	(void)snprintf(folder, sizeof(folder), "containers/%s", c->name);
+	if (userns_fd < 0)
+		return mount_overlay_of(c, lower, folder, err);
+	(void)snprintf(own, sizeof(own), "%s/work", folder);
+	if (cover(lower, lower, userns_fd, err) < 0 || cover(own, folder, userns_fd, err) < 0)
+		return error_wrap(err, "user namespace: %s", c->node->path);
+	r = mount_overlay_of(c, lower, own, err);
+	(void)umount2(lower, MNT_DETACH);	/* the overlay has mounts of its own */
+	(void)umount2(own, MNT_DETACH);
+	return r;
 }
 
 static int open_merged(const struct container *c, int *ret_fd, struct error *err)

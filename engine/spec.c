@@ -115,10 +115,10 @@ static json_t *resources_json(const struct cgroup_limits *l)
 
 static json_t *annotations_json(const struct spec *s)
 {
-	char mac[18], created[32], ports[PORT_LIST_TEXT_MAX], flags[32];
+	char mac[18], created[32], ports[PORT_LIST_TEXT_MAX], flags[64];
 
-	(void)snprintf(flags, sizeof(flags), "%s%s%s", s->stdin_open ? ",stdin" : "", s->auto_remove ? ",rm" : "",
-		       s->nested ? ",nested" : "");
+	(void)snprintf(flags, sizeof(flags), "%s%s%s%s", s->stdin_open ? ",stdin" : "", s->auto_remove ? ",rm" : "",
+		       s->nested ? ",nested" : "", s->userns_auto ? ",userns-auto" : "");
 	port_list_format(s->endpoint.ports, s->endpoint.n_ports, ports);
 	network_mac_format(s->endpoint.mac, mac);
 	(void)snprintf(created, sizeof(created), "%llu", (unsigned long long)s->created_us);

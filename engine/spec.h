@@ -50,6 +50,7 @@ struct spec {
 	bool auto_remove;
 	bool nested;			/* an engine may run in it: writable cgroups, its own /proc/sys/net */
 	struct userns userns;		/* ids; of none, the host's own */
+	bool userns_auto;		/* chosen by the node, so another node may choose others */
 	uint64_t capabilities;		/* bounding set; capability.h */
 	struct spec_volume *volumes;
 	size_t n_volumes;

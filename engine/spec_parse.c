@@ -316,6 +316,8 @@ static void parse_flags(struct reader *rd, struct spec *s, const char *flags)
 			s->auto_remove = true;
 		else if (!strcmp(f, "nested"))
 			s->nested = true;
+		else if (!strcmp(f, "userns-auto"))
+			s->userns_auto = true;
 		else
 			rd->r = error_set(rd->err, ENOTSUP, "flag '%.32s' is not supported", f);
 	}
@@ -324,7 +326,7 @@ static void parse_flags(struct reader *rd, struct spec *s, const char *flags)
 static void parse_annotations(struct reader *rd, json_t *root, struct spec *s)
 {
 	CLEANUP(json_decrefp) json_t *a = take(rd, root, "annotations", JSON_OBJECT, true);
-	char mac[18] = "", created[32] = "", flags[32] = "", ports[PORT_LIST_TEXT_MAX] = "";
+	char mac[18] = "", created[32] = "", flags[64] = "", ports[PORT_LIST_TEXT_MAX] = "";
 
 	if (!a)
 		return;

@@ -59,6 +59,8 @@ static int check_user(const struct spec *s, struct error *err)
 
 int spec_check_userns(const struct spec *s, struct error *err)
 {
+	if (s->userns_auto && !userns_is_own(&s->userns))
+		return error_set(err, EINVAL, "ids of its own that are nowhere");
 	if (userns_check(&s->userns, err) < 0 || check_user(s, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < s->n_volumes; i++)

@@ -171,6 +171,45 @@ static int choose(const char *path, const struct ranges *taken, uint64_t from, s
 			 "give it more", USERNS_POOL_SIZE, path, USERNS_POOL_USER);
 }
 
+static bool holds(const struct ranges *pool, const struct id_map *map)
+{
+	for (size_t i = 0; i < map->n; i++) {
+		uint64_t first = map->ranges[i].host_id, end = first + map->ranges[i].size;
+		bool found = false;
+
+		for (size_t k = 0; k < pool->n; k++)
+			found |= first >= pool->list[k].first && end <= pool->list[k].first + pool->list[k].size;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+static int is_of_pool(const struct userns *u, bool *ret, struct error *err)
+{
+	CLEANUP(ranges_free) struct ranges uids = { 0 }, gids = { 0 };
+
+	if (read_pool("/etc/subuid", &uids, err) < 0 || read_pool("/etc/subgid", &gids, err) < 0)
+		return -err->code;
+	*ret = holds(&uids, &u->uids) && holds(&gids, &u->gids);
+	return 0;
+}
+
+int userns_place(const struct node *node, struct spec *s, struct error *err)
+{
+	bool fits = true;
+	int r = userns_check_free(node, &s->userns, err);
+
+	if (!s->userns_auto || (r < 0 && r != -EADDRINUSE))
+		return r;
+	if (r == 0 && is_of_pool(&s->userns, &fits, err) < 0)
+		return -err->code;
+	if (r == 0 && fits)
+		return 0;
+	s->userns = (struct userns){ 0 };
+	return userns_choose(node, s, err) < 0 ? -err->code : spec_check_userns(s, err);
+}
+
 int userns_choose(const struct node *node, struct spec *s, struct error *err)
 {
 	struct taken t = { 0 };

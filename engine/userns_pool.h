@@ -21,5 +21,10 @@
  * -ENOSPC. Call it, and create the container, under node_lock. */
 int userns_choose(const struct node *node, struct spec *s, struct error *err);
 
+/* For a container that has come from elsewhere. What it has stays if it is free here and, when
+ * a node has chosen it, of this node's pool; else that becomes another choice. -EADDRINUSE: a map
+ * given by hand is taken; -ENOSPC. Call it under node_lock, too. */
+int userns_place(const struct node *node, struct spec *s, struct error *err);
+
 /* 0, or -EADDRINUSE naming the container that has one of the ids already. */
 int userns_check_free(const struct node *node, const struct userns *u, struct error *err);

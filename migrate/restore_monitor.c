@@ -15,13 +15,14 @@
 #include "engine/image/tree.h"
 #include "engine/network/placement.h"
 #include "engine/rootfs.h"
+#include "migrate/admission/machine.h"
 #include "migrate/dump.h"
 #include "migrate/network/sockets.h"
 #include "migrate/protocol.h"
 #include "migrate/restore.h"
 #include "migrate/restore_monitor.h"
+#include "migrate/restore_mounts.h"
 #include "migrate/restore_network.h"
-#include "migrate/restore_volumes.h"
 #include "migrate/timeline.h"
 #include "migrate/workdir.h"
 
@@ -35,6 +36,7 @@ struct restore {
 	int workdir, images;
 	int cgroupns;
 	struct restore_network network;
+	struct restore_mounts mounts;
 	struct sockets_wide wide;
 	struct prepared *prepared;	/* shared memory: an empty list that the asker fills */
 	int tmpfs[ROOTFS_TMPFS_MAX];	/* mounts, or -EBADF */
@@ -85,6 +87,8 @@ static int mount_everything(void *ctx, struct error *err)
 
 	if (setns(s->netns_fd, CLONE_NEWNET) < 0 || setns(r->cgroupns, CLONE_NEWCGROUP) < 0)
 		return error_set(err, errno, "enter its namespaces: %s", strerror(errno));
+	if (s->userns_fd >= 0 && userns_work_for(&s->container->spec->userns, err) < 0)
+		return -err->code;
 	return rootfs_mount(s->container, ROOTFS_FOR_RESTORE, r->tmpfs, s->userns_fd, err);
 }
 
@@ -98,6 +102,14 @@ static int prepare_criu(void *ctx)
 	return setns(r->cgroupns, CLONE_NEWCGROUP) < 0 ? -errno : 0;
 }
 
+/* In v1 hierarchies CRIU and its helpers count as well, as long as they are there. */
+static int limit_tasks(const struct restore *r, bool on, struct error *err)
+{
+	uint32_t pids = r->setup->container->spec->limits.pids;
+
+	return pids ? cgroup_limit_pids(r->setup->cgroup, on ? pids : 0, err) : 0;
+}
+
 /* What can be done before anything of the container has arrived. A mount
  * namespace of our own, so that whatever is mounted goes with us. CRIU keeps what
  * it knows of the kernel on /run, if that is a tmpfs. */
@@ -106,8 +118,10 @@ static int prepare(struct restore *r, struct error *err)
 	const struct monitor_setup *s = r->setup;
 	const struct container *c = s->container;
 	char folder[PATH_MAX];
-	struct criu_restorer_plan plan = { .cgroup = cgroup_path(s->cgroup), .folder = folder, .files = s->stdio,
-					   .n_files = 3, .netns_fd = s->netns_fd, .lazy = true };
+	bool own_ids = s->userns_fd >= 0;	/* then CRIU's own folder is in a tmpfs: restore_mounts.h */
+	struct criu_restorer_plan plan = { .cgroup = cgroup_path(s->cgroup), .folder = own_ids ? NULL : folder,
+					   .files = s->stdio, .n_files = 3, .netns_fd = s->netns_fd, .lazy = true,
+					   .userns_fd = s->userns_fd };
 	const struct criu_hooks hooks = { .prepare_child = prepare_criu, .ctx = r };
 	struct criu criu;
 
@@ -116,7 +130,8 @@ static int prepare(struct restore *r, struct error *err)
 		return -err->code;
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_set(err, errno, "new mount namespace: %s", strerror(errno));
-	if (cgroup_namespace_create(s->cgroup, &r->cgroupns, err) < 0 ||
+	if ((s->userns_fd >= 0 && machine_check_inside(err) < 0) ||
+	    limit_tasks(r, false, err) < 0 || cgroup_namespace_create(s->cgroup, s->userns_fd, &r->cgroupns, err) < 0 ||
 	    restore_network_prepare(&r->network, s, err) < 0 || prepared_new(&r->prepared, err) < 0)
 		return -err->code;
 	plan.prepared_fd = prepared_fd(r->prepared);
@@ -170,7 +185,7 @@ static int name_mounts(const struct restore *r, struct criu_mount **ret, char **
 	char **points = r->manifest->external_mounts;
 	struct criu_mount *m;
 	char *paths;
-	size_t n = 0, size = strlen(c->node->path) + sizeof(c->name) + 4096 + 32;
+	size_t n = 0, size = RESTORE_MOUNTS_ROOT + 4096;
 
 	while (points[n])
 		n++;
@@ -184,7 +199,7 @@ static int name_mounts(const struct restore *r, struct criu_mount **ret, char **
 	for (size_t i = 0; i < n; i++) {
 		char *path = paths + i * size;
 
-		restore_volumes_path(c, points, i, path, size);
+		restore_mounts_path(c, points, i, path, size);
 		m[i] = (struct criu_mount){ .key = points[i], .path = path };
 		if (!rootfs_is_external(c->spec, points[i]))
 			return error_set(err, EINVAL, "mount point %s is not one that this engine makes", points[i]);
@@ -232,15 +247,15 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	CLEANUP(freep) struct criu_mount *mounts = NULL;
 	CLEANUP(freep) char *paths = NULL;
 	struct criu_inherit files[3];
-	char keys[3][32], root[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
+	char keys[3][32], root[RESTORE_MOUNTS_ROOT];
 	struct criu_restore_plan plan = {
 		.images_fd = r->images, .root = root, .netns_key = DUMP_NETNS_KEY,
 		.files = files, .n_files = name_pipes(r, files, keys),
 	};
 
-	(void)snprintf(root, sizeof(root), "%s/containers/%s/merged", c->node->path, c->name);
+	restore_mounts_root(c, root);
 	if (name_mounts(r, &mounts, &paths, &plan.n_mounts, err) < 0 ||
-	    restore_volumes_place(c, r->manifest->external_mounts, err) < 0)
+	    restore_mounts_place(&r->mounts, r->manifest->external_mounts, err) < 0)
 		return -err->code;
 	plan.mounts = mounts;
 	if (criu_restore(r->restorer, &plan, &hooks, ret_pid, err) < 0) {
@@ -259,11 +274,12 @@ static int restore_tasks(struct restore *r, pid_t *ret_pid, struct error *err)
 	if (fd_open_dir_at(r->setup->container->dir_fd, "meta", false, 0, &meta, err) < 0 ||
 	    manifest_read(meta, &r->manifest, err) < 0 ||
 	    workdir_open(r->workdir, "images", &r->images, err) < 0 ||
+	    workdir_give(r->images, &r->setup->container->spec->userns, err) < 0 ||
 	    child_do(mount_everything, r, err) < 0 ||
 	    fault_point("restore-mounted", err) < 0)
 		return -err->code;
 	timeline_step(&r->line, "mounts");
-	if (run_criu(r, ret_pid, err) < 0 ||
+	if (run_criu(r, ret_pid, err) < 0 || limit_tasks(r, true, err) < 0 ||
 	    sockets_restore(r->setup->container, r->setup->netns_fd, meta, &r->wide, err) < 0)
 		return -err->code;
 	timeline_step(&r->line, "sockets");
@@ -437,14 +453,14 @@ static int run(struct restore *r, struct error *err)
 }
 
 /* The container has its own by now, or never will; ours would keep the folder busy. */
-static void drop_mounts(const struct restore *r)
+static void drop_mounts(struct restore *r)
 {
 	const struct container *c = r->setup->container;
 	char path[NODE_TEXT_MAX + SPEC_NAME_MAX + 32];
 
 	(void)snprintf(path, sizeof(path), "%s/containers/%s/merged", c->node->path, c->name);
 	(void)umount2(path, MNT_DETACH);
-	restore_volumes_drop(c);
+	restore_mounts_drop(&r->mounts);
 }
 
 int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, int *ret_terminal,
@@ -454,7 +470,8 @@ int restore_monitor_start(struct monitor_setup *s, void *ctx, pid_t *ret_pid, in
 						     .images = -EBADF, .cgroupns = -EBADF, .terminal = -EBADF,
 						     .network = RESTORE_NETWORK_EMPTY,
 						     .tmpfs = { -EBADF, -EBADF, -EBADF, -EBADF },
-						     .guard = MONITOR_GUARD_NONE };
+						     .guard = MONITOR_GUARD_NONE,
+						     .mounts.container = s->container };
 	int code;
 
 	fault_role("restore");

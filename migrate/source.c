@@ -11,6 +11,7 @@
 #include "migrate/network/unaccepted.h"
 #include "migrate/source.h"
 #include "migrate/source_rejoin.h"
+#include "migrate/tree_ids.h"
 #include "migrate/trees.h"
 #include "migrate/workdir.h"
 
@@ -76,7 +77,9 @@ static int send_tmpfs(struct source *s, const struct manifest *m, struct error *
 	for (size_t i = 0; m->tmpfs[i]; i++) {
 		CLEANUP(fd_closep) int fd = -EBADF;
 		struct mounted mounted = { s, m->tmpfs[i] };
-		const struct tree_contents contents = { .away = went_with_memory, .ctx = &mounted };
+		const struct tree_contents contents = { .away = went_with_memory, .ctx = &mounted,
+							.translate = tree_ids_to_inside,
+							.ids = &s->container->spec->userns };
 
 		if (dump_open_inside(s->state.pid, m->tmpfs[i], &fd, err) < 0 ||
 		    trees_send_contents(s->channel, MESSAGE_TREE_TMPFS, m->tmpfs[i], fd, &contents, err) < 0)

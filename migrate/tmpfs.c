@@ -4,11 +4,13 @@
 #include "engine/base/fd.h"
 #include "migrate/admission/machine.h"
 #include "migrate/tmpfs.h"
+#include "migrate/tree_ids.h"
 
 #define ENTRIES_MAX 100000000u
 
 int tmpfs_make(const struct spec *s, struct tmpfs *ret, struct error *err)
 {
+	ret->ids = &s->userns;
 	for (size_t i = 0; rootfs_tmpfs[i]; i++) {
 		if (rootfs_make_tmpfs(s, rootfs_tmpfs[i], &ret->mounts[i], err) < 0 ||
 		    fd_open_dir_at(ret->mounts[i], ".", false, 0, &ret->tops[i], err) < 0)
@@ -57,7 +59,8 @@ int tmpfs_unpack(const struct tmpfs *t, const char *mount_point, const struct sh
 		 tree_read_fn read, void *ctx, struct error *err)
 {
 	struct filling filling = { mount_point, shared };
-	const struct tree_contents contents = { .bring = shared ? bring : NULL, .ctx = &filling };
+	const struct tree_contents contents = { .bring = shared ? bring : NULL, .ctx = &filling,
+						.translate = tree_ids_to_host, .ids = t->ids };
 	struct tree_limits limits = { .entries = ENTRIES_MAX };
 	struct tree_stats stats;
 	uint64_t room;

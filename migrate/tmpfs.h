@@ -22,9 +22,11 @@ struct tmpfs {
 	/* By the index of rootfs_tmpfs; -EBADF where there is none. */
 	int mounts[ROOTFS_TMPFS_MAX];
 	int tops[ROOTFS_TMPFS_MAX];	/* their top folders */
+	const struct userns *ids;	/* the container's, borrowed from the spec; NULL: not made yet */
 };
-#define TMPFS_EMPTY { { -EBADF, -EBADF, -EBADF, -EBADF }, { -EBADF, -EBADF, -EBADF, -EBADF } }
+#define TMPFS_EMPTY { { -EBADF, -EBADF, -EBADF, -EBADF }, { -EBADF, -EBADF, -EBADF, -EBADF }, NULL }
 
+/* s outlives it. */
 int tmpfs_make(const struct spec *s, struct tmpfs *ret, struct error *err);
 void tmpfs_closep(struct tmpfs *t);
 
@@ -32,7 +34,7 @@ void tmpfs_closep(struct tmpfs *t);
  * when it is in none. */
 int tmpfs_top(const struct tmpfs *t, const char *path, int *ret_fd, struct error *err);
 
-/* Unpacks the tree of a mount point; files that are objects of shared (NULL: there
+/* Unpacks the tree of a mount point, whose owners are ids inside; files that are objects of shared (NULL: there
  * are none) get their names. */
 int tmpfs_unpack(const struct tmpfs *t, const char *mount_point, const struct shared_store *shared,
 		 tree_read_fn read, void *ctx, struct error *err);

@@ -42,6 +42,23 @@ int workdir_open(int workdir_fd, const char *path, int *ret_fd, struct error *er
 	return fd_open_dir_at(workdir_fd, path, true, 0700, ret_fd, err);
 }
 
+int workdir_give(int dir_fd, const struct userns *u, struct error *err)
+{
+	uid_t uid = id_map_host(&u->uids, 0);
+	gid_t gid = id_map_host(&u->gids, 0);
+	char **names = NULL;
+	size_t n = 0;
+	int r = userns_is_own(u) ? fd_list_at(dir_fd, ".", &names, &n, err) : 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (fchownat(dir_fd, names[i], uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+			r = error_set(err, errno, "image %s: chown: %s", names[i], strerror(errno));
+	fd_list_free(names, n);
+	if (r == 0 && userns_is_own(u) && fchown(dir_fd, uid, gid) < 0)
+		r = error_set(err, errno, "CRIU's images: chown: %s", strerror(errno));
+	return r;
+}
+
 void workdir_keep_log(int dir_fd, const char *path, const struct container *c, struct error *err)
 {
 	const char *base = strrchr(path, '/');

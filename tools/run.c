@@ -81,7 +81,8 @@ static int give_address(const struct node *node, const struct run_options *o, st
 
 static int give_ids(const struct node *node, const struct run_options *o, struct spec *s, struct error *err)
 {
-	if (o->userns && !strcmp(o->userns, "auto") && userns_choose(node, s, err) < 0)
+	s->userns_auto = o->userns && !strcmp(o->userns, "auto");
+	if (s->userns_auto && userns_choose(node, s, err) < 0)
 		return error_wrap(err, "--userns auto");
 	return spec_check_userns(s, err) < 0 ? -err->code : userns_check_free(node, &s->userns, err);
 }

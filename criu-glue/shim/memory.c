@@ -12,7 +12,8 @@
  * CRIU's tasks close descriptors that they don't know, and have a /proc of their
  * own; so each prepared file is mapped when CRIU begins to read images, its tasks
  * inherit the mapping, and /proc/self/map_files makes a descriptor of it again. CRIU takes the
- * mapping away with all others when a task gets its own memory.
+ * mapping away with all others when a task gets its own memory. In a user namespace
+ * that is forbidden: see userns.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -187,6 +188,8 @@ static int open_prepared(size_t i, int flags)
 	unsigned long at = (unsigned long)prepared_at[i];
 	char path[96];
 
+	if (shim_has_userns())
+		return shim_store_take(i);
 	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", at, at + mapped_bytes(&prepared->list[i]));
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0);
 }
@@ -230,20 +233,40 @@ static bool is_wanted(const struct shim_memory *m, unsigned long id)
 	return m->sysv || !huge == !m->huge_shift;
 }
 
+static int open_of_caller(const struct shim_memory *m, int flags)
+{
+	char path[48];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", m->pid, m->fd);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0);
+}
+
 /* Opened for reading only: a mapping that could write would forbid seals. */
 static void map_prepared(size_t i)
 {
 	const struct shim_memory *m = &prepared->list[i];
-	char path[48];
-	int fd;
+	int fd = open_of_caller(m, O_RDONLY);
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", m->pid, m->fd);
-	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	prepared_at[i] = fd < 0 ? MAP_FAILED :
 		mmap(NULL, mapped_bytes(m), PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (prepared_at[i] == MAP_FAILED)
 		abort();
 	(void)close(fd);
+}
+
+static void keep_all(void)
+{
+	static int fds[SHIM_OBJECTS_MAX];
+	bool fine = true;
+
+	for (size_t i = 0; i < prepared->n; i++) {
+		fds[i] = open_of_caller(&prepared->list[i], O_RDWR);
+		fine &= fds[i] >= 0;
+	}
+	if (!fine || !shim_store_fill(fds, prepared->n))
+		abort();
+	for (size_t i = 0; i < prepared->n; i++)
+		(void)close(fds[i]);
 }
 
 /* CRIU opens this image first, before it makes any task. */
@@ -259,9 +282,11 @@ static bool begins(const char *path)
 bool shim_opens(const char *path)
 {
 	unsigned long id;
-	bool fine = true;
+	bool fine = true, now = begins(path);
 
-	if (begins(path))
+	if (now && shim_has_userns())
+		keep_all();
+	else if (now)
 		for (size_t i = 0; i < prepared->n; i++)
 			map_prepared(i);
 	if (!prepared || sscanf(path, "pagemap-shmem-%lu.img", &id) != 1 || (made_memfd < 0 && !attached))

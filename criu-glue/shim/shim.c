@@ -8,7 +8,8 @@
  *
  *  syscall  prlimit64 reads of another process that the kernel refuses for
  *           want of CAP_SYS_RESOURCE are answered from /proc/PID/limits.
- *           clone3 of a restore's root task puts it into the container's cgroup.
+ *           clone3 of a restore's root task puts it into the container's cgroup, and into
+ *           its user namespace (userns.c).
  *  getsockopt  SO_PASSCRED and SO_PASSSEC of a socket that has no such thing:
  *           0, as kernels before 6.16 said. CRIU 4.1 gives up on the error.
  *  socket   CRIU lists connection tracking twice, also of a network namespace
@@ -116,10 +117,11 @@ static long clone_into_cgroup(struct clone_args *args, long size)
 	memcpy(&into, args, (size_t)size);
 	into.flags |= CLONE_INTO_CGROUP;
 	into.cgroup = (uint64_t)fd;
-	r = libc_syscall()(SYS_clone3, &into, sizeof(into));
+	cgroup = NULL;
+	r = shim_has_userns() && (into.flags & CLONE_NEWUSER) ? shim_clone_into_userns(&into) :
+							       libc_syscall()(SYS_clone3, &into, sizeof(into));
 	if (fd >= 0)
 		(void)close(fd);
-	cgroup = NULL;
 	return r;
 }
 
@@ -141,6 +143,8 @@ EXPORT long syscall(long nr, ...)
 	if (nr == SYS_clone3 && is_root_task((struct clone_args *)a[0], a[1]))
 		return clone_into_cgroup((struct clone_args *)a[0], a[1]);
 	r = libc_syscall()(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (r < 0 && errno == EPERM && nr == SYS_userfaultfd && shim_has_userns() && getpid() != main_pid)
+		r = shim_userfaultfd((int)a[0]);
 	if (r < 0 && errno == EPERM && nr == SYS_prlimit64 && !a[2] && a[3])
 		r = read_limit((pid_t)a[0], (unsigned)a[1], (struct limits *)a[3]);
 	return r;

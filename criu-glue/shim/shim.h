@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -22,6 +23,10 @@
 
 /* Environment: the v2 cgroup directory that a restore's root task is born into. */
 #define SHIM_CGROUP "GODWIT_CRIU_CGROUP"
+
+/* Environment: the number of the descriptor of the user namespace that a restore's root task is
+ * born into, in place of a new one: the prepared network namespace belongs to it. */
+#define SHIM_USERNS "GODWIT_CRIU_USERNS"
 
 /* Environment: a template for mkdtemp(3), where a restore's mounts are put together. CRIU would
  * do that in its own below /tmp, and leave it there when it is killed. */
@@ -75,6 +80,22 @@ struct shim_prepared {
 	struct shim_memory list[SHIM_OBJECTS_MAX];
 };
 #define SHIM_PREPARED_BYTES sizeof(struct shim_prepared)
+
+/* userns.c: the root task goes into SHIM_USERNS. */
+bool shim_has_userns(void);
+
+/* In CRIU's first process: all that its tasks will take by their place in fds (borrowed, at most
+ * SHIM_STORE_MAX), and what shim_userfaultfd needs. */
+#define SHIM_STORE_MAX 252
+bool shim_store_fill(const int *fds, size_t n);
+int shim_store_take(size_t i);
+
+/* As userfaultfd(2); afterwards this task has the store no more. */
+long shim_userfaultfd(int flags);
+
+/* As clone3(2), of which CRIU and into.cgroup are the parents. */
+struct clone_args;
+long shim_clone_into_userns(struct clone_args *into);
 
 /* memory.c: CRIU opens this file. False when it is the image of shared memory that is
  * prepared and can't be given. */

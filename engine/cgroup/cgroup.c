@@ -364,12 +364,13 @@ bool cgroup_contains(const struct cgroup *cg, pid_t pid)
 }
 
 /* The namespace's first and only process: waits until its namespace is open. */
-static _Noreturn void namespace_main(const struct cgroup *cg, int sock)
+static _Noreturn void namespace_main(const struct cgroup *cg, int userns_fd, int sock)
 {
 	struct error err = { 0 };
 	char byte;
 
-	if (cgroup_join_v1(cg, &err) == 0 && unshare(CLONE_NEWCGROUP) < 0)
+	if (cgroup_join_v1(cg, &err) == 0 &&
+	    ((userns_fd >= 0 && setns(userns_fd, CLONE_NEWUSER) < 0) || unshare(CLONE_NEWCGROUP) < 0))
 		(void)error_set(&err, errno, "unshare: %s", strerror(errno));
 	(void)!write(sock, &err, sizeof(err));
 	(void)!read(sock, &byte, 1);
@@ -392,7 +393,7 @@ static int open_namespace(pid_t pid, int sock, int *ret_fd, struct error *err)
 	return *ret_fd < 0 ? error_set(err, errno, "open %s: %s", path, strerror(errno)) : 0;
 }
 
-int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *err)
+int cgroup_namespace_create(const struct cgroup *cg, int userns_fd, int *ret_fd, struct error *err)
 {
 	struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD,
 				   .cgroup = (uint64_t)cg->fd[CGROUP_V2] };
@@ -404,7 +405,7 @@ int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *
 	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	if (pid == 0) {
 		fd_close(&sock[0]);
-		namespace_main(cg, sock[1]);
+		namespace_main(cg, userns_fd, sock[1]);
 	}
 	fd_close(&sock[1]);
 	r = pid < 0 ? error_set(err, errno, "clone3: %s", strerror(errno)) :

@@ -102,8 +102,9 @@ int cgroup_enter_leaf(const struct cgroup *cg, struct error *err);
 int cgroup_join_v1(const struct cgroup *cg, struct error *err);
 
 /* A new cgroup namespace (cgroup_namespaces(7)) that shows the container's
- * directories as the roots of all hierarchies; for setns(2). */
-int cgroup_namespace_create(const struct cgroup *cg, int *ret_fd, struct error *err);
+ * directories as the roots of all hierarchies; for setns(2). It belongs to a user
+ * namespace (borrowed), or to the caller's: -EBADF. */
+int cgroup_namespace_create(const struct cgroup *cg, int userns_fd, int *ret_fd, struct error *err);
 
 /* Whether a process is in the v2 directory itself. */
 bool cgroup_contains(const struct cgroup *cg, pid_t pid);
@@ -136,6 +137,9 @@ int cgroup_remove_rest(const char *parent, const char *name, struct error *err);
 
 int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limits,
 		      struct error *err);
+
+/* Only that of processes; 0: none. */
+int cgroup_limit_pids(const struct cgroup *cg, uint64_t pids, struct error *err);
 
 /* One file of one controller ("memory", "cpu", "cpuset", "pids", "io" (v1: blkio), "hugetlb",
  * "net_cls", "net_prio", "rdma", or "" for the v2 directory itself). other is a second name to

@@ -223,6 +223,14 @@ int cgroup_set_limits(const struct cgroup *cg, const struct cgroup_limits *limit
 	return 0;
 }
 
+int cgroup_limit_pids(const struct cgroup *cg, uint64_t pids, struct error *err)
+{
+	for (size_t i = 0; i < sizeof(controllers) / sizeof(*controllers); i++)
+		if (controllers[i].v1 == CGROUP_PIDS && write_limit(cg, &controllers[i], pids, false, err) < 0)
+			return error_wrap(err, "limit pids");
+	return 0;
+}
+
 int cgroup_read_values(int dirfd, const char *file, uint64_t ret[2], struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;

@@ -32,6 +32,8 @@ typedef int (*tree_write_fn)(void *ctx, const void *data, size_t len, struct err
  * their number, 0 at the end, or a negative errno. */
 typedef ssize_t (*tree_read_fn)(void *ctx, const void **ret_data, struct error *err);
 
+struct tree_entry;		/* tree_entry.h */
+
 struct tree_stats {
 	uint64_t entries;
 	uint64_t bytes;			/* of file content, holes not counted */
@@ -58,8 +60,9 @@ int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 int tree_unpack(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
 		bool any_format, struct tree_stats *ret, struct error *err);
 
-/* Files whose content goes another way: packed they are one hole, and unpacked, what
- * is there already takes their place. Both may be NULL. */
+/* What of a tree is another thing in the stream; each may be NULL. Files whose content goes
+ * another way: packed they are one hole, and unpacked, what is there already takes their
+ * place. Owners: an entry is changed before it is packed, or unpacked. */
 struct tree_contents {
 	/* True for the file at path, open at fd, that is to be packed without its content. */
 	bool (*away)(void *ctx, const char *path, int fd);
@@ -67,6 +70,9 @@ struct tree_contents {
 	 * or 0, it must be made. */
 	int (*bring)(void *ctx, const char *path, int parent_fd, const char *name, struct error *err);
 	void *ctx;
+	/* Changes its owners and the values of its attributes, in place. */
+	int (*translate)(const void *ids, struct tree_entry *e, struct error *err);
+	const void *ids;
 };
 
 /* As tree_pack and tree_unpack of a peer's stream. */

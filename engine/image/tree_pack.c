@@ -170,14 +170,17 @@ static int pack_entry(void *ctx, const struct tree_entry *e, int fd, struct erro
 {
 	struct packer *p = ctx;
 	struct pieces pieces = { 0 };
+	struct tree_entry packed = *e;
 	CLEANUP(freep) struct piece *list = NULL;
 	bool away = fd >= 0 && p->contents && p->contents->away && p->contents->away(p->contents->ctx, e->path, fd);
 	int r = fd >= 0 && !away ? find_pieces(fd, e->size, &pieces, err) : 0;
 
 	list = pieces.list;
+	if (r == 0 && p->contents && p->contents->translate)
+		r = p->contents->translate(p->contents->ids, &packed, err);
 	if (r < 0)
 		return r;
-	fill_header(p, e);
+	fill_header(p, &packed);
 	for (size_t i = 0; i < pieces.n; i++)
 		p->lib.archive_entry_sparse_add_entry(p->entry, (la_int64_t)list[i].offset,
 						      (la_int64_t)list[i].len);

@@ -14,6 +14,7 @@ struct unpacker {
 	struct libarchive lib;
 	struct archive *archive;
 	struct tree_writer *writer;
+	const struct tree_contents *contents;	/* may be NULL */
 	tree_read_fn read;
 	void *ctx;
 	struct error read_err;		/* code 0: the stream is sound */
@@ -132,6 +133,8 @@ static int unpack_entry(struct unpacker *u, struct archive_entry *entry, struct 
 		return error_set(err, EPROTO, "%s: impossible size or owner", e.path);
 	e.size = S_ISREG(e.mode) || e.hardlink ? (uint64_t)size : 0;
 	r = take_xattrs(u, entry, &e.xattrs, err);
+	if (r == 0 && u->contents && u->contents->translate)
+		r = u->contents->translate(u->contents->ids, &e, err);
 	if (r == 0)
 		r = unpack_file(u, &e, err);
 	if (r < 0)
@@ -218,6 +221,7 @@ static int unpack(int dirfd, struct unpacker *u, const struct tree_contents *con
 	(void)utf8;
 	if (libarchive_load(&u->lib, err) < 0 || tree_writer_new(dirfd, limits, &u->writer, err) < 0)
 		return -err->code;
+	u->contents = contents;
 	tree_writer_set_contents(u->writer, contents);
 	if (unpack_open(u, err) < 0 || unpack_all(u, err) < 0)
 		return -err->code;

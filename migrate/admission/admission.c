@@ -7,6 +7,7 @@
 #include "engine/network/address.h"
 #include "engine/network/nat.h"
 #include "engine/network/placement.h"
+#include "engine/userns_pool.h"
 #include "migrate/admission/admission.h"
 #include "migrate/admission/machine.h"
 #include "migrate/admission/needs.h"
@@ -244,6 +245,18 @@ static void check_volumes(struct admission *a)
 				    a->spec->volumes[i].source);
 }
 
+static void check_ids(struct admission *a, const struct node *node)
+{
+	struct error err;
+
+	if (!a->spec || !userns_is_own(&a->spec->userns))
+		return;
+	if (userns_place(node, a->spec, &err) < 0)
+		reasons_add(&a->reasons, REASON_IDS_TAKEN, "%s", err.msg);
+	if (machine_check_inside(&err) < 0)
+		reasons_add(&a->reasons, REASON_KERNEL_FEATURE, "%s", err.msg);
+}
+
 int admission_check(const struct node *node, const struct message_offer *o, struct admission *ret,
 		    struct error *err)
 {
@@ -254,6 +267,7 @@ int admission_check(const struct node *node, const struct message_offer *o, stru
 	check_name_and_address(&a, node, o);
 	check_image(&a, node, o);
 	check_volumes(&a);
+	check_ids(&a, node);
 	needs_check((const char *const *)o->needs, o->n_needs, &a.reasons);
 	if (check_cpu(&a, o, err) < 0 || check_limits(&a, node, o, err) < 0 || check_room(&a, node, o, err) < 0) {
 		admission_free(&a);

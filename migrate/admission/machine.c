@@ -113,3 +113,10 @@ int machine_free_disk(int dirfd, uint64_t *ret, struct error *err)
 	*ret = (uint64_t)st.f_bavail * st.f_frsize;
 	return 0;
 }
+
+int machine_check_inside(struct error *err)
+{
+	return access("/dev/userfaultfd", R_OK | W_OK) < 0 ?
+		error_set(err, ENOTSUP, "this node has no /dev/userfaultfd, which a container with ids of its own "
+			  "needs: Linux 6.1") : 0;
+}

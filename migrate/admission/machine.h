@@ -31,3 +31,8 @@ int machine_free_tasks(uint64_t *ret, struct error *err);
  * put into dirfd's file system. */
 int machine_free_memory(uint64_t *ret, struct error *err);
 int machine_free_disk(int dirfd, uint64_t *ret, struct error *err);
+
+/* Whether a container with ids of its own can come here: in a user namespace only the device
+ * gives a userfaultfd that faults of the kernel go to, too (userfaultfd(2)), with which its memory
+ * is filled in. */
+int machine_check_inside(struct error *err);

@@ -134,11 +134,9 @@ static bool check_namespaces(struct look *l, const struct moving_task *t)
 					     "time", "time_for_children" };
 	/* All others need one of these first, without more rights than a container has. */
 	bool own = userns_is_own(&l->container->spec->userns);
-	bool same = same_namespace(l->init, getpid(), kinds[0]);
+	bool same = own || same_namespace(l->init, getpid(), kinds[0]);
 
-	if (own)
-		look_find(l, REASON_USER_NAMESPACE, l->init, -1, "the container has ids of its own");
-	else if (!same)
+	if (!same)
 		look_find(l, REASON_NAMESPACE_NESTED, l->init, -1, "it is in a user namespace of its own");
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		if (same_namespace(t->pid, l->init, kinds[i]))

@@ -15,6 +15,7 @@
 #include "engine/monitor/output.h"
 #include "engine/network/address.h"
 #include "engine/network/placement.h"
+#include "engine/userns_pool.h"
 #include "migrate/admission/machine.h"
 #include "migrate/checkpoint/checkpoint.h"
 #include "migrate/checkpoint/checkpoint_write.h"
@@ -120,7 +121,7 @@ static int reserve(struct reviving *r, const struct node *node, struct error *er
 	if (container_open(node, spec->name, &taken, &ignored) != -ENOENT)
 		return error_set(err, EEXIST, "container '%s': the name is in use; remove it with 'godwit rm %s', "
 				 "or restore with --name", spec->name, spec->name);
-	if (check_address(node, &spec->endpoint, err) < 0)
+	if (check_address(node, &spec->endpoint, err) < 0 || userns_place(node, spec, err) < 0)
 		return -err->code;
 	if (container_create(node, spec, CONTAINER_INCOMING, &r->container, err) < 0)
 		return -err->code;

@@ -216,7 +216,7 @@ static int run_criu(struct restore *r, pid_t *ret_pid, struct error *err)
 	const struct criu_hooks hooks = { .prepare_child = prepare_criu, .notify = on_stage, .ctx = r };
 	const struct criu_restorer_plan start = { .cgroup = cgroup_path(r->cgroup), .folder = r->c->dir,
 						  .files = r->hidden_stdio, .n_files = 3, .netns_fd = r->network,
-						  .prepared_fd = -EBADF };
+						  .userns_fd = -EBADF, .prepared_fd = -EBADF };
 	struct criu_inherit files[3];
 	const struct criu_restore_plan plan = {
 		.images_fd = r->images, .root = r->c->rootfs, .mounts = mounts, .n_mounts = r->n_paths, .files = files,

@@ -317,8 +317,21 @@ int shared_store_link(const struct shared_store *s, const char *path, int parent
 	return 0;
 }
 
+/* CRIU's task, which sets the owner that it had, is root inside. */
+static int give_inside(const struct userns *ids, int fd, size_t nth, struct error *err)
+{
+	if (nth == PREPARED_INSIDE_MAX)
+		return error_set(err, E2BIG, "more than %d shared objects, in a container with ids of its own",
+				 PREPARED_INSIDE_MAX);
+	return fchown(fd, id_map_host(&ids->uids, 0), id_map_host(&ids->gids, 0)) < 0 ?
+		error_set(err, errno, "shared memory: chown: %s", strerror(errno)) : 0;
+}
+
 int shared_store_prepare(struct shared_store *s, struct prepared *list, struct error *err)
 {
+	const struct userns *ids = s && s->tmpfs ? s->tmpfs->ids : NULL;
+	size_t n = 0;
+
 	if (s)
 		shared_allocator_free(&s->allocator);
 	for (size_t i = 0; s && i < s->n; i++) {
@@ -327,7 +340,11 @@ int shared_store_prepare(struct shared_store *s, struct prepared *list, struct e
 						   .sysv = o->about.kind == PAGES_SYSV,
 						   .huge_shift = o->about.huge_shift };
 
-		if (o->size && o->about.kind != PAGES_FILE && prepared_add(list, &m, err) < 0)
+		if (!o->size || o->about.kind == PAGES_FILE)
+			continue;
+		if (ids && userns_is_own(ids) && give_inside(ids, o->fd, n++, err) < 0)
+			return -err->code;
+		if (prepared_add(list, &m, err) < 0)
 			return -err->code;
 	}
 	return 0;

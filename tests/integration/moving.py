@@ -156,9 +156,13 @@ def without_serve(bed, *names):
             bed.daemons[name] = serve(bed[name])
 
 
+# What every container of a run is given besides, as "--userns auto".
+RUN_OPTIONS = os.environ.get("GODWIT_RUN_OPTIONS", "").split()
+
+
 def run(node, name, *command, image="work", options=()):
     """Starts a container and returns its address."""
-    node.godwit("run", "-d", "--name", name, *options, image, *command)
+    node.godwit("run", "-d", "--name", name, *RUN_OPTIONS, *options, image, *command)
     return inspect(node, name)["network"]["address"].split("/")[0]
 
 

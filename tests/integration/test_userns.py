@@ -142,13 +142,6 @@ def test_an_idmapped_volume_has_the_owners_of_the_host(node, tmp_path):
     assert (tmp_path / "file").read_text() == "shared\n"
 
 
-def test_it_is_not_moved(node, box, tmp_path):
-    name = box("sleep", "1000", options=["--userns", "auto"])
-    done = node.godwit("checkpoint", name, tmp_path / "saved", check=False)
-    assert done.returncode == 1 and "user-namespace: the container has ids of its own" in done.stderr
-    assert "--userns host" in done.stderr and inspect(node, name)["state"]["status"] == "running"
-
-
 def test_it_serves_and_may_ping(node, box):
     name = box("/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox", "hostname",
                options=["--userns", "auto", "-p", "8081:80"])

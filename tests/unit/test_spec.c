@@ -24,7 +24,7 @@ static const char good[] =
 	"{\"path\":\"/dev/vdb\",\"rate\":60}]}}},\"annotations\":{\"org.godwit.name\":\"web\","
 	"\"org.godwit.image\":\"base\",\"org.godwit.image-digest\":\"abc\",\"org.godwit.address\":"
 	"\"10.88.0.7/16\",\"org.godwit.gateway\":\"\",\"org.godwit.mac\":\"02:67:0a:58:00:07\","
-	"\"org.godwit.created-us\":\"1795286726294378\",\"org.godwit.flags\":\"stdin,rm,nested\","
+	"\"org.godwit.created-us\":\"1795286726294378\",\"org.godwit.flags\":\"stdin,rm,nested,userns-auto\","
 	"\"org.godwit.restart\":\"on-failure:5\",\"org.godwit.health-command\":\"true\","
 	"\"org.godwit.health-interval-us\":\"1000\",\"org.godwit.health-timeout-us\":\"2000\","
 	"\"org.godwit.health-start-period-us\":\"0\",\"org.godwit.health-retries\":\"3\"}}";
@@ -44,7 +44,7 @@ static void check(const struct spec *s)
 	assert_int_equal(s->gid, 102);
 	assert_int_equal(s->n_groups, 2);
 	assert_int_equal(s->groups[1], 29);
-	assert_true(s->terminal && s->stdin_open && s->auto_remove && s->nested);
+	assert_true(s->terminal && s->stdin_open && s->auto_remove && s->nested && s->userns_auto);
 	assert_int_equal(s->capabilities, 1 << 0 | 1 << 5);
 	assert_int_equal(s->n_volumes, 1);
 	assert_string_equal(s->volumes[0].source, "/srv");
