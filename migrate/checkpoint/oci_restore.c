@@ -289,8 +289,8 @@ static int finish(struct restore *r, const struct oci_launch_options *launch, pi
 int oci_restore(struct oci_container *c, const struct oci_checkpoint_options *o,
 		const struct oci_launch_options *launch, struct error *err)
 {
-	struct restore r = { .c = c, .o = o, .images = -EBADF, .network = -EBADF, .hidden_stdio = { -EBADF, -EBADF, -EBADF },
-			     .mounts = { .root_fd = -EBADF } };
+	struct restore r = { .c = c, .o = o, .images = -EBADF, .network = -EBADF,
+			     .hidden_stdio = { -EBADF, -EBADF, -EBADF }, .mounts = { .root_fd = -EBADF } };
 	struct error ignored;
 	char path[4096];
 	pid_t pid = 0;
