@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 
+#include "engine/mounts.h"
 #include "migrate/memory/store_state.h"
 #include "proto/checksum.h"
 #include "proto/pages.h"
@@ -47,20 +49,31 @@ int store_new_in(int fd_consumed, uint64_t max_pages, struct store **ret, struct
 	return make(fd_consumed, max_pages, ret, err);
 }
 
+/* A file of a tmpfs of its own takes what is appended in folios as large as what is
+ * written, where the kernel can (6.14 or newer). */
+static int memory_file(void)
+{
+	CLEANUP(fd_closep) int mount = -EBADF;
+	struct error ignored;
+	int fd = -1;
+
+	if (mounts_make_fs("tmpfs", "mode=0700,size=0,nr_inodes=0,huge=within_size",
+			   MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &mount, &ignored) == 0)
+		fd = openat(mount, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd >= 0 ? fd : memfd_create("godwit-pages", MFD_CLOEXEC);
+}
+
 int store_new(uint64_t max_pages, struct store **ret, struct error *err)
 {
 	CLEANUP(store_freep) struct store *s = NULL;
-	int fd = memfd_create("godwit-pages", MFD_CLOEXEC);
+	int fd = memory_file();
 	void *map;
 
 	if (fd < 0)
 		return error_set(err, errno, "page store: a file in memory: %s", strerror(errno));
 	if (make(fd, max_pages, &s, err) < 0)
 		return -err->code;
-	s->len = max_pages * STORE_PAGE;
-	if (ftruncate(s->fd, (off_t)s->len) < 0)
-		return error_set(err, errno, "page store: a file of %zu bytes in memory: %s",
-				 s->len, strerror(errno));
+	s->len = max_pages * STORE_PAGE;		/* the file grows as it is written */
 	map = mmap(NULL, s->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
 	if (map == MAP_FAILED)
 		return error_set(err, errno, "page store: map %zu bytes: %s", s->len,
