@@ -42,7 +42,7 @@ int tmpfs_top(const struct tmpfs *t, const char *path, int *ret_fd, struct error
 
 struct filling {
 	const char *mount_point;
-	const struct shared_store *shared;
+	struct shared_store *shared;
 };
 
 static int bring(void *ctx, const char *path, int parent_fd, const char *name, struct error *err)
@@ -55,11 +55,18 @@ static int bring(void *ctx, const char *path, int parent_fd, const char *name, s
 	return shared_store_link(f->shared, full, parent_fd, name, err);
 }
 
-int tmpfs_unpack(const struct tmpfs *t, const char *mount_point, const struct shared_store *shared,
+static int make_room(void *ctx, int fd, uint64_t offset, uint64_t len, struct error *err)
+{
+	const struct filling *f = ctx;
+
+	return shared_store_make_room(f->shared, fd, offset, len, err);
+}
+
+int tmpfs_unpack(const struct tmpfs *t, const char *mount_point, struct shared_store *shared,
 		 tree_read_fn read, void *ctx, struct error *err)
 {
 	struct filling filling = { mount_point, shared };
-	const struct tree_contents contents = { .bring = shared ? bring : NULL, .ctx = &filling,
+	const struct tree_contents contents = { .bring = bring, .make_room = make_room, .ctx = &filling,
 						.translate = tree_ids_to_host, .ids = t->ids };
 	struct tree_limits limits = { .entries = ENTRIES_MAX };
 	struct tree_stats stats;

@@ -34,9 +34,9 @@ void tmpfs_closep(struct tmpfs *t);
  * when it is in none. */
 int tmpfs_top(const struct tmpfs *t, const char *path, int *ret_fd, struct error *err);
 
-/* Unpacks the tree of a mount point, whose owners are ids inside; files that are objects of shared (NULL: there
- * are none) get their names. */
-int tmpfs_unpack(const struct tmpfs *t, const char *mount_point, const struct shared_store *shared,
+/* Unpacks the tree of a mount point, whose owners are ids inside; files that are objects of shared
+ * get their names, and what the others hold is memory as shared's is. */
+int tmpfs_unpack(const struct tmpfs *t, const char *mount_point, struct shared_store *shared,
 		 tree_read_fn read, void *ctx, struct error *err);
 
 /* All is there: they may hold what the specification says. */

@@ -69,6 +69,8 @@ struct tree_contents {
 	/* Puts the file that shall be at path (as it was packed) at name in parent_fd: 1,
 	 * or 0, it must be made. */
 	int (*bring)(void *ctx, const char *path, int parent_fd, const char *name, struct error *err);
+	/* Before len bytes at offset are written to the file at fd. */
+	int (*make_room)(void *ctx, int fd, uint64_t offset, uint64_t len, struct error *err);
 	void *ctx;
 	/* Changes its owners and the values of its attributes, in place. */
 	int (*translate)(const void *ids, struct tree_entry *e, struct error *err);

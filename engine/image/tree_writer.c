@@ -326,9 +326,12 @@ static int write_at(int fd, const char *data, size_t len, uint64_t offset, struc
 int tree_writer_data(struct tree_writer *w, const void *data, size_t len, uint64_t offset,
 		     struct error *err)
 {
+	const struct tree_contents *c = w->contents;
+
 	if (!len)
 		return 0;
-	if (check_range(w, len, offset, err) < 0)
+	if (check_range(w, len, offset, err) < 0 ||
+	    (c && c->make_room && c->make_room(c->ctx, w->fd, offset, len, err) < 0))
 		return -err->code;
 	return write_at(w->fd, data, len, offset, err);
 }

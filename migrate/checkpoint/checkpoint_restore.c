@@ -214,13 +214,14 @@ static int bring_shared(struct reviving *r, struct error *err)
 	CLEANUP(freep) char *list = NULL;
 	size_t len;
 
-	if (!sums_has(r->sums, "memory/" CHECKPOINT_SHARED))
-		return 0;
-	if (sums_load(r->sums, "memory/" CHECKPOINT_SHARED, SHARED_LIMIT, &list, &len, err) < 0 ||
-	    container_cgroup(r->container, false, &r->cgroup, err) < 0 || shared_store_new(&r->shared, err) < 0)
+	if (container_cgroup(r->container, false, &r->cgroup, err) < 0 || shared_store_new(&r->shared, err) < 0)
 		return -err->code;
 	shared_store_set_tmpfs(r->shared, &r->tmpfs);
 	shared_store_set_cgroup(r->shared, r->cgroup);
+	if (!sums_has(r->sums, "memory/" CHECKPOINT_SHARED))
+		return 0;
+	if (sums_load(r->sums, "memory/" CHECKPOINT_SHARED, SHARED_LIMIT, &list, &len, err) < 0)
+		return -err->code;
 	return shared_store_load(r->shared, list, len, r->store, err);
 }
 

@@ -42,7 +42,7 @@ static void work(int sock, const void *what)
 static int no_room(struct error *err)
 {
 	return error_set(err, ENOMEM, "the container's memory limit has no room for the memory that its processes "
-			 "share; raise it (godwit update --memory)");
+			 "share and its files in memory; raise it (godwit update --memory)");
 }
 
 static int ask(const struct shared_allocator *a, const struct piece *p, int fd, struct error *err)

@@ -1,5 +1,5 @@
 /*
- * shared_allocator.h - the pages of shared memory are the container's own
+ * shared_allocator.h - the pages of shared memory and of tmpfs files are the container's own
  *
  * The kernel counts a page of a file in memory for the memory control group of the
  * process that first writes it (Documentation/admin-guide/cgroup-v2.rst, "Memory

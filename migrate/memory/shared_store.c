@@ -302,6 +302,11 @@ uint32_t shared_store_number(const struct shared_store *s, uint64_t inode)
 	return 0;
 }
 
+int shared_store_make_room(struct shared_store *s, int fd, uint64_t offset, uint64_t len, struct error *err)
+{
+	return shared_allocator_take(&s->allocator, fd, offset, len, err);
+}
+
 int shared_store_link(const struct shared_store *s, const char *path, int parent_fd, const char *name,
 		      struct error *err)
 {

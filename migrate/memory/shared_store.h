@@ -39,6 +39,9 @@ void shared_store_set_tmpfs(struct shared_store *s, const struct tmpfs *tmpfs);
 struct cgroup;
 void shared_store_set_cgroup(struct shared_store *s, const struct cgroup *cg);
 
+/* The same for what others write to fd (borrowed, a file in memory) at offset. */
+int shared_store_make_room(struct shared_store *s, int fd, uint64_t offset, uint64_t len, struct error *err);
+
 /* For a checkpoint: pages go into this store, which is borrowed and not sealed yet. */
 struct store;
 int shared_store_new_in(struct store *pages, struct shared_store **ret, struct error *err);
