@@ -7,6 +7,7 @@
  *   STATE/images/           image.h
  *   STATE/containers/NAME/  container.h
  *   STATE/networks/NAME/    named_network.h
+ *   STATE/tls/              certificates (migrate/tls/credentials.h)
  *   STATE/tokens/           what became of migrations that arrived (migrate/token.h)
  *   STATE/releases/         migrations that are settled, and whose target may not know it (migrate/release.h)
  *   STATE/cache/            compiled filters; may be deleted at any time
@@ -17,6 +18,7 @@
 #pragma once
 
 #include <net/if.h>
+#include <stdbool.h>
 #include <netinet/in.h>
 
 #include "engine/base/cleanup.h"
@@ -41,6 +43,7 @@ struct node {
 	char id[NODE_ID_SIZE];
 	int state_fd;
 	int containers_fd;
+	bool insecure;			/* it speaks without TLS, and with anybody: $GODWIT_INSECURE is 1 */
 	struct node_config config;
 };
 

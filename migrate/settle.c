@@ -154,7 +154,7 @@ static int connect_to(const struct node *node, const struct handover *h, uint64_
 	CLEANUP(channel_freep) struct channel *fresh = NULL;
 	struct channel_peer peer;
 
-	if (channel_connect_within(h->peer, within_us, NULL, &fresh, err) < 0)
+	if (channel_connect_within(node, h->peer, within_us, NULL, &fresh, err) < 0)
 		return -err->code;
 	channel_set_patience(fresh, within_us);
 	if (channel_greet(fresh, node->config.name, node->id, &peer, err) < 0)

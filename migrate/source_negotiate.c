@@ -114,7 +114,7 @@ static int ask_target(struct source *s, struct error *err)
 
 	const struct node *node = s->container->node;
 
-	if ((!s->channel && channel_connect(s->options->host, s->options->cancelled, &s->channel, err) < 0) ||
+	if ((!s->channel && channel_connect(node, s->options->host, s->options->cancelled, &s->channel, err) < 0) ||
 	    channel_greet(s->channel, node->config.name, node->id, &s->peer, err) < 0)
 		return -err->code;
 	(void)snprintf(s->report->peer, sizeof(s->report->peer), "%s", s->peer.name);

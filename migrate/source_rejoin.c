@@ -19,7 +19,7 @@ static int join(const struct source_connection *c, struct channel **ret, uint64_
 	struct message theirs = { 0 };
 	struct channel_peer peer;
 
-	if (channel_connect_within(s->options->host, TRY_US, s->options->cancelled, &fresh, err) < 0)
+	if (channel_connect_within(node, s->options->host, TRY_US, s->options->cancelled, &fresh, err) < 0)
 		return -err->code;
 	channel_set_patience(fresh, TRY_US);
 	if (channel_greet(fresh, node->config.name, node->id, &peer, err) < 0)
@@ -27,7 +27,8 @@ static int join(const struct source_connection *c, struct channel **ret, uint64_
 	if (strcmp(peer.id, s->peer.id) != 0)
 		return error_set(err, EADDRNOTAVAIL, "%s is another node now", s->options->host);
 	channel_set_patience(fresh, TRY_US);
-	if (channel_send(fresh, &ours, err) < 0 || channel_receive(fresh, WIRE_JOINED, &theirs, err) < 0)
+	if (channel_send(fresh, &ours, err) < 0 || channel_begin_again(fresh, node, s->peer.name, err) < 0 ||
+	    channel_receive(fresh, WIRE_JOINED, &theirs, err) < 0)
 		return -err->code;
 	channel_set_patience(fresh, CHANNEL_PATIENCE_US);
 	*ret_received = theirs.joined.received;

@@ -358,17 +358,15 @@ static int take_offer(struct target *t, const struct migrate_stage table[STAGE_M
 
 static int join(struct target *t, const struct message_join *m, struct error *err)
 {
-	if (target_rejoin_hand_over(t->node, m, channel_fd(t->channel), err) == 0)
+	if (target_rejoin_hand_over(t->node, m, t->channel, err) == 0)
 		return 0;
 	channel_abort(t->channel, err, "");
 	return error_wrap(err, "%s comes back with container '%s'", t->peer.name, m->name);
 }
 
-int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
-	       struct error *err)
+int target_run(struct target *t, const struct migrate_stage table[STAGE_MAX_], struct error *err)
 {
-	if (channel_accept(fd_consumed, &t->channel, err) < 0 ||
-	    channel_greet(t->channel, t->node->config.name, t->node->id, &t->peer, err) < 0)
+	if (channel_greet(t->channel, t->node->config.name, t->node->id, &t->peer, err) < 0)
 		return -err->code;
 	if (t->first_us)
 		channel_set_patience(t->channel, t->first_us);
@@ -398,7 +396,7 @@ int target_serve(const struct node *node, int fd_consumed, bool *spoken,
 
 	t.first_us = fault_value("first-word-s", CHANNEL_GREET_US / 1000000) * 1000000;
 	fault_pass("receive-begin");
-	if (target_run(&t, fd_consumed, migrate_stages, err) == 0)
+	if (channel_accept(node, fd_consumed, &t.channel, err) == 0 && target_run(&t, migrate_stages, err) == 0)
 		return 0;
 	return t.offer.type == WIRE_OFFER ?
 	       error_wrap(err, "container '%s' from %s", t.offer.offer.name, t.peer.name) : -err->code;

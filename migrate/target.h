@@ -66,8 +66,8 @@ int target_serve(const struct node *node, int fd_consumed, bool *spoken,
 		 void (*log)(void *ctx, const char *line), void *ctx, struct error *err);
 
 /* The conversation of a target that has node, take_tree, log and the empty values
- * of TARGET_EMPTY, by its table, from the greeting on; fd is consumed. */
-int target_run(struct target *t, int fd_consumed, const struct migrate_stage table[STAGE_MAX_],
+ * of TARGET_EMPTY, and its channel, by its table, from the greeting on. */
+int target_run(struct target *t, const struct migrate_stage table[STAGE_MAX_],
 	       struct error *err);
 #define TARGET_EMPTY .control = -EBADF, .workdir = -EBADF, .successor = -EBADF, .filler = FILLER_EMPTY, \
 		     .connections[0] = { .door = -EBADF }, .tmpfs = TMPFS_EMPTY

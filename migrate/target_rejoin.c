@@ -41,7 +41,8 @@ static int take_connection(const struct target_connection *c, uint64_t received,
 	CLEANUP(fd_closep) int caller = -EBADF;
 	int fd = -EBADF;
 
-	if (door_answer(c->door, &caller, &fd, err) < 0 || fd < 0 || channel_accept(fd, &fresh, err) < 0)
+	if (door_answer(c->door, &caller, &fd, err) < 0 || fd < 0 ||
+	    channel_accept_again(c->target->node, fd, c->target->peer.name, &fresh, err) < 0)
 		return -EAGAIN;
 	fresh->sequence.state = SEQUENCE_JOINING;
 	if (channel_send(fresh, &joined, err) < 0)
@@ -154,20 +155,21 @@ void target_rejoin_end(struct target *t)
 		target_rejoin_close(&t->connections[0]);
 }
 
-int target_rejoin_hand_over(const struct node *node, const struct message_join *join, int fd,
+int target_rejoin_hand_over(const struct node *node, const struct message_join *join, struct channel *ch,
 			    struct error *err)
 {
 	CLEANUP(container_freep) struct container *c = NULL;
 	CLEANUP(freep) char *token = NULL;
+	CLEANUP(fd_closep) int door = -EBADF;
 	struct error why;
 	char name[16];
 
 	door_name(join->connection, name);
 	if (container_open(node, join->name, &c, &why) < 0 ||
 	    fd_read_file_at(c->dir_fd, CONTAINER_MARK, TOKEN_SIZE, &token, NULL, &why) < 0 ||
-	    strcmp(token, join->token) != 0 || door_knock(c->dir_fd, name, fd, NULL, &why) < 0)
+	    strcmp(token, join->token) != 0 || door_reach(c->dir_fd, name, &door, &why) < 0)
 		return error_set(err, EPERM, "no such migration is under way here");
-	return 0;
+	return channel_end_session(ch, err) < 0 ? -err->code : door_pass(door, channel_fd(ch), err);
 }
 
 void target_rejoin_take_over(const struct node *node, const char *name)

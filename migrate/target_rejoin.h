@@ -22,9 +22,9 @@ int target_rejoin_open(struct target_connection *c, struct error *err);
 void target_rejoin_close(struct target_connection *c);
 int target_rejoin_await(struct target_connection *c, struct channel **ret, struct error *err);
 
-/* In the process of another connection, which has said JOIN: gives it to the one
+/* In the process of another connection, ch, which has said JOIN: gives it to the one
  * of that migration. -EPERM when there is none, or the token is wrong. */
-int target_rejoin_hand_over(const struct node *node, const struct message_join *join, int fd,
+int target_rejoin_hand_over(const struct node *node, const struct message_join *join, struct channel *ch,
 			    struct error *err);
 
 /* Before an offer is judged: if a container of this name arrives whose source is

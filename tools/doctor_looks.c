@@ -23,12 +23,14 @@
 #include "engine/seccomp.h"
 #include "migrate/admission/needs.h"
 #include "migrate/criu_program.h"
+#include "migrate/tls/credentials.h"
 #include "tools/doctor.h"
 
 #define WP_ASYNC (UINT64_C(1) << 15)	/* UFFD_FEATURE_WP_ASYNC, Linux 6.7 */
 #define SOFT_DIRTY (UINT64_C(1) << 55)	/* of /proc/PID/pagemap */
 #define DISK_WANTED (UINT64_C(1) << 30)
 #define FILES_WANTED 1024
+#define CERTIFICATE_SOON_S (30 * 86400)
 #define TRIED "doctor-%d"
 
 __attribute__((format(printf, 3, 4)))
@@ -413,6 +415,27 @@ static void look_forwarding(const struct node *node, struct finding *f)
 	}
 }
 
+/* ---- cluster ---- */
+
+static void look_certificate(const struct node *node, struct finding *f)
+{
+	CLEANUP(credentials_freep) struct credentials *c = NULL;
+	char until[CERTIFICATE_DATE_SIZE];
+	struct error err;
+	int r = credentials_load(node, &c, &err);
+
+	if (r < 0) {
+		tell(f, r == -ENOKEY ? FINDING_LIMITED : FINDING_BAD, "containers can't move: %s", err.msg);
+		return;
+	}
+	certificate_date(c->facts.not_after, until);
+	tell(f, FINDING_GOOD, "node '%s' is of '%s' until %s", c->facts.name, c->facts.issuer, until);
+	if (c->facts.not_after - time(NULL) < CERTIFICATE_SOON_S) {
+		f->grade = FINDING_LIMITED;
+		advise(f, "'godwit tls issue' on the node that has the CA, then 'godwit tls install' here");
+	}
+}
+
 const struct doctor_look doctor_looks[] = {
 	{ "kernel", "version", look_kernel },
 	{ "kernel", "memory tracking", look_tracking },
@@ -429,5 +452,6 @@ const struct doctor_look doctor_looks[] = {
 	{ "file system", "space", look_space },
 	{ "network", "interfaces", look_network },
 	{ "network", "forwarding", look_forwarding },
+	{ "cluster", "certificate", look_certificate },
 	{ NULL, NULL, NULL },
 };

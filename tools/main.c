@@ -38,6 +38,11 @@ static const struct command *const commands[] = {
 	&command_network_ls,
 	&command_network_inspect,
 	&command_network_rm,
+	&command_tls_init,
+	&command_tls_issue,
+	&command_tls_install,
+	&command_tls_revoke,
+	&command_tls_show,
 	&command_oci,
 	&command_fault_points,
 	NULL,
@@ -63,13 +68,14 @@ int command_usage_error(const struct command *command, const char *fmt, ...)
 
 static void print_overview(FILE *out)
 {
-	fputs("usage: godwit [--state DIR] COMMAND [ARGUMENT]...\n\n"
+	fputs("usage: godwit [--state DIR] [--insecure] COMMAND [ARGUMENT]...\n\n"
 	      "Containers that move between machines while their clients stay connected.\n\n", out);
 	for (size_t i = 0; commands[i]; i++)
 		if (!commands[i]->hidden)
 			fprintf(out, "  %-17s%s\n", commands[i]->name, commands[i]->summary);
 	fputs("\n  --state DIR   where containers and images are kept\n"
 	      "                [$GODWIT_STATE, else /var/lib/godwit]\n"
+	      "  --insecure    talk with other nodes without TLS, as with GODWIT_INSECURE=1\n"
 	      "  --version     print the version\n"
 	      "  --help        print this; 'godwit help COMMAND' tells more\n", out);
 }
@@ -224,6 +230,8 @@ int main(int argc, char **argv)
 			state = argv[++i];
 		} else if (!strncmp(argv[i], "--state=", 8)) {
 			state = argv[i] + 8;
+		} else if (!strcmp(argv[i], "--insecure")) {
+			(void)setenv("GODWIT_INSECURE", "1", 1);
 		} else if (!strcmp(argv[i], "--version")) {
 			return puts("godwit " GODWIT_VERSION) < 0;
 		} else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {

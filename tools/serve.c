@@ -1,6 +1,7 @@
 #include <time.h>
 
 #include "migrate/serve/server.h"
+#include "migrate/tls/credentials.h"
 #include "tools/commands.h"
 
 struct serve_options {
@@ -14,7 +15,7 @@ static const struct option_row rows[] = {
 	OPTION('l', "listen", TEXT, "ADDR[:PORT]", struct serve_options, listen,
 	       "where to listen [all addresses, port 4967]"),
 	OPTION(0, "insecure", FLAG, NULL, struct serve_options, insecure,
-	       "accept containers from anybody who can connect"),
+	       "without TLS: accept containers from anybody who can connect"),
 	OPTION_END,
 };
 
@@ -33,16 +34,19 @@ static int serve_run(const struct invocation *inv)
 {
 	const struct serve_options *o = inv->options;
 	const struct server_options options = { .listen = o->listen, .log = print_line };
+	CLEANUP(credentials_freep) struct credentials *credentials = NULL;
 	CLEANUP(server_freep) struct server *server = NULL;
 	char address[128];
 	struct error err;
 
-	if (!o->insecure)
-		return command_usage_error(inv->command, "peers are not authenticated yet, and who may send a "
-					   "container runs code as root here; on a trusted network say --insecure");
+	inv->node->insecure |= o->insecure;
+	if (!inv->node->insecure && credentials_load(inv->node, &credentials, &err) < 0)
+		return command_fail(&err, EXIT_FAILED);
 	if (server_open(inv->node, &options, &server, address, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
-	printf("%s listens on %s\n", inv->node->config.name, address);
+	credentials_free(TAKE_PTR(credentials));	/* read again for each connection */
+	printf("%s listens on %s%s\n", inv->node->config.name, address,
+	       inv->node->insecure ? ", without TLS: who can connect can run code as root here" : "");
 	(void)fflush(stdout);
 	if (server_run(server, &err) < 0)
 		return command_fail(&err, EXIT_FAILED);
@@ -51,7 +55,8 @@ static int serve_run(const struct invocation *inv)
 
 const struct command command_serve = {
 	.name = "serve", .usage = "", .summary = "accept containers from other nodes",
-	.notes = "Runs in the foreground until SIGTERM; what it does goes to stderr. Containers don't\n"
+	.notes = "Other nodes are those with a certificate of the same CA, see 'godwit help tls init'.\n"
+		 "Runs in the foreground until SIGTERM; what it does goes to stderr. Containers don't\n"
 		 "depend on it. It also settles this node's migrations that are in doubt, as\n"
 		 "'godwit resolve' does, and asks again until the target answers.\n",
 	.options = rows, .options_size = sizeof(struct serve_options), .defaults = &defaults,

@@ -49,6 +49,7 @@ void channel_forget(struct channel *ch)
 	if (!ch)
 		return;
 	fault_connection(-EBADF);
+	session_free(ch->session);
 	fd_close(&ch->fd);
 	frame_reader_free(ch->reader);
 	buffer_free(&ch->out);
@@ -60,11 +61,6 @@ void channel_forget(struct channel *ch)
 	(void)pthread_mutex_destroy(&ch->own_rate.lock);
 	free(ch->room);
 	free(ch);
-}
-
-int channel_accept(int fd_consumed, struct channel **ret, struct error *err)
-{
-	return channel_new(fd_consumed, WIRE_TARGET, ret, err);
 }
 
 int channel_send(struct channel *ch, const struct message *m, struct error *err)
@@ -146,6 +142,11 @@ int channel_greet(struct channel *ch, const char *name, const char *id, struct c
 		return -err->code;
 	ch->patience_us = CHANNEL_PATIENCE_US;
 	r = message_agree_version(&ours.hello, &theirs.hello, &version, err);
+	if (r == 0 && ch->session && strcmp(theirs.hello.node_name, session_peer(ch->session)) != 0) {
+		r = error_set(err, EACCES, "the peer calls itself '%s', but its certificate is of node '%s'",
+			      theirs.hello.node_name, session_peer(ch->session));
+		channel_abort(ch, err, "");
+	}
 	(void)snprintf(ret->name, sizeof(ret->name), "%s", theirs.hello.node_name);
 	(void)snprintf(ret->id, sizeof(ret->id), "%s", theirs.hello.node_id);
 	message_free(&theirs);

@@ -9,7 +9,12 @@
  * *cancelled ends the calls with -ECANCELED.
  *
  * ABORT from the peer is an error of every receiving call, with the peer's own
- * words. TLS will go between this and the socket.
+ * words.
+ *
+ * Between nodes all of it goes through TLS (migrate/tls), whose handshake is part of
+ * connecting and accepting; but not when the node was told to do without (struct node,
+ * insecure): it never falls back to that by itself. With TLS the name in the peer's HELLO
+ * is the one of its certificate. After fork(2) only one process goes on with a channel.
  */
 #pragma once
 
@@ -20,6 +25,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
+#include "engine/node.h"
 #include "proto/message.h"
 
 #define CHANNEL_DEAD_US 30000000u
@@ -37,21 +43,34 @@ struct channel_stats {
 };
 
 /* "node-b", "10.0.0.2:4967", "[fe80::1]:4967"; default port of wire.h.
- * -EHOSTUNREACH, -ECONNREFUSED and the like name the host and the remedy. */
-int channel_connect(const char *host, const volatile sig_atomic_t *cancelled,
+ * -EHOSTUNREACH, -ECONNREFUSED and the like name the host and the remedy; so do -EACCES,
+ * -EKEYEXPIRED and -ENOKEY, when the node or the peer has no certificate that the other takes. */
+int channel_connect(const struct node *node, const char *host, const volatile sig_atomic_t *cancelled,
 		    struct channel **ret, struct error *err);
 
 /* The source's end of a connection that is there already, e.g. of socketpair(2);
- * consumes the socket, which does not block. */
+ * without TLS. Consumes the socket, which does not block. */
 int channel_connected(int fd_consumed, const volatile sig_atomic_t *cancelled, struct channel **ret,
 		      struct error *err);
 
+/* The target's end of such a one. */
+int channel_accepted(int fd_consumed, struct channel **ret, struct error *err);
+
 /* As channel_connect, which waits 10 s for each of the host's addresses. */
-int channel_connect_within(const char *host, uint64_t timeout_us, const volatile sig_atomic_t *cancelled,
-			   struct channel **ret, struct error *err);
+int channel_connect_within(const struct node *node, const char *host, uint64_t timeout_us,
+			   const volatile sig_atomic_t *cancelled, struct channel **ret, struct error *err);
 
 /* Around an accepted socket, which it consumes. */
-int channel_accept(int fd_consumed, struct channel **ret, struct error *err);
+int channel_accept(const struct node *node, int fd_consumed, struct channel **ret, struct error *err);
+
+/* A connection goes on in another process of the target's: a session of TLS can't be given away, the socket
+ * can. So whoever has accepted it, and knows the peer, ends the session (channel_end_session) and gives the
+ * socket to the other one, who begins another session, which must be with the same peer
+ * (channel_accept_again); the source waits for that (channel_begin_again). Without TLS nothing happens. */
+int channel_end_session(struct channel *ch, struct error *err);
+int channel_accept_again(const struct node *node, int fd_consumed, const char *peer, struct channel **ret,
+			 struct error *err);
+int channel_begin_again(struct channel *ch, const struct node *node, const char *peer, struct error *err);
 void channel_free(struct channel *ch);
 
 /* Frees it without a word to the peer: another process that has it, by fork(2), goes on. */

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <poll.h>
 #include <string.h>
@@ -53,12 +54,12 @@ static int connect_any(const struct addrinfo *list, uint64_t timeout_us, const v
 	return r;
 }
 
-int channel_connect_within(const char *address, uint64_t timeout_us, const volatile sig_atomic_t *cancelled,
-			   struct channel **ret, struct error *err)
+static int connect_to(const char *address, uint64_t timeout_us, const volatile sig_atomic_t *cancelled,
+		      char host[256], struct channel **ret, struct error *err)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *list = NULL;
-	char host[256], port[16];
+	char port[16];
 	int fd = -EBADF, r;
 
 	if (host_split(address, host, port, err) < 0)
@@ -90,8 +91,37 @@ int channel_connected(int fd_consumed, const volatile sig_atomic_t *cancelled, s
 	return 0;
 }
 
-int channel_connect(const char *address, const volatile sig_atomic_t *cancelled,
+int channel_accepted(int fd_consumed, struct channel **ret, struct error *err)
+{
+	return channel_new(fd_consumed, WIRE_TARGET, ret, err);
+}
+
+/* Who is called by an address may be any node of the cluster. */
+static int check_host(const struct channel *ch, const char *host, struct error *err)
+{
+	unsigned char address[16];
+
+	if (!ch->session || inet_pton(AF_INET, host, address) == 1 || strchr(host, ':'))
+		return 0;
+	return session_check_host(ch->session, host, err);
+}
+
+int channel_connect_within(const struct node *node, const char *address, uint64_t timeout_us,
+			   const volatile sig_atomic_t *cancelled, struct channel **ret, struct error *err)
+{
+	CLEANUP(channel_freep) struct channel *ch = NULL;
+	char host[256];
+
+	if (connect_to(address, timeout_us, cancelled, host, &ch, err) < 0)
+		return -err->code;
+	if (channel_secure(ch, node, timeout_us, err) < 0 || check_host(ch, host, err) < 0)
+		return error_wrap(err, "%s", address);
+	*ret = TAKE_PTR(ch);
+	return 0;
+}
+
+int channel_connect(const struct node *node, const char *address, const volatile sig_atomic_t *cancelled,
 		    struct channel **ret, struct error *err)
 {
-	return channel_connect_within(address, CONNECT_US, cancelled, ret, err);
+	return channel_connect_within(node, address, CONNECT_US, cancelled, ret, err);
 }

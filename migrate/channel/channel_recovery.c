@@ -67,6 +67,8 @@ static int adopt(struct channel *ch, struct channel *fresh, uint64_t received, s
 
 	fd_close(&ch->fd);
 	ch->fd = TAKE_FD(fresh->fd);
+	session_free(ch->session);
+	ch->session = TAKE_PTR(fresh->session);
 	ch->reader = fresh->reader;
 	fresh->reader = reader;
 	ch->stats.wire_bytes += fresh->stats.wire_bytes;

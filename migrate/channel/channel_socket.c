@@ -29,7 +29,7 @@ void channel_tune(int fd, uint64_t dead_us)
 }
 
 /* The socket does not block; all waiting is here. */
-static int channel_wait(struct channel *ch, short events, struct error *err)
+int channel_wait(struct channel *ch, short events, struct error *err)
 {
 	struct pollfd p[] = { { .fd = ch->fd, .events = events },
 			      { .fd = ch->recovery.again_fd, .events = POLLIN } };
@@ -94,18 +94,13 @@ static void finish_frame(struct channel *ch)
 	ch->patience_us = CHANNEL_ABORT_US;
 }
 
-int channel_write(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
-		  struct error *err)
+/* ch->torn: a part of it is gone, in any case. */
+static int send_all(struct channel *ch, struct iovec iov[2], struct error *err)
 {
-	struct iovec iov[2] = { { .iov_base = (void *)(uintptr_t)head, .iov_len = head_len },
-				{ .iov_base = (void *)(uintptr_t)data, .iov_len = len } };
-	size_t left = head_len + len;
+	size_t left = iov[0].iov_len + iov[1].iov_len;
 	bool given_up = false;
 
-	if (fault_corrupts())
-		return send_spoilt(ch, head, head_len, data, len, err);
 	ch->stats.wire_bytes += left;
-	ch->torn = false;
 	while (left) {
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
 		ssize_t n = sendmsg(ch->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -128,18 +123,75 @@ int channel_write(struct channel *ch, const void *head, size_t head_len, const v
 	return given_up ? error_set(err, ECANCELED, "cancelled") : 0;
 }
 
+/* What is sealed has its place in the stream, and can't be left out any more. */
+int channel_flush(struct channel *ch, struct error *err)
+{
+	struct iovec iov[2] = { { 0 } };
+	int r;
+
+	if (!ch->session)
+		return 0;
+	iov[0].iov_base = (void *)(uintptr_t)session_pending(ch->session, &iov[0].iov_len);
+	ch->torn = iov[0].iov_len > 0;
+	r = send_all(ch, iov, err);
+	if (!ch->torn)
+		session_sent(ch->session);
+	return r;
+}
+
+int channel_write(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
+		  struct error *err)
+{
+	struct iovec iov[2] = { { .iov_base = (void *)(uintptr_t)head, .iov_len = head_len },
+				{ .iov_base = (void *)(uintptr_t)data, .iov_len = len } };
+
+	if (fault_corrupts())
+		return send_spoilt(ch, head, head_len, data, len, err);
+	ch->torn = false;
+	if (!ch->session)
+		return send_all(ch, iov, err);
+	return session_seal(ch->session, head, head_len, err) < 0 || session_seal(ch->session, data, len, err) < 0 ?
+	       -err->code : channel_flush(ch, err);
+}
+
+/* As recv(2): 0 when the peer has hung up, -EAGAIN when nothing is there. */
+static ssize_t receive(struct channel *ch, void *space, size_t size, struct error *err)
+{
+	ssize_t n;
+
+	if (ch->session) {
+		n = session_read(ch->session, space, size, err);
+		ch->stats.wire_bytes += session_received(ch->session);
+		return n;
+	}
+	n = recv(ch->fd, space, size, MSG_DONTWAIT);
+	if (n >= 0)
+		ch->stats.wire_bytes += (uint64_t)n;
+	else if (errno == EAGAIN || errno == EINTR)
+		return -EAGAIN;
+	else
+		return error_set(err, errno, "receive: %s", strerror(errno));
+	return n;
+}
+
+/* The first that comes from somebody who speaks TLS: RFC 8446, 5.1. */
+static bool is_tls(const struct channel *ch, const uint8_t *bytes, ssize_t n)
+{
+	return !ch->session && ch->sequence.state < SEQUENCE_OPEN && n > 2 && bytes[0] == 22 && bytes[1] == 3;
+}
+
 int channel_read(struct channel *ch, bool wait, const struct frame **ret, struct error *err)
 {
 	for (;;) {
 		size_t size;
 		void *space = frame_reader_space(ch->reader, &size);
-		ssize_t n = recv(ch->fd, space, size, MSG_DONTWAIT);
+		ssize_t n = receive(ch, space, size, err);
 		int r;
 
 		if (n == 0)
 			return error_set(err, ECONNRESET, "the peer hung up");
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return error_set(err, errno, "receive: %s", strerror(errno));
+		if (n < 0 && n != -EAGAIN)
+			return (int)n;
 		if (n < 0 && !wait)
 			return 1;
 		if (n < 0) {
@@ -147,7 +199,9 @@ int channel_read(struct channel *ch, bool wait, const struct frame **ret, struct
 				return -err->code;
 			continue;
 		}
-		ch->stats.wire_bytes += (uint64_t)n;
+		if (is_tls(ch, space, n))
+			return error_set(err, EACCES, "the peer wants TLS, and this node does without (--insecure, "
+					 "GODWIT_INSECURE): give it a certificate, see 'godwit help tls init'");
 		r = frame_reader_advance(ch->reader, (size_t)n, err);
 		if (r < 0)
 			return r;

@@ -1,7 +1,7 @@
 /*
  * channel_state.h - the inside of a channel, shared by channel.c (messages),
- * channel_connect.c, channel_socket.c (bytes), channel_tree.c (data) and
- * channel_recovery.c (connections that are lost)
+ * channel_connect.c, channel_secure.c (TLS), channel_socket.c (bytes), channel_tree.c
+ * (data) and channel_recovery.c (connections that are lost)
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "migrate/channel/channel.h"
 #include "migrate/channel/compression.h"
 #include "migrate/channel/kept_frames.h"
+#include "migrate/tls/session.h"
 #include "proto/block.h"
 #include "proto/checksum.h"
 #include "proto/frame.h"
@@ -25,6 +26,7 @@ struct channel_rate {
 
 struct channel {
 	int fd;
+	struct session *session;	/* NULL: without TLS */
 	enum wire_side side;
 	const volatile sig_atomic_t *cancelled;
 	uint64_t patience_us;
@@ -76,6 +78,15 @@ void channel_tune(int fd, uint64_t dead_us);
 /* Sends two pieces of memory on the connection that there is; len may be 0. */
 int channel_write(struct channel *ch, const void *head, size_t head_len, const void *data, size_t len,
 		  struct error *err);
+
+/* Sends what the session has sealed, if there is one. */
+int channel_flush(struct channel *ch, struct error *err);
+
+/* Waits for events of the socket, as long as the peer may be silent. */
+int channel_wait(struct channel *ch, short events, struct error *err);
+
+/* TLS from here on, unless the node does without: the handshake, which may take so long in all. */
+int channel_secure(struct channel *ch, const struct node *node, uint64_t within_us, struct error *err);
 
 /* One whole frame into the reader, whose payload it is. Returns 1 when it would
  * have to wait and is not to. */

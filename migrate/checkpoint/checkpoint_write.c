@@ -223,7 +223,7 @@ _Noreturn static void child(const struct checkpoint_write_plan *plan, int sock, 
 	(void)setsid();
 	(void)prctl(PR_SET_NAME, "godwit-writer");
 	if (fd_close_all_except(keep, sizeof(keep) / sizeof(keep[0]), &words) < 0 ||
-	    target_run(&w.target, sock, plan->table, &words) < 0) {
+	    channel_accepted(sock, &w.target.channel, &words) < 0 || target_run(&w.target, plan->table, &words) < 0) {
 		checkpoint_dir_discard(plan->dir);
 		(void)!write(words_fd, &words, sizeof(words));
 		_exit(EXIT_FAILURE);

@@ -52,14 +52,27 @@ int door_answer(int door_fd, int *ret_caller, int *ret_passed, struct error *err
 	return 0;
 }
 
-int door_knock(int dir_fd, const char *name, int passed_fd, int *ret_caller, struct error *err)
+int door_reach(int dir_fd, const char *name, int *ret_fd, struct error *err)
 {
 	const struct sockaddr_un a = address_of(dir_fd, name);
 	CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
 		return error_set(err, errno, "%s: %s", name, strerror(errno));
-	if (fd_send_msg(fd, "", 1, &passed_fd, passed_fd >= 0, err) < 0)
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+int door_pass(int fd, int passed_fd, struct error *err)
+{
+	return fd_send_msg(fd, "", 1, &passed_fd, passed_fd >= 0, err);
+}
+
+int door_knock(int dir_fd, const char *name, int passed_fd, int *ret_caller, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = -EBADF;
+
+	if (door_reach(dir_fd, name, &fd, err) < 0 || door_pass(fd, passed_fd, err) < 0)
 		return -err->code;
 	if (ret_caller)
 		*ret_caller = TAKE_FD(fd);

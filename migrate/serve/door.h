@@ -20,7 +20,11 @@ void door_close(int dir_fd, const char *name, int *fd_ref);
  * given, or -EBADF; both owned. -EAGAIN when nobody is there. */
 int door_answer(int door_fd, int *ret_caller, int *ret_passed, struct error *err);
 
-/* Gives passed_fd (borrowed; -EBADF: nothing). *ret_caller, owned, becomes readable
+/* Goes to the door: *ret_fd, owned, is where passed_fd (borrowed) may be given. */
+int door_reach(int dir_fd, const char *name, int *ret_fd, struct error *err);
+int door_pass(int fd, int passed_fd, struct error *err);
+
+/* Both. Gives passed_fd (borrowed; -EBADF: nothing). *ret_caller, owned, becomes readable
  * when whoever opened has let go of it; NULL to hang up at once. -ENOENT and
  * -ECONNREFUSED when nobody listens. */
 int door_knock(int dir_fd, const char *name, int passed_fd, int *ret_caller, struct error *err);

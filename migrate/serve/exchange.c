@@ -87,7 +87,7 @@ static int meet(const struct node *node, const char *text, struct exchange_peers
 	struct channel *ch;
 	int fd;
 
-	if (host_split(text, host, port, err) < 0 || channel_connect_within(text, CONNECT_US, NULL, &ch, err) < 0)
+	if (host_split(text, host, port, err) < 0 || channel_connect_within(node, text, CONNECT_US, NULL, &ch, err) < 0)
 		return -err->code;
 	peers->channels[peers->n++] = ch;
 	fd = channel_fd(ch);
@@ -172,7 +172,7 @@ static int reach(const struct node *node, const struct named_network *n, size_t 
 	CLEANUP(channel_freep) struct channel *ch = NULL;
 	struct channel_peer peer;
 
-	if (channel_connect_within(n->members[member].address, CONNECT_US, NULL, &ch, err) < 0 ||
+	if (channel_connect_within(node, n->members[member].address, CONNECT_US, NULL, &ch, err) < 0 ||
 	    channel_greet(ch, node->config.name, node->id, &peer, err) < 0)
 		return -err->code;
 	if (strcmp(peer.id, n->members[member].id) != 0)

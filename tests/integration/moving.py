@@ -122,7 +122,7 @@ def status(node, name):
 def serve(node, *options, env=None):
     """Starts the node's daemon, ready when this returns. Its log: serve.log of the bed."""
     log = open(node.log, "a", encoding="utf-8")
-    process = node.popen("env", *(env or ()), GODWIT, "serve", "--insecure", *options,
+    process = node.popen("env", *(env or ()), GODWIT, "serve", *options,
                          stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
     log.close()
     line = process.stdout.readline()

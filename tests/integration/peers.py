@@ -1,8 +1,11 @@
 """Peers that misbehave, and proxies that cut, for tests of migrations."""
 import contextlib
+import os
 import socket
 import struct
 import threading
+
+import pytest
 
 from moving import PEER_PORT, in_node
 
@@ -93,9 +96,17 @@ class Proxy(Peer):
             connection.shutdown(socket.SHUT_WR)
 
 
+@pytest.fixture(scope="module", autouse=True, name="without_tls")
+def nodes_without_tls():
+    """To import: all that this file starts does without TLS, so that a proxy can read along."""
+    os.environ["GODWIT_INSECURE"] = "1"
+    yield
+    del os.environ["GODWIT_INSECURE"]
+
+
 class CommitProxy(Proxy):
     """Cuts the connection at COMMIT: before it went to the target, or after the target has
-    answered it. From then on it lets nobody through until it is transparent."""
+    answered it. From then on it lets nobody through until it is transparent. Not through TLS."""
 
     def __init__(self, node, lose_commit):
         self.lose_commit, self.cut, self.mute, self.transparent = lose_commit, False, False, False

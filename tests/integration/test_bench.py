@@ -52,7 +52,7 @@ def test_verbs_compares_engines(tmp_path):
 def test_migrate_compares_engines(tmp_path):
     file, drawing = tmp_path / "migrate.json", tmp_path / "migrate.svg"
     code, out, errors = bench("migrate", "--only", "idle:16,writer:16,redis:8", "--runs", 1,
-                              "--rate", 20, "--json", file, "--svg", drawing)
+                              "--engines", "godwit,godwit-tls,runc,crun", "--rate", 20, "--json", file, "--svg", drawing)
     assert code == 0, out + errors
     results = json.loads(file.read_text())
     godwit = {result["workload"]: result for result in results if result["engine"] == "godwit"}

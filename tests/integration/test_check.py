@@ -201,7 +201,7 @@ mount --bind {folder}/meminfo /proc/meminfo
 mount --bind {folder}/cpuinfo /proc/cpuinfo
 mount --bind {folder}/pid_max /proc/sys/kernel/pid_max
 export GODWIT_CRIU=/no/such/criu
-exec setpriv --bounding-set=-sys_resource prlimit --nofile=500:500 {godwit} serve --insecure --listen :4970
+exec setpriv --bounding-set=-sys_resource prlimit --nofile=500:500 {godwit} serve --listen :4970
 """
 
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from conftest import GODWIT
-from peers import CommitProxy
+from peers import CommitProxy, nodes_without_tls
 from moving import (Client, moving_bed, run, serve, settled, snapshot, status, stop, until,
                     without_serve)
 
@@ -110,7 +110,7 @@ def test_another_node_with_the_same_name_at_that_address_is_not_believed(web, be
     state = "/run/impostor"
     two.run("mkdir", "-m", "700", state)
     two.run("cp", "/var/lib/godwit/node.json", state)
-    impostor = two.popen(GODWIT, "--state", state, "serve", "--insecure", "--listen", ":4999", text=True,
+    impostor = two.popen(GODWIT, "--state", state, "serve", "--listen", ":4999", text=True,
                          stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert impostor.stdout.readline().startswith("node2 listens")

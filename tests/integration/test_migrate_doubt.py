@@ -2,7 +2,7 @@
 moment: tools/faults.)"""
 import pytest
 
-from peers import CommitProxy
+from peers import CommitProxy, nodes_without_tls
 from moving import Client, migrate, moving_bed, run, settled, snapshot, status, without_serve
 
 

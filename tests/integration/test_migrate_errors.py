@@ -166,8 +166,8 @@ def test_the_target_has_no_disk_for_it(web, bed):
     state = "/run/small"
     two.run("mkdir", "-p", state)
     two.run("mount", "-t", "tmpfs", "-o", "size=32m,mode=700", "tmpfs", state)
-    two.run("cp", "/var/lib/godwit/node.json", state)
-    small = two.popen(GODWIT, "--state", state, "serve", "--insecure", "--listen", ":4970",
+    two.run("cp", "-r", "/var/lib/godwit/node.json", "/var/lib/godwit/tls", state)
+    small = two.popen(GODWIT, "--state", state, "serve", "--listen", ":4970",
                       stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         small.stdout.readline()
@@ -198,7 +198,7 @@ def test_the_target_has_no_memory_for_it(web, bed):
     fake = pathlib.Path(two.state) / "meminfo"
     text = pathlib.Path("/proc/meminfo").read_text().splitlines()
     fake.write_text("\n".join("MemAvailable: 50000 kB" if l.startswith("MemAvailable") else l for l in text) + "\n")
-    script = f"mount --bind /var/lib/godwit/meminfo /proc/meminfo && exec {GODWIT} serve --insecure"
+    script = f"mount --bind /var/lib/godwit/meminfo /proc/meminfo && exec {GODWIT} serve"
     poor = two.popen("unshare", "--mount", "sh", "-c", script, stdout=subprocess.PIPE,
                      stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

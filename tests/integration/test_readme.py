@@ -99,11 +99,6 @@ def test_exit_codes_are_what_godwit_says():
     assert "125 when godwit itself" in said and "126" in said and "127" in said
 
 
-def test_serve_wants_insecure():
-    done = subprocess.run([str(GODWIT), "serve"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "--insecure" in done.stderr
-
-
 @pytest.mark.bed(nodes=2)
 def test_what_cannot_move_goes_on_where_it_is(bed, rootfs):
     node = bed["node1"]

@@ -109,7 +109,7 @@ def test_connections_that_are_reset(bed, web, connections, limits):
     proxy = ResettingProxy(bed["node3"], limits)
     try:
         code, report, errors = end(begin(bed, "--verify", "--connections", str(connections),
-                                         host="node3:4999"))
+                                         host="10.88.0.3:4999"))
     finally:
         proxy.close()
     assert code == 0, errors

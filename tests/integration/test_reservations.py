@@ -47,7 +47,7 @@ def on_its_way(bed, node, name, folder, script=None):
     fault = f"GODWIT_FAULT=send-PREPARED@receive:wait:{marker}"
     if script:
         daemon = two.popen("env", fault, "unshare", "--mount", "sh", "-e", "-c",
-                           f"{script}; exec {GODWIT} serve --insecure",
+                           f"{script}; exec {GODWIT} serve",
                            stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         daemon.stdout.readline()
         bed.daemons["node2"] = daemon

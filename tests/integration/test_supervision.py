@@ -224,7 +224,7 @@ def test_failures_while_it_starts_do_not_count(node, box):
 def test_policy_health_and_counts_move_along(bed, rootfs, tmp_path):
     one, two = bed["node1"], bed["node2"]
     one.godwit("image", "import", "base", rootfs("base"))
-    two.daemon(GODWIT, "serve", "--insecure")
+    two.daemon(GODWIT, "serve")
     until(lambda: "4967" in two.run("ss", "-ltn").stdout)
     one.godwit("run", "-d", "--name", "web", "--restart", "always", "--health-cmd", "sleep 0.02; test -f /tmp/well",
                "--health-interval", "5ms", "--health-retries", "1", "base", "sleep", "1000")
@@ -254,7 +254,7 @@ def test_nobody_starts_it_again_while_it_is_being_moved(bed, rootfs):
     """Killed at the freeze: the migration fails, and only then the policy has its turn."""
     one, two = bed["node1"], bed["node2"]
     one.godwit("image", "import", "base", rootfs("base"))
-    two.daemon(GODWIT, "serve", "--insecure")
+    two.daemon(GODWIT, "serve")
     until(lambda: "4967" in two.run("ss", "-ltn").stdout)
     one.godwit("run", "-d", "--name", "web", "--restart", "always", "base", "sleep", "1000")
     mover = one.popen("env", "GODWIT_FAULT=sent-FROZEN@command:hang", GODWIT, "migrate", "web", "node2")

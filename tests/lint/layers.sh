@@ -51,7 +51,8 @@ allow engine engine/base
 allow migrate engine/base engine criu-glue proto
 allow tools engine/base engine migrate
 allow_within engine/image
-allow_within migrate/channel
+allow_within migrate/tls
+allow_within migrate/channel migrate/tls
 allow_within migrate/network migrate/channel
 allow_within migrate/admission migrate/network
 exit $bad

@@ -20,6 +20,8 @@
 
 #define SECOND_US 1000000u
 
+static const struct node insecure = { .insecure = true };
+
 /* ---- greetings and messages ---- */
 
 static bool be_silent(struct channel *ch)
@@ -266,9 +268,9 @@ static void over_tcp(void **state)
 	if (pid == 0) {
 		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
-		_exit(channel_accept(fd, &ch, &err) == 0 && greet_as_seal(ch) ? 0 : 1);
+		_exit(channel_accept(&insecure, fd, &ch, &err) == 0 && greet_as_seal(ch) ? 0 : 1);
 	}
-	OK(channel_connect(address, NULL, &ch, &err));
+	OK(channel_connect(&insecure, address, NULL, &ch, &err));
 	OK(channel_greet(ch, "walrus", WALRUS_ID, &peer, &err));
 	assert_string_equal(peer.name, "seal");
 	assert_string_equal(peer.id, SEAL_ID);
@@ -278,9 +280,10 @@ static void over_tcp(void **state)
 	assert_true(channel_wait_readable(ch, SECOND_US));
 	channel_free(ch);
 	(void)close(listener);
-	FAILS(channel_connect(address, NULL, &ch, &err), ECONNREFUSED, "is 'godwit serve' running there?");
-	FAILS(channel_connect(":1", NULL, &ch, &err), EINVAL, "names no host");
-	FAILS(channel_connect("no.such.host.invalid", NULL, &ch, &err), EHOSTUNREACH, "no.such.host.invalid");
+	FAILS(channel_connect(&insecure, address, NULL, &ch, &err), ECONNREFUSED, "is 'godwit serve' running there?");
+	FAILS(channel_connect(&insecure, ":1", NULL, &ch, &err), EINVAL, "names no host");
+	FAILS(channel_connect(&insecure, "no.such.host.invalid", NULL, &ch, &err), EHOSTUNREACH,
+	      "no.such.host.invalid");
 }
 
 int main(void)

@@ -33,7 +33,7 @@ import move_chart
 from bed import Bed, Failed
 from benchmark import parse, parser_of, run
 from move_bed import REDIS, Children, check_memory, event, make_roots, started
-from move_engines import ENGINES
+from move_engines import ENGINES, USUAL
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "move_client.py")
 DEFAULT = ("idle:64,idle:256,idle:1024,idle:4096,"
@@ -59,8 +59,8 @@ def options_of():
     parser = parser_of("migrate", __doc__)
     parser.add_argument("--only", default=DEFAULT, metavar="WORKLOAD:MB[,...]",
                         help=f"of these only (default {DEFAULT})".replace("%", "%%"))
-    parser.add_argument("--engines", default=",".join(ENGINES), metavar="LIST",
-                        help=f"some of {','.join(ENGINES)} (the default)")
+    parser.add_argument("--engines", default=",".join(USUAL), metavar="LIST",
+                        help=f"some of {','.join(ENGINES)} (default: {','.join(USUAL)})")
     parser.add_argument("--runs", type=int, default=3, help="moves of each (default 3)")
     parser.add_argument("--rate", type=int, default=100, help="MB/s that writer writes (100)")
     parser.add_argument("--region", type=int, default=25, metavar="PCT",
@@ -120,7 +120,7 @@ def ready_engines(bed, options):
                                     for kind, _ in options.cases}))
     engines, left_out = [], {}
     for name in options.engines:
-        engine = ENGINES[name](bed, options.options) if name == "godwit" else ENGINES[name](bed)
+        engine = ENGINES[name](bed, options.options) if "godwit" in name else ENGINES[name](bed)
         left_out[name] = engine.why_not()
         if not left_out[name]:
             engine.setup(roots)
@@ -208,13 +208,13 @@ def ratio(result, results, metric):
 
 
 def show_table(results):
-    print(f"{'':<25}{'pause ms':>10}{'min-max':>16}{'to godwit':>10}{'downtime ms':>12}"
+    print(f"{'':<26}{'pause ms':>10}{'min-max':>16}{'to godwit':>10}{'downtime ms':>12}"
           f"{'min-max':>16}{'gap ms':>10}{'min-max':>16}{'total ms':>10}{'min-max':>16}"
           f"{'to godwit':>10}{'wire MB':>10}")
     for result in results:
         name = f"{result['workload']} {result['memory_mb']} MB"
         wire = f"{result['bytes_wire']['median'] / 1e6:10,.1f}" if result["bytes_wire"] else ""
-        print(f"{name:<16}{result['engine']:<9}{cell(result['pause_ms'])} "
+        print(f"{name:<16}{result['engine']:<10}{cell(result['pause_ms'])} "
               f"{ratio(result, results, 'pause_ms')}  {cell(result['downtime_ms'])}"
               f"{cell(result['gap_ms'])}{cell(result['total_ms'])} "
               f"{ratio(result, results, 'total_ms')}{wire}")

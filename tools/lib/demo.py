@@ -64,7 +64,7 @@ def start_client(bed, address, size):
 
 
 def start_serve(bed):
-    serve = bed.start("node2", "godwit", "serve", "--insecure", stdin=subprocess.DEVNULL,
+    serve = bed.start("node2", "godwit", "serve", stdin=subprocess.DEVNULL,
                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     if not select.select([serve.stdout], [], [], 20)[0] or not serve.stdout.readline():
         raise Failed("godwit serve on node2 does not listen")

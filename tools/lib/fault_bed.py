@@ -190,7 +190,7 @@ class FaultBed(Bed):
     def serve(self, node, step=lambda: None):
         """Starts it; false when it ends at once."""
         with open(self.path(f"{node}.log"), "a", encoding="utf-8") as log:
-            daemon = self.start(node, GODWIT, "serve", "--insecure", stdin=subprocess.DEVNULL,
+            daemon = self.start(node, GODWIT, "serve", stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=log, env=self.environment(node))
         self.daemons[node] = daemon
         while not select.select([daemon.stdout], [], [], 0.005)[0]:

@@ -33,8 +33,10 @@ def ready_line(process, what):
 
 
 class Godwit:
+    """Without TLS, as the others."""
     name = "godwit"
     measured = "downtime: freeze to resume, as its report says"
+    port, program = 4967, ("env", "GODWIT_INSECURE=1", "godwit")
 
     def __init__(self, bed, options=""):
         self.bed = bed
@@ -45,10 +47,11 @@ class Godwit:
         return ""
 
     def setup(self, roots, targets=("node2",)):
-        for image, root in roots.items():
-            self.bed.run("node1", "godwit", "image", "import", image, root)
+        there = {image["name"] for image in json.loads(self.bed.run("node1", "godwit", "image", "ls", "--json"))}
+        for image in roots.keys() - there:
+            self.bed.run("node1", "godwit", "image", "import", image, roots[image])
         for node in targets:
-            self.serves[node] = self.bed.start(node, "godwit", "serve", "--insecure",
+            self.serves[node] = self.bed.start(node, *self.program, "serve", "--listen", f":{self.port}",
                                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                                stderr=subprocess.DEVNULL)
             ready_line(self.serves[node], "godwit serve")
@@ -60,8 +63,8 @@ class Godwit:
 
     def move(self, source="node1", target="node2"):
         """What the report says, all of it as "report"."""
-        mover = self.bed.start(source, "godwit", "migrate", "--quiet", "--json", *self.options,
-                               "bench", target, stdin=subprocess.DEVNULL,
+        mover = self.bed.start(source, *self.program, "migrate", "--quiet", "--json", *self.options,
+                               "bench", f"{target}:{self.port}", stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         memory = PeakMemory({"source": mover.pid, "target": self.serves[target].pid})
         try:
@@ -86,6 +89,12 @@ class Godwit:
         for node in ("node1", "node2"):
             if self.bed.run(node, "godwit", "ps", "-aq").split():
                 self.bed.run(node, "godwit", "rm", "--force", "bench")
+
+
+class GodwitTls(Godwit):
+    name = "godwit-tls"
+    measured = "the same over mutual TLS, as nodes do unless they are told otherwise"
+    port, program = 4968, ("godwit",)
 
 
 class Runc:
@@ -188,4 +197,5 @@ class Crun:
                 "it freezes or kills the whole machine")
 
 
-ENGINES = {engine.name: engine for engine in (Godwit, Runc, Crun)}
+ENGINES = {engine.name: engine for engine in (Godwit, GodwitTls, Runc, Crun)}
+USUAL = [name for name in ENGINES if name != GodwitTls.name]
