@@ -1,4 +1,5 @@
 """Containers with ids of their own move, are saved and come back: inside nothing changes."""
+import contextlib
 import json
 import os
 import pathlib
@@ -141,6 +142,35 @@ def test_a_map_given_by_hand_is_the_same_there_or_refused_by_name(bed, gone):
     assert [(m["containerID"], m["hostID"], m["size"]) for m in linux["uidMappings"]] == \
         [(0, 300000, 100), (1000, 7, 1)]
     assert two.godwit("exec", "-u", "1000:5", "web", "id", "-u").stdout == "1000\n"
+
+
+@contextlib.contextmanager
+def gives(node, folder, subuid, subgid):
+    """What the node's /etc/subuid and /etc/subgid give meanwhile."""
+    files = {"subuid": subuid, "subgid": subgid}
+    for file, text in files.items():
+        (folder / file).write_text(text)
+        node.run("sh", "-c", f"test -e /etc/{file} || touch /etc/{file}; mount --bind {folder}/{file} /etc/{file}")
+    try:
+        yield
+    finally:
+        for file in files:
+            node.run("umount", f"/etc/{file}")
+
+
+def test_it_gets_ids_that_the_other_node_has_to_give(bed, gone, tmp_path):
+    one, two = bed["node1"], bed["node2"]
+    for name in ("web", "late"):
+        run(one, name, "sleep", "1000", options=AUTO)
+    with gives(two, tmp_path, "godwit:300000:65536\n", "godwit:900000:100000\n"):
+        migrate(one, "web", two)
+        assert range_of(two, "web") == [300000, 900000]
+        done = one.godwit("migrate", "--check", "--json", "late", "node2", check=False)
+        reasons = json.loads(done.stdout)["reasons"]
+        assert done.returncode == 1 and [r["code"] for r in reasons] == ["ids-taken"], reasons
+        assert "no 65536 ids are left of those that /etc/subuid gives" in reasons[0]["message"]
+        migrate(two, "web", one)
+        assert range_of(one, "web") not in ([300000, 900000], range_of(one, "late"))
 
 
 def test_a_checkpoint_comes_back_while_another_has_its_range(bed, gone, tmp_path):

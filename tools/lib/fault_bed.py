@@ -78,6 +78,8 @@ class Log:
 
 
 class FaultBed(Bed):
+    userns = "host"                 # of the container that moves
+
     def __init__(self, number=0, small_disks=False):
         super().__init__(f"faults{number}", 3)
         self.agents, self.daemons, self.client, self.answers = {}, {}, None, None
@@ -227,7 +229,8 @@ class FaultBed(Bed):
         return made[0]
 
     def start_box(self, node):
-        self.do(node, GODWIT, "run", "-d", "--name", BOX, "-v", f"{self.folder}/shared:/shared",
+        volume = f"{self.folder}/shared:/shared" + ("" if self.userns == "host" else ":idmap")
+        self.do(node, GODWIT, "run", "-d", "--name", BOX, "--userns", self.userns, "-v", volume,
                 "work", "/bin/beacon", "/shared/log", MEGABYTES)
         found = json.loads(self.do(node, GODWIT, "inspect", BOX))[0]
         address = (found["network"]["address"].split("/")[0], BOX_PORT)

@@ -47,6 +47,8 @@ def options_of(arguments):
     parser.add_argument("--seed", type=int, help="what the sample or the random ones follow from [the time]")
     parser.add_argument("--size", type=int, default=150, help="of the sample at most [150]")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="beds at once [processors]")
+    parser.add_argument("--userns", choices=("auto", "host"), default="host",
+                        help="whether the container has ids of its own [host]")
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.part:
@@ -266,6 +268,7 @@ def main():
     if options.check:
         return 0
     exit_on_signals()
+    FaultBed.userns = options.userns
     cases, unpassed = make_matrix()
     for point in unpassed:
         print(f"nothing passes the fault point {point}")
