@@ -47,6 +47,8 @@
  *	JOIN                        ->			the token of the OFFER, connection 0
  *	                            <-  JOINED		so many frames have come
  *
+ * (with TLS the target ends its session after JOIN, by close_notify, and both begin
+ * another one on the same connection, as another process of the target goes on with it)
  * and then the source sends all frames after those, and goes on where it was.
  * After FROZEN a lost connection ends the migration.
  *
@@ -81,6 +83,8 @@
  * may send PROGRESS between any two frames, also inside a tree. Everything
  * else, and everything out of this order (sequence.h), is refused, and so is
  * everything unknown: types, flags, fields.
+ *
+ * All of it goes through TLS (migrate/tls), unless both nodes were told otherwise.
  *
  * All numbers of the frame header are little-endian.
  */

@@ -1,6 +1,9 @@
 /*
  * server.h - a node's daemon: accepts connections, a process for each
  *
+ * Who connects proves first that it belongs to the cluster (migrate/tls), or has to be
+ * gone after CHANNEL_GREET_US.
+ *
  * The daemon holds nothing that a container needs: its death, and that of its
  * children, never touches a running container.
  */

@@ -106,6 +106,7 @@ class FaultBed(Bed):
             if self.small_disks:
                 self.run(node, "mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", "/var/lib/godwit")
                 shutil.copy(self.folder / node / "node.json", self.state(node))
+                shutil.copytree(self.folder / node / "tls", self.state(node) / "tls")
             self.start_node(node)
             self.do(node, GODWIT, "image", "import", "work", rootfs)
             self.warm_up(node)
