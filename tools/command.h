@@ -132,3 +132,12 @@ int command_usage_error(const struct command *command, const char *fmt, ...)
  * there was one. */
 typedef int (*command_each_fn)(struct container *c, const void *options, struct error *err);
 int command_each(const struct invocation *inv, bool lock, command_each_fn fn);
+
+/* The same in two steps, with the lock: many that end at once take hardly longer than one. What
+ * begin writes to its item of item_size bytes is for finish, which is called when begin has succeeded. */
+typedef int (*command_step_fn)(struct container *c, const void *options, void *item, struct error *err);
+struct command_steps {
+	size_t item_size;
+	command_step_fn begin, finish;
+};
+int command_each_at_once(const struct invocation *inv, const struct command_steps *steps);

@@ -51,13 +51,13 @@ int end_signal(const struct container *c, const struct container_state *st, int 
 }
 
 /* A monitor goes when all is cleaned up and told. */
-static bool wait_gone(int monitor_pidfd, uint64_t timeout_us)
+static bool wait_gone(int monitor_pidfd, uint64_t until_us)
 {
-	uint64_t until_us = clock_us() + timeout_us;
 	struct pollfd p = { .fd = monitor_pidfd, .events = POLLIN };
 
-	for (uint64_t now = clock_us();; now = clock_us()) {
-		int r = now < until_us ? poll(&p, 1, (int)((until_us - now + 999) / 1000)) : 0;
+	for (;;) {
+		uint64_t now = clock_us();
+		int r = poll(&p, 1, now < until_us ? (int)((until_us - now + 999) / 1000) : 0);
 
 		if (r == 0 || (r < 0 && errno != EINTR))
 			return false;
@@ -123,11 +123,12 @@ int end_announce(const struct container *c, const struct container_state *st, st
 	return container_pid_start(st->monitor_pid) != st->monitor_start ? 0 : r;
 }
 
-int end_container(const struct container *c, const struct container_state *st, int sig,
-		  uint64_t timeout_us, struct error *err)
+int end_begin(const struct container *c, const struct container_state *st, int sig, uint64_t timeout_us,
+	      struct ending *ret, struct error *err)
 {
 	CLEANUP(fd_closep) int monitor = st->monitor_alive ? pidfd_open(st->monitor_pid, 0) : -EBADF;
 
+	*ret = (struct ending){ .monitor_fd = -EBADF };
 	if (monitor < 0 || container_pid_start(st->monitor_pid) != st->monitor_start)
 		return end_without_monitor(c, st, err);
 	if (end_announce(c, st, err) < 0)
@@ -137,13 +138,25 @@ int end_container(const struct container *c, const struct container_state *st, i
 	if (sig && (end_signal(c, st, sig, err) < 0 ||
 		    (st->status == CONTAINER_PAUSED && thaw(c, err) < 0)))
 		return -err->code;
-	if (sig && wait_gone(monitor, timeout_us))
-		return 0;
-	if (kill_all(c, err) < 0)
+	if (!sig && kill_all(c, err) < 0)
 		return error_wrap(err, "container '%s'", c->name);
-	return wait_gone(monitor, KILL_TIMEOUT_US) ? 0 :
-		error_set(err, ETIMEDOUT, "container '%s': its monitor (pid %d) does not end", c->name,
-			  (int)st->monitor_pid);
+	ret->killed = !sig;
+	ret->until_us = clock_us() + (sig ? timeout_us : KILL_TIMEOUT_US);
+	ret->monitor_fd = TAKE_FD(monitor);
+	return 0;
+}
+
+int end_wait(const struct container *c, struct ending *e, struct error *err)
+{
+	CLEANUP(fd_closep) int monitor = TAKE_FD(e->monitor_fd);
+
+	if (monitor < 0 || wait_gone(monitor, e->until_us))
+		return 0;
+	if (!e->killed && kill_all(c, err) < 0)
+		return error_wrap(err, "container '%s'", c->name);
+	if (!e->killed && wait_gone(monitor, clock_us() + KILL_TIMEOUT_US))
+		return 0;
+	return error_set(err, ETIMEDOUT, "container '%s': its monitor does not end", c->name);
 }
 
 int end_parse_signal(const char *text, int *ret, struct error *err)

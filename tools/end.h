@@ -20,10 +20,21 @@ int end_check(const struct container *c, struct container_state *ret, struct err
 int end_signal(const struct container *c, const struct container_state *st, int sig,
 	       struct error *err);
 
-/* sig first (0: none), after timeout_us SIGKILL to all of it; returns when its
- * monitor has recorded the end, or, without a monitor, after cleaning here. */
-int end_container(const struct container *c, const struct container_state *st, int sig,
-		  uint64_t timeout_us, struct error *err);
+/* Between the two steps of an end: several can end at once. */
+struct ending {
+	int monitor_fd;		/* its pidfd; -EBADF: there is nothing to wait for */
+	bool killed;
+	uint64_t until_us;	/* clock_us(); how long it may take by itself */
+};
+
+/* Sends sig; SIGKILL to all of it when that is 0. Without a monitor it has ended when
+ * this returns, all cleaned up. On success *ret goes to end_wait. */
+int end_begin(const struct container *c, const struct container_state *st, int sig, uint64_t timeout_us,
+	      struct ending *ret, struct error *err);
+
+/* Returns when its monitor has recorded the end; timeout_us after the beginning SIGKILL
+ * to all of it. Consumes what *e holds. */
+int end_wait(const struct container *c, struct ending *e, struct error *err);
 
 /* "TERM", "SIGTERM", "term", "15"; signal(7). -EINVAL for anything else. */
 int end_parse_signal(const char *text, int *ret, struct error *err);

@@ -13,11 +13,12 @@ static const struct option_row rows[] = {
 	OPTION_END,
 };
 
-static int rm_one(struct container *c, const void *options, struct error *err)
+static int rm_begin(struct container *c, const void *options, void *ending, struct error *err)
 {
 	const struct rm_options *o = options;
 	struct container_state st;
 
+	*(struct ending *)ending = (struct ending){ .monitor_fd = -EBADF };
 	if (container_state(c, &st, err) < 0)
 		return -err->code;
 	if (st.status == CONTAINER_IN_DOUBT || (st.status == CONTAINER_INCOMING && st.monitor_alive))
@@ -31,14 +32,22 @@ static int rm_one(struct container *c, const void *options, struct error *err)
 	/* One that is lost here may go as well. */
 	if (st.status != CONTAINER_INCOMING && incoming_finish(c, err) < 0 && err->code != ESTALE)
 		return -err->code;
-	if (container_status_is_active(st.status) && end_container(c, &st, 0, 0, err) < 0)
+	return container_status_is_active(st.status) ? end_begin(c, &st, 0, 0, ending, err) : 0;
+}
+
+static int rm_finish(struct container *c, const void *options, void *ending, struct error *err)
+{
+	(void)options;
+	if (end_wait(c, ending, err) < 0)
 		return -err->code;
 	return container_clean(c, false, err);
 }
 
 static int rm_run(const struct invocation *inv)
 {
-	return command_each(inv, true, rm_one);
+	static const struct command_steps steps = { sizeof(struct ending), rm_begin, rm_finish };
+
+	return command_each_at_once(inv, &steps);
 }
 
 const struct command command_rm = {

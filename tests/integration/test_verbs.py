@@ -223,6 +223,23 @@ def test_stop_asks_first(node, box):
     assert "not running" in refused(node, "stop", name)
 
 
+def test_those_that_are_stopped_together_end_together(node, box, tmp_path):
+    """The first one waits for the second, which comes after it."""
+    begin = "trap '{}' TERM; touch /v/ready-$0; while :; do sleep 0.02; done"
+    volume = ["-v", f"{tmp_path}:/v"]
+    first = box("sh", "-c", begin.format("until [ -e /v/told ]; do sleep 0.02; done; exit 3"), "1", options=volume)
+    second = box("sh", "-c", begin.format("touch /v/told; exit 4"), "2", options=volume)
+    until(lambda: len(list(tmp_path.iterdir())) == 2)
+    node.godwit("stop", "-t", "60s", first, second)
+    assert [inspect(node, name)["state"]["exit_code"] for name in (first, second)] == [3, 4]
+    # So many that they are taken in parts; what fails is told, and the others go.
+    names = [box("sleep", "1000") for _ in range(3)]
+    node.godwit("rm", names[1], "-f")
+    done = node.godwit("rm", "-f", *(f"none{i}" for i in range(100)), *names, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 101
+    assert not set(names) & set(node.godwit("ps", "-aq").stdout.split())
+
+
 def test_stop_kills_what_does_not_listen(node, box):
     name = box("sleep", "1000")
     began = time.monotonic()
