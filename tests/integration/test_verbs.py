@@ -167,11 +167,11 @@ def test_signals_are_passed_on(node):
 
 
 def test_attached_to_one_that_ends(node, box):
-    name = box("sh", "-c", "while ! [ -e /go ]; do sleep 0.02; done; echo said; exit 11")
+    name = box("sh", "-c", "while ! [ -e /go ]; do echo waits; sleep 0.02; done; echo said; exit 11")
     process = node.popen(GODWIT, "attach", name, stdout=subprocess.PIPE)
-    time.sleep(0.2)
+    assert process.stdout.readline() == "waits\n"
     node.godwit("exec", name, "touch", "/go")
-    assert process.communicate(timeout=20)[0] == "said\n" and process.returncode == 11
+    assert process.communicate(timeout=20)[0].endswith("waits\nsaid\n") and process.returncode == 11
 
 
 # --- logs -------------------------------------------------------------------
