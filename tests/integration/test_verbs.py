@@ -170,8 +170,8 @@ def test_attached_to_one_that_ends(node, box):
     name = box("sh", "-c", "while ! [ -e /go ]; do echo waits; sleep 0.02; done; echo said; exit 11")
     process = node.popen(GODWIT, "attach", name, stdout=subprocess.PIPE)
     assert process.stdout.readline() == "waits\n"
-    node.godwit("exec", name, "touch", "/go")
-    assert process.communicate(timeout=20)[0].endswith("waits\nsaid\n") and process.returncode == 11
+    node.godwit("exec", name, "touch", "/go", check=False)      # the container may end first, and this with it
+    assert process.communicate(timeout=20)[0].endswith("said\n") and process.returncode == 11
 
 
 # --- logs -------------------------------------------------------------------
