@@ -31,7 +31,7 @@ static json_t *strv_json(char *const *v)
 
 int manifest_write(int dirfd, const struct manifest *m, struct error *err)
 {
-	json_t *root = json_pack("{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I,s:I,s:i,s:i,s:s,s:i}",
+	json_t *root = json_pack("{s:i,s:i,s:o,s:o,s:[I,I,I],s:b,s:i,s:I,s:I,s:I,s:i,s:i,s:s,s:i,s:s*}",
 		"version", MANIFEST_VERSION, "criu_version", (int)m->criu_version,
 		"external_mounts", strv_json(m->external_mounts), "tmpfs", strv_json(m->tmpfs),
 		"pipe_inodes", (json_int_t)m->pipe_inodes[0], (json_int_t)m->pipe_inodes[1],
@@ -39,7 +39,8 @@ int manifest_write(int dirfd, const struct manifest *m, struct error *err)
 		"migrations", (int)m->migrations, "started_us", (json_int_t)m->started_us,
 		"frozen_at_us", (json_int_t)m->frozen_at_us, "log_bytes", (json_int_t)m->log_bytes,
 		"restarts", (int)m->restarts, "oom_kills", (int)m->oom_kills,
-		"health", health_name(m->health.status), "health_failures", (int)m->health.failures);
+		"health", health_name(m->health.status), "health_failures", (int)m->health.failures,
+		"files", *m->files ? m->files : NULL);
 	CLEANUP(freep) char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 
 	json_decref(root);
@@ -105,15 +106,15 @@ static int from_json(json_t *root, struct manifest *m, struct error *err)
 	json_t *mounts = NULL, *tmpfs = NULL;
 	json_int_t p[3] = { 0 }, started = 0, frozen = 0, log = 0;
 	int version = 0, criu = 0, paused = 0, migrations = 0, restarts = 0, oom_kills = 0, failures = 0;
-	const char *health = "none";
+	const char *health = "none", *files = "";
 	json_error_t je;
 
-	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I!],s:b,s:i,s:I,s:I,s:I,s?i,s?i,s?s,s?i!}",
+	if (json_unpack_ex(root, &je, 0, "{s:i,s:i,s:o,s:o,s:[I,I,I!],s:b,s:i,s:I,s:I,s:I,s?i,s?i,s?s,s?i,s?s!}",
 			   "version", &version, "criu_version", &criu, "external_mounts", &mounts,
 			   "tmpfs", &tmpfs, "pipe_inodes", &p[0], &p[1], &p[2], "was_paused", &paused,
 			   "migrations", &migrations, "started_us", &started, "frozen_at_us", &frozen,
 			   "log_bytes", &log, "restarts", &restarts, "oom_kills", &oom_kills,
-			   "health", &health, "health_failures", &failures) < 0)
+			   "health", &health, "health_failures", &failures, "files", &files) < 0)
 		return error_set(err, EINVAL, "%s", je.text);
 	if (version != MANIFEST_VERSION)
 		return error_set(err, ENOTSUP, "version %d is not supported, only %d", version,
@@ -125,6 +126,7 @@ static int from_json(json_t *root, struct manifest *m, struct error *err)
 	if (!m->external_mounts || !m->tmpfs)
 		return error_set(err, EINVAL, "'external_mounts' and 'tmpfs' must be at most %d absolute paths",
 				 MANIFEST_MOUNTS_MAX);
+	(void)snprintf(m->files, sizeof(m->files), "%s", files);
 	m->criu_version = (unsigned)criu;
 	for (int i = 0; i < 3; i++)
 		m->pipe_inodes[i] = (uint64_t)p[i];

@@ -12,6 +12,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
+#include "engine/image/tree.h"
 #include "engine/monitor/health.h"
 
 #define MANIFEST_VERSION 2
@@ -28,6 +29,7 @@ struct manifest {
 	uint64_t started_us, frozen_at_us;	/* real time */
 	uint32_t restarts, oom_kills;		/* container.h; 0 in older ones */
 	struct health health;
+	char files[TREE_DIGEST_SIZE];	/* tree_digest_exact of its changes to files; empty: nobody asked */
 	uint64_t log_bytes;		/* its log at the dump; what came later is not of it */
 };
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/fault.h"
 #include "engine/base/fd.h"
 #include "engine/image/image.h"
 #include "migrate/admission/machine.h"
@@ -127,7 +128,6 @@ static void on_seized(void *ctx)
 static int send_files(void *ctx, const struct manifest *m, struct error *err)
 {
 	struct source *s = ctx;
-	CLEANUP(fd_closep) int upper = -EBADF;
 
 	timeline_step(&s->report->frozen, "dump");
 	if (source_last_shared(s, err) < 0)
@@ -136,10 +136,8 @@ static int send_files(void *ctx, const struct manifest *m, struct error *err)
 	if (sockets_save(s->container, s->state.pid, s->meta, &s->report->held.unreceived, err) < 0)
 		return -err->code;
 	timeline_step(&s->report->frozen, "sockets");
-	if (fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
-	    trees_send(s->channel, MESSAGE_TREE_UPPER, "", upper, err) < 0)
-		return -err->code;
-	if (send_tmpfs(s, m, err) < 0)
+	if (source_last_files(s, err) < 0 || send_tmpfs(s, m, err) < 0 ||
+	    (s->options->verify && tree_digest_exact(s->upper, s->files_digest, err) < 0))
 		return -err->code;
 	timeline_step(&s->report->frozen, "files");
 	return 0;
@@ -164,6 +162,9 @@ int source_dump(struct source *s, struct error *err)
 		return -err->code;
 	}
 	timeline_step(&s->report->frozen, "let-go");
+	strcpy(s->manifest->files, s->files_digest);
+	if (fault_value("files-hash", 0))
+		s->manifest->files[0] ^= 1;
 	return manifest_write(s->meta, s->manifest, err);
 }
 
@@ -250,6 +251,8 @@ void source_closep(struct source *s)
 	gate_free(s->stand_in);
 	held_frames_free(&s->held);
 	fd_close(&s->netns);
+	files_free(s->files);
+	fd_close(&s->upper);
 	carried_free(s->carried);
 	cgroup_free(s->cgroup);
 	lease_closep(&s->lease);

@@ -12,6 +12,7 @@
 #include "engine/network/gate.h"
 #include "migrate/admission/reasons.h"
 #include "migrate/channel/channel.h"
+#include "migrate/files/files.h"
 #include "migrate/handover.h"
 #include "migrate/lease.h"
 #include "migrate/manifest.h"
@@ -55,6 +56,7 @@ struct source_report {
 	uint64_t predicted_us;		/* the downtime that was expected at the freeze */
 	char tracker[16];		/* how writes were followed */
 	struct memory_stats memory;
+	struct files_stats files;
 	struct source_round rounds[SOURCE_ROUNDS_TOLD];	/* the last ones, oldest first */
 	size_t n_rounds;		/* the last of a migration that froze is the frozen one */
 	struct source_held held;
@@ -67,7 +69,7 @@ struct source_options {
 	int level;			/* compression_parse */
 	struct policy_limits policy;
 	enum tracker_kind tracker;	/* TRACKER_ANY: the best that the kernel has */
-	bool whole_trees;		/* a tmpfs goes with all that is in it, while it stands still */
+	bool whole_trees;		/* all files go while it stands still */
 	const char *past_file;		/* cache/NAME: past_downtimes.h; NULL: a move's */
 	uint64_t rate;			/* bytes a second of the rounds; 0: any */
 	bool verify;			/* compare all memory before the commit */
@@ -111,6 +113,9 @@ struct source {
 	int netns;			/* which keeps that */
 	struct cgroup *cgroup;
 	struct memory *memory;
+	int upper;			/* its changes to files */
+	struct files *files;		/* those on their way; NULL: all go at once */
+	char files_digest[TREE_DIGEST_SIZE];	/* when they were sent last, if asked for */
 	struct carried *carried;
 	struct policy decision;
 	struct past_downtimes past;
@@ -127,7 +132,7 @@ struct source {
 };
 
 #define SOURCE_EMPTY .lease = LEASE_HOLD_EMPTY, .workdir = -EBADF, .images = -EBADF, .meta = -EBADF, \
-	.netns = -EBADF
+	.netns = -EBADF, .upper = -EBADF
 
 void source_report_free(struct source_report *report);
 
@@ -181,6 +186,9 @@ int source_last_round(struct source *s, struct error *err);
 
 /* Dumped, still frozen: what has changed in shared memory meanwhile. */
 int source_last_shared(struct source *s, struct error *err);
+
+/* Next: what has changed of its files. Ends the last round. */
+int source_last_files(struct source *s, struct error *err);
 
 /* Done: remembers what the downtime cost besides memory. */
 void source_learn(struct source *s);

@@ -1,9 +1,10 @@
-/* The source's column of the stages in which memory moves. */
+/* The source's column of the stages in which memory and files move. */
 #include <string.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
 #include "migrate/source.h"
+#include "migrate/trees.h"
 
 #define PAST_FILE "downtimes"
 
@@ -80,15 +81,39 @@ static void tell_round(struct source *s, const struct policy_round *round)
 	r->rounds[r->n_rounds++] = (struct source_round){ *round, s->decision.predicted_us };
 }
 
+static void add_round(struct policy_round *sum, const struct policy_round *more)
+{
+	sum->bytes += more->bytes;
+	sum->sent_bytes += more->sent_bytes;
+	sum->wire_bytes += more->wire_bytes;
+	sum->scan_us += more->scan_us;
+	sum->send_us += more->send_us;
+	sum->compress_us += more->compress_us;
+	sum->idle_us += more->idle_us;
+}
+
+/* Files first: less is written to memory until its turn than to files. */
+static int go_round(struct source *s, struct policy_round *ret, struct error *err)
+{
+	struct policy_round files = { 0 };
+
+	if (s->files && files_round(s->files, &files, err) < 0)
+		return -err->code;
+	if (memory_round(s->memory, ret, err) < 0)
+		return -err->code;
+	if (s->decision.rounds == 0)
+		expect(s, ret);
+	add_round(ret, &files);
+	return 0;
+}
+
 static int run_rounds(struct source *s, struct error *err)
 {
 	struct policy_round round;
 
 	for (;;) {
-		if (source_check_cancelled(s, err) < 0 || memory_round(s->memory, &round, err) < 0)
+		if (source_check_cancelled(s, err) < 0 || go_round(s, &round, err) < 0)
 			return -err->code;
-		if (s->decision.rounds == 0)
-			expect(s, &round);
 		s->report->verdict = policy_judge(&s->decision, &round);
 		tell_round(s, &round);
 		switch (s->report->verdict) {
@@ -123,7 +148,9 @@ int source_precopy(struct source *s, struct error *err)
 	if (container_cgroup(s->container, false, &s->cgroup, err) < 0 ||
 	    memory_open(s->cgroup, s->options->tracker, s->state.pid, !s->options->whole_trees, channels, n,
 			&s->memory, err) < 0 ||
-	    carried_new(&s->carried, err) < 0)
+	    carried_new(&s->carried, err) < 0 ||
+	    fd_open_dir_at(s->container->dir_fd, "upper", false, 0, &s->upper, err) < 0 ||
+	    (!s->options->whole_trees && files_open(s->upper, s->channel, &s->files, err) < 0))
 		return -err->code;
 	(void)snprintf(s->report->tracker, sizeof(s->report->tracker), "%s", memory_tracker_name(s->memory));
 	channel_set_rate(s->channel, s->options->rate);
@@ -150,9 +177,19 @@ int source_last_round(struct source *s, struct error *err)
 
 int source_last_shared(struct source *s, struct error *err)
 {
-	if (memory_last_shared(s->memory, s->options->verify, &s->last_round, err) < 0)
-		return -err->code;
+	return memory_last_shared(s->memory, s->options->verify, &s->last_round, err);
+}
+
+int source_last_files(struct source *s, struct error *err)
+{
+	int r = s->files ? files_last(s->files, &s->last_round, err) :
+			   trees_send(s->channel, MESSAGE_TREE_UPPER, "", s->upper, err);
+
+	if (r < 0)
+		return r;
 	tell_round(s, &s->last_round);
 	s->report->memory = memory_stats(s->memory);
+	if (s->files)
+		s->report->files = files_stats(s->files);
 	return 0;
 }

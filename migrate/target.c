@@ -204,17 +204,26 @@ static int open_place(const struct target *t, enum message_tree_kind kind, int *
 	return error_set(err, EPROTO, "a tree of an unexpected kind");
 }
 
-int target_unpack(struct target *t, int place, struct error *err)
+static int unpack(struct target *t, int place, bool changes, struct error *err)
 {
 	struct tree_limits limits = { .entries = 100000000 };
-	uint64_t room;
+	uint64_t room, bytes = 0;
+	int r;
 
 	if (machine_free_disk(place, &room, err) < 0)
 		return -err->code;
 	limits.bytes = room + 1;
-	if (trees_receive(t->channel, place, &limits, err) < 0)
+	r = changes ? trees_receive_changes(t->channel, place, &limits, &bytes, err) :
+		      trees_receive(t->channel, place, &limits, err);
+	if (r < 0)
 		return error_wrap(err, "%llu MiB of disk are free", (unsigned long long)room >> 20);
+	t->files_bytes += bytes;
 	return 0;
+}
+
+int target_unpack(struct target *t, int place, struct error *err)
+{
+	return unpack(t, place, false, err);
 }
 
 static int take_tree(struct target *t, const struct message_tree_begin *b, struct error *err)
@@ -225,7 +234,14 @@ static int take_tree(struct target *t, const struct message_tree_begin *b, struc
 		return tmpfs_unpack(&t->tmpfs, b->label, t->shared, trees_read, t->channel, err);
 	if (open_place(t, b->kind, &place, err) < 0)
 		return -err->code;
-	return target_unpack(t, place, err);
+	return unpack(t, place, b->kind == MESSAGE_TREE_UPPER, err);
+}
+
+int target_take_tree(struct target *t, const struct message *m, struct error *err)
+{
+	int r = t->take_tree(t, &m->tree_begin, err);
+
+	return r < 0 ? error_wrap(err, "receive %s", message_tree_kind_name(m->tree_begin.kind)) : 0;
 }
 
 static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, struct error *err)
@@ -240,11 +256,29 @@ static int receive_tree(struct target *t, enum message_tree_kind *ret_kind, stru
 		message_free(&m);
 		return target_receive_memory(t, err);
 	}
-	r = t->take_tree(t, &m.tree_begin, err);
-	if (r < 0)
-		(void)error_wrap(err, "receive %s", message_tree_kind_name(m.tree_begin.kind));
+	r = target_take_tree(t, &m, err);
 	message_free(&m);
 	return r;
+}
+
+/* If the source has told what its files are. */
+static int verify_files(const struct target *t, struct error *err)
+{
+	CLEANUP(manifest_freep) struct manifest *m = NULL;
+	CLEANUP(fd_closep) int meta = -EBADF, upper = -EBADF;
+	char digest[TREE_DIGEST_SIZE];
+
+	if (!t->container)
+		return 0;
+	if (fd_open_dir_at(t->container->dir_fd, "meta", false, 0, &meta, err) < 0 || manifest_read(meta, &m, err) < 0)
+		return -err->code;
+	if (!*m->files)
+		return 0;
+	if (fd_open_dir_at(t->container->dir_fd, "upper", false, 0, &upper, err) < 0 ||
+	    tree_digest_exact(upper, digest, err) < 0)
+		return -err->code;
+	return strcmp(digest, m->files) != 0 ?
+	       error_set(err, EBADMSG, "its changes to files here are not what they are at the source") : 0;
 }
 
 int target_transfer(struct target *t, struct error *err)
@@ -261,7 +295,7 @@ int target_transfer(struct target *t, struct error *err)
 	target_lanes_end(t);
 	if (store_seal(t->store, err) < 0)
 		return -err->code;
-	if (memory_verify(t->store, t->shared, &t->hashes, err) < 0)
+	if (memory_verify(t->store, t->shared, &t->hashes, err) < 0 || verify_files(t, err) < 0)
 		return -err->code;
 	timeline_step(&t->times.restore, "page-store");
 	return 0;

@@ -44,6 +44,7 @@ struct target {
 	struct injector *past_gate, *by_gate;	/* into its interface */
 	struct memory_hashes hashes;	/* that the source has told */
 	uint64_t rounds;		/* trees of memory before the freeze */
+	uint64_t files_bytes;		/* contents of files that have come */
 	struct filler filler;		/* gives it to the restored tasks */
 	int control;			/* to its monitor */
 	int workdir;
@@ -74,6 +75,9 @@ int target_run(struct target *t, const struct migrate_stage table[STAGE_MAX_],
 
 /* Unpacks the tree that has begun into a folder (borrowed). */
 int target_unpack(struct target *t, int place, struct error *err);
+
+/* Takes the tree that m begins. */
+int target_take_tree(struct target *t, const struct message *m, struct error *err);
 
 /* A line for the daemon's log. */
 void target_say(const struct target *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

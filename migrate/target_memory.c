@@ -1,4 +1,4 @@
-/* The target's column of the stages in which memory moves. */
+/* The target's column of the stages in which memory and files move. */
 #include "engine/base/clock.h"
 #include "migrate/admission/machine.h"
 #include "migrate/admission/reservation.h"
@@ -21,7 +21,7 @@ int target_make_store(struct target *t, struct error *err)
 	return store_new(memory / STORE_PAGE, &t->store, err);
 }
 
-/* The pages that are here are no longer free, so they are not reserved any more. */
+/* The pages and files that are here take no more room, so they are not reserved any more. */
 static void note_taken(struct target *t)
 {
 	uint64_t taken = store_stats(t->store).pages * STORE_PAGE;
@@ -33,6 +33,7 @@ static void note_taken(struct target *t)
 	left.memory_bytes = left.memory_bytes > taken ? left.memory_bytes - taken : 0;
 	if (t->image_wanted)
 		left.disk_bytes = t->offer.offer.disk_bytes;
+	left.disk_bytes = left.disk_bytes > t->files_bytes ? left.disk_bytes - t->files_bytes : 0;
 	(void)reservation_write(t->container, &left, &ignored);
 }
 
@@ -50,27 +51,37 @@ int target_receive_memory(struct target *t, struct error *err)
 	return memory_receive(t->channel, &receiver, err);
 }
 
+static int receive_part(struct target *t, const struct message *begin, struct error *err)
+{
+	if (begin->tree_begin.kind != MESSAGE_TREE_MEMORY)
+		return target_take_tree(t, begin, err);
+	if (target_receive_memory(t, err) < 0)
+		return -err->code;
+	t->rounds++;
+	return 0;
+}
+
 static int receive_rounds(struct target *t, struct error *err)
 {
-	for (;;) {
-		struct message m = { 0 };
-		enum wire_type type;
+	struct message m = { 0 };
+	int r = 0;
 
+	while (r == 0) {
 		if (channel_receive(t->channel, 0, &m, err) < 0)
 			return -err->code;
-		type = m.type;
+		if (m.type == WIRE_FROZEN)
+			break;
+		r = receive_part(t, &m, err);
 		message_free(&m);
-		if (type == WIRE_FROZEN) {
-			timeline_begin(&t->times.restore, clock_us());
-			target_lanes_freeze(t);
-			target_rejoin_end(t);
-			return 0;
-		}
-		if (target_receive_memory(t, err) < 0)
-			return -err->code;
-		t->rounds++;
 		note_taken(t);
 	}
+	message_free(&m);
+	if (r < 0)
+		return r;
+	timeline_begin(&t->times.restore, clock_us());
+	target_lanes_freeze(t);
+	target_rejoin_end(t);
+	return 0;
 }
 
 /* When a further connection's thread fails, the first connection only seems to end. */

@@ -46,6 +46,17 @@ int trees_receive(struct channel *ch, int dirfd, const struct tree_limits *limit
 	return tree_unpack(dirfd, trees_read, ch, limits, false, &stats, err);
 }
 
+int trees_receive_changes(struct channel *ch, int dirfd, const struct tree_limits *limits, uint64_t *ret_bytes,
+			  struct error *err)
+{
+	struct tree_stats stats;
+
+	if (tree_unpack_changes(dirfd, trees_read, ch, limits, &stats, err) < 0)
+		return -err->code;
+	*ret_bytes = stats.bytes;
+	return 0;
+}
+
 static int take_sample(void *ctx, const void *data, size_t len, struct error *err)
 {
 	struct sample *s = ctx;

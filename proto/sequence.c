@@ -51,6 +51,11 @@ static bool is_memory(const struct message *m)
 	return m->tree_begin.kind == MESSAGE_TREE_MEMORY;
 }
 
+static bool is_of_round(const struct message *m)
+{
+	return is_memory(m) || is_upper(m);
+}
+
 static bool is_held(const struct message *m)
 {
 	return m->tree_begin.kind == MESSAGE_TREE_HELD;
@@ -107,7 +112,7 @@ static const struct row rows[] = {
 	{ S(IN_IMAGE), SOURCE(DATA), S(IN_IMAGE), NULL },
 	{ S(IN_IMAGE), SOURCE(TREE_END), S(PREPARING), NULL },
 	{ S(PREPARING), TARGET(PREPARED), S(PREPARED), NULL },
-	{ S(PREPARED), SOURCE(TREE_BEGIN), S(IN_ROUND), is_memory },
+	{ S(PREPARED), SOURCE(TREE_BEGIN), S(IN_ROUND), is_of_round },
 	{ S(IN_ROUND), SOURCE(DATA), S(IN_ROUND), NULL },
 	{ S(IN_ROUND), SOURCE(TREE_END), S(PREPARED), NULL },
 	{ S(PREPARED), SOURCE(FROZEN), S(FROZEN), NULL },

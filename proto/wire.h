@@ -15,10 +15,11 @@
  *	                            <-  VERDICT		yes, or every reason why not
  *	[ TREE IMAGE                ->			if VERDICT says image_wanted ]
  *	                            <-  PREPARED	all but the processes is there
- *	[ TREE MEMORY               -> ]...		rounds of pages, while it runs
+ *	[ TREE UPPER                ->			changes to its root since the round before
+ *	  TREE MEMORY               -> ]...		and pages, while it runs
  *	FROZEN                      ->			the container stands still
  *	[ TREE MEMORY               -> ]		the last pages, and the map of them
- *	TREE UPPER                  ->			changes to its root
+ *	TREE UPPER                  ->			the last changes to its root
  *	[ TREE TMPFS ]...           ->			one for each tmpfs
  *	TREE CHECKPOINT             ->			CRIU's images
  *	TREE META                   ->			log, state and the like
@@ -93,8 +94,8 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x54574447u			/* "GDWT" in memory */
-#define WIRE_VERSION 3u				/* what this program speaks */
-#define WIRE_LOWEST_VERSION 3u			/* the oldest that it still speaks */
+#define WIRE_VERSION 4u				/* what this program speaks */
+#define WIRE_LOWEST_VERSION 4u			/* the oldest that it still speaks */
 #define WIRE_DEFAULT_PORT 4967
 
 /* A frame's type; the numbers are the protocol and never change meaning. */

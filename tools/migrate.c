@@ -46,7 +46,7 @@ static const struct option_row rows[] = {
 	OPTION(0, "tracker", TEXT, "KIND", struct migrate_options, rounds.tracker,
 	       "how writes are followed: 'userfaultfd', 'soft-dirty', 'none', or 'any': the best [any]"),
 	OPTION(0, "verify", FLAG, NULL, struct migrate_options, verify,
-	       "compare hashes of all memory before the commit; costs downtime"),
+	       "compare hashes of all memory and files before the commit; costs downtime"),
 	OPTION(0, "connections", COUNT, "N", struct migrate_options, connections,
 	       "that memory goes over at once, 1 to 8, each with a thread on either side [1]"),
 	OPTION(0, "retry-for", DURATION, "TIME", struct migrate_options, retry_us,

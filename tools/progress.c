@@ -237,6 +237,8 @@ void progress_print_json(const struct container *c, const struct source_report *
 	(void)json_object_set_new(o, "frozen_resume_ms", steps(&r->resume));
 	(void)json_object_set_new(o, "rounds", rounds(r));
 	(void)json_object_set_new(o, "reconnects", json_integer((json_int_t)r->reconnects));
+	(void)json_object_set_new(o, "files", json_pack("{s:I,s:I}", "bytes", (json_int_t)r->files.bytes,
+						       "bytes_frozen", (json_int_t)r->files.last_bytes));
 	(void)json_object_set_new(o, "bytes_resent", json_integer((json_int_t)r->bytes_resent));
 	print_json(o, error);
 }

@@ -4,6 +4,7 @@
 const struct fault_value fault_values[] = {
 	{ "memory-hash", "command" },		/* added to the hash that --verify tells */
 	{ "shared-hash", "command" },		/* the same, of shared memory */
+	{ "files-hash", "command" },		/* spoils the digest of changes to files */
 	{ "first-word-s", "receive" },		/* how long a peer may take to say what it wants */
 	{ "peer-dead-s", "command,receive" },	/* when a silent connection is given up */
 	{ "keep-longer-s", "receive" },		/* than a lost source tries to come back */

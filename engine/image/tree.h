@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 #include "engine/base/error.h"
+#include "engine/image/tree_entry.h"
 
 /* Takes all len bytes or fails. */
 typedef int (*tree_write_fn)(void *ctx, const void *data, size_t len, struct error *err);
@@ -83,6 +84,36 @@ int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_wri
 int tree_unpack_contents(int dirfd, const struct tree_contents *contents, tree_read_fn read, void *ctx,
 			 const struct tree_limits *limits, struct tree_stats *ret, struct error *err);
 
+/* What of a tree goes to somebody who has an older state of it. The callbacks come in this order
+ * for each file; wanted and gone for all of them, the others for what is packed. */
+struct tree_changes {
+	/* It is being changed meanwhile: a file that is replaced while it is looked at is left out. */
+	bool live;
+	/* One path after the other that is to be removed there, before next is looked at (NULL: at the
+	 * end): 1, or 0 there is none (any more). The path is valid until the next call. */
+	int (*gone)(void *ctx, const struct tree_entry *next, const char **ret_path, struct error *err);
+	/* Whether it is packed: 1, or 0. It was not opened yet. */
+	int (*wanted)(void *ctx, const struct tree_entry *e, struct error *err);
+	/* It is, as e says now; fd is open on a regular file. */
+	int (*begin)(void *ctx, const struct tree_entry *e, int fd, enum tree_change *ret, struct error *err);
+	/* As tree_next_data, of what is to be packed of a regular file. */
+	int (*next_piece)(void *ctx, int fd, uint64_t *offset, uint64_t *ret_len, struct error *err);
+	/* What was read of a piece, from its begin to its end. */
+	void (*packed)(void *ctx, const void *data, size_t len, uint64_t offset);
+	void *ctx;
+};
+
+/* A stream of changes is an archive in which an entry with the attribute "godwit.patch" is a file
+ * that keeps what its pieces don't cover, and one with "godwit.gone" a path that is removed. No
+ * file can have attributes of these names. */
+int tree_pack_changes(int dirfd, const struct tree_changes *changes, tree_write_fn write, void *ctx,
+		      struct tree_stats *ret, struct error *err);
+
+/* Makes the tree at dirfd equal to the one that was packed. Files, folders and links take the place
+ * of what is there, whatever that is; times of folders in which that happens stay. */
+int tree_unpack_changes(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
+			struct tree_stats *ret, struct error *err);
+
 /* Copies a tree (pack into unpack, in one process), for image import. */
 int tree_copy(int from_dirfd, int to_dirfd, struct tree_stats *ret, struct error *err);
 
@@ -95,3 +126,6 @@ int tree_measure(int dirfd, struct tree_stats *ret, struct error *err);
  * no times), as 64 hex digits: the same image on two nodes has the same. */
 #define TREE_DIGEST_SIZE 65
 int tree_digest(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err);
+
+/* The same with times of modification. */
+int tree_digest_exact(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err);

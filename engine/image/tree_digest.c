@@ -14,6 +14,7 @@
 #define BLOCK_SIZE 65536
 
 struct digest {
+	bool exact;
 	struct sha256_ctx sha;
 	uint8_t block[BLOCK_SIZE];
 };
@@ -104,6 +105,10 @@ static int add_entry(void *ctx, const struct tree_entry *e, int fd, struct error
 	add_number(d, e->gid);
 	add_number(d, e->rdev);
 	add_number(d, e->size);
+	if (d->exact) {
+		add_number(d, (uint64_t)e->mtime.tv_sec);
+		add_number(d, (uint64_t)e->mtime.tv_nsec);
+	}
 	add_string(d, e->target);
 	add_number(d, e->xattrs.n);
 	for (size_t i = 0; i < e->xattrs.n; i++) {
@@ -113,13 +118,14 @@ static int add_entry(void *ctx, const struct tree_entry *e, int fd, struct error
 	return fd >= 0 ? add_content(d, fd, e->size, err) : 0;
 }
 
-int tree_digest(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err)
+static int digest(int dirfd, bool exact, char ret[TREE_DIGEST_SIZE], struct error *err)
 {
 	CLEANUP(freep) struct digest *d = malloc(sizeof(*d));
 	uint8_t sum[SHA256_DIGEST_SIZE];
 
 	if (!d)
 		return error_set(err, ENOMEM, "out of memory");
+	d->exact = exact;
 	sha256_init(&d->sha);
 	if (tree_walk(dirfd, true, add_entry, d, NULL, err) < 0)
 		return error_wrap(err, "digest");
@@ -127,4 +133,14 @@ int tree_digest(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err)
 	for (size_t i = 0; i < sizeof(sum); i++)
 		(void)snprintf(ret + 2 * i, 3, "%02x", sum[i]);
 	return 0;
+}
+
+int tree_digest(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err)
+{
+	return digest(dirfd, false, ret, err);
+}
+
+int tree_digest_exact(int dirfd, char ret[TREE_DIGEST_SIZE], struct error *err)
+{
+	return digest(dirfd, true, ret, err);
 }

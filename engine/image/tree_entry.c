@@ -1,9 +1,12 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include "engine/base/cleanup.h"
 #include "engine/image/tree_entry.h"
@@ -130,5 +133,73 @@ int tree_xattrs_write(int fd, int parent_fd, const char *name, const struct tree
 		if (r < 0)
 			return error_set(err, errno, "set attribute %s: %s", x->name, strerror(errno));
 	}
+	return 0;
+}
+
+static bool has_xattr(const struct tree_xattrs *xattrs, const char *name)
+{
+	for (size_t i = 0; i < xattrs->n; i++)
+		if (!strcmp(xattrs->list[i].name, name))
+			return true;
+	return false;
+}
+
+int tree_xattrs_remove_others(int fd, const struct tree_xattrs *xattrs, bool keep_overlay, struct error *err)
+{
+	char names[LIST_SIZE];
+	ssize_t len = flistxattr(fd, names, sizeof(names));
+
+	if (len < 0 && errno != ENOTSUP)
+		return error_set(err, errno, "list attributes: %s", strerror(errno));
+	for (const char *name = names; len > 0 && name < names + len; name += strlen(name) + 1) {
+		if (!tree_xattr_travels(name) || has_xattr(xattrs, name) ||
+		    (keep_overlay && !strncmp(name, "trusted.overlay.", 16)))
+			continue;
+		if (fremovexattr(fd, name) < 0 && errno != ENODATA)
+			return error_set(err, errno, "remove attribute %s: %s", name, strerror(errno));
+	}
+	return 0;
+}
+
+int tree_entry_copy_meta(const struct tree_entry *from, struct tree_entry *to, struct error *err)
+{
+	*to = *from;
+	to->path = to->hardlink = to->target = NULL;
+	to->xattrs = (struct tree_xattrs){ 0 };
+	for (size_t i = 0; i < from->xattrs.n; i++) {
+		const struct tree_xattr *x = &from->xattrs.list[i];
+
+		if (tree_xattrs_add(&to->xattrs, x->name, x->value, x->size, err) < 0) {
+			tree_xattrs_clear(&to->xattrs);
+			return -err->code;
+		}
+	}
+	return 0;
+}
+
+/* In this order: chown takes away setuid bits and capabilities, and an access
+ * ACL may change the group's bits. fd is open, or -EBADF: name in parent_fd. */
+int tree_entry_set_meta(int fd, int parent_fd, const char *name, const struct tree_entry *e,
+		    struct error *err)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
+	int at = fd >= 0 ? fd : parent_fd;
+	int flags = fd >= 0 ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW;
+	const char *path = fd >= 0 ? "" : name;
+	int r;
+
+	if (fchownat(at, path, e->uid, e->gid, flags) < 0)
+		return error_set(err, errno, "set owner %u:%u: %s", e->uid, e->gid, strerror(errno));
+	if (tree_xattrs_write(fd, parent_fd, name, &e->xattrs, err) < 0)
+		return -err->code;
+	if (!S_ISLNK(e->mode)) {
+		r = fd >= 0 ? fchmod(fd, e->mode & 07777) : fchmodat(at, path, e->mode & 07777, 0);
+		if (r < 0)
+			return error_set(err, errno, "set mode %o: %s", e->mode & 07777,
+					 strerror(errno));
+	}
+	r = fd >= 0 ? futimens(fd, times) : utimensat(at, path, times, flags);
+	if (r < 0)
+		return error_set(err, errno, "set time: %s", strerror(errno));
 	return 0;
 }

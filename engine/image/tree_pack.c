@@ -19,6 +19,7 @@ struct packer {
 	struct archive *archive;
 	struct archive_entry *entry;
 	const struct tree_contents *contents;	/* NULL: all of them */
+	const struct tree_changes *changes;	/* NULL: all of it */
 	tree_write_fn write;
 	void *ctx;
 	struct error write_err;		/* code 0: the stream is sound */
@@ -68,6 +69,9 @@ static void fill_header(struct packer *p, const struct tree_entry *e)
 	for (size_t i = 0; i < e->xattrs.n; i++)
 		lib->archive_entry_xattr_add_entry(p->entry, e->xattrs.list[i].name,
 						   e->xattrs.list[i].value, e->xattrs.list[i].size);
+	if (e->change != TREE_WHOLE)
+		lib->archive_entry_xattr_add_entry(
+			p->entry, e->change == TREE_GONE ? TREE_MARK_GONE : TREE_MARK_PATCH, "1", 1);
 }
 
 /* The pieces of a file that go into the stream: its data, with small holes. */
@@ -100,12 +104,19 @@ static int add_piece(struct pieces *pieces, uint64_t offset, uint64_t len, struc
 	return 0;
 }
 
-static int find_pieces(int fd, uint64_t size, struct pieces *pieces, struct error *err)
+static int next_piece(const struct packer *p, int fd, uint64_t size, uint64_t *offset, uint64_t *len,
+		      struct error *err)
+{
+	return p->changes ? p->changes->next_piece(p->changes->ctx, fd, offset, len, err) :
+			    tree_next_data(fd, size, offset, len, err);
+}
+
+static int find_pieces(const struct packer *p, int fd, uint64_t size, struct pieces *pieces, struct error *err)
 {
 	uint64_t offset = 0, len;
 	int r;
 
-	while ((r = tree_next_data(fd, size, &offset, &len, err)) > 0) {
+	while ((r = next_piece(p, fd, size, &offset, &len, err)) > 0) {
 		if (add_piece(pieces, offset, len, err) < 0)
 			return -err->code;
 		offset += len;
@@ -143,6 +154,8 @@ static int pack_piece(struct packer *p, int fd, const struct piece *piece, struc
 			return pack_zeros(p, end - offset, err);
 		if (p->lib.archive_write_data(p->archive, p->buf, (size_t)n) != n)
 			return pack_failed(p, "pack", err);
+		if (p->changes)
+			p->changes->packed(p->changes->ctx, p->buf, (size_t)n, offset);
 		offset += (uint64_t)n;
 		p->bytes += (uint64_t)n;
 	}
@@ -166,14 +179,13 @@ static int pack_pieces(struct packer *p, int fd, uint64_t size, const struct pie
 	return pack_zeros(p, size - offset, err);
 }
 
-static int pack_entry(void *ctx, const struct tree_entry *e, int fd, struct error *err)
+static int pack_file(struct packer *p, const struct tree_entry *e, int fd, struct error *err)
 {
-	struct packer *p = ctx;
 	struct pieces pieces = { 0 };
 	struct tree_entry packed = *e;
 	CLEANUP(freep) struct piece *list = NULL;
 	bool away = fd >= 0 && p->contents && p->contents->away && p->contents->away(p->contents->ctx, e->path, fd);
-	int r = fd >= 0 && !away ? find_pieces(fd, e->size, &pieces, err) : 0;
+	int r = fd >= 0 && !away ? find_pieces(p, fd, e->size, &pieces, err) : 0;
 
 	list = pieces.list;
 	if (r == 0 && p->contents && p->contents->translate)
@@ -193,6 +205,34 @@ static int pack_entry(void *ctx, const struct tree_entry *e, int fd, struct erro
 	if (p->lib.archive_write_finish_entry(p->archive) != ARCHIVE_OK)
 		return pack_failed(p, "pack", err);
 	return 0;
+}
+
+static int pack_entry(void *ctx, const struct tree_entry *e, int fd, struct error *err)
+{
+	struct packer *p = ctx;
+	struct tree_entry as = *e;
+
+	if (p->changes && p->changes->begin(p->changes->ctx, e, fd, &as.change, err) < 0)
+		return -err->code;
+	return pack_file(p, &as, fd, err);
+}
+
+static int pack_gone(struct packer *p, const struct tree_entry *next, struct error *err)
+{
+	struct tree_entry e = { .mode = S_IFREG, .change = TREE_GONE };
+	int r;
+
+	while ((r = p->changes->gone(p->changes->ctx, next, &e.path, err)) > 0)
+		if (pack_file(p, &e, -EBADF, err) < 0)
+			return -err->code;
+	return r;
+}
+
+static int pack_wanted(void *ctx, const struct tree_entry *e, struct error *err)
+{
+	struct packer *p = ctx;
+
+	return pack_gone(p, e, err) < 0 ? -err->code : p->changes->wanted(p->changes->ctx, e, err);
 }
 
 static int pack_open(struct packer *p, struct error *err)
@@ -234,8 +274,17 @@ int tree_pack(int dirfd, tree_write_fn write, void *ctx, struct tree_stats *ret,
 	return tree_pack_contents(dirfd, NULL, write, ctx, ret, err);
 }
 
-int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_write_fn write, void *ctx,
-		       struct tree_stats *ret, struct error *err)
+static int pack_tree(struct packer *p, int dirfd, struct tree_stats *stats, struct error *err)
+{
+	const struct tree_choice choice = { .wanted = pack_wanted, .live = p->changes && p->changes->live };
+
+	if (!p->changes)
+		return tree_walk(dirfd, true, pack_entry, p, stats, err);
+	return tree_walk_chosen(dirfd, &choice, pack_entry, p, stats, err) < 0 ? -err->code : pack_gone(p, NULL, err);
+}
+
+static int pack(int dirfd, const struct tree_contents *contents, const struct tree_changes *changes,
+		tree_write_fn write, void *ctx, struct tree_stats *ret, struct error *err)
 {
 	CLEANUP(packer_freep) struct packer *p = calloc(1, sizeof(*p));
 	CLEANUP(libarchive_utf8_leave) struct libarchive_utf8 utf8 = libarchive_utf8_enter();
@@ -245,10 +294,11 @@ int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_wri
 	if (!p)
 		return error_set(err, ENOMEM, "out of memory");
 	p->contents = contents;
+	p->changes = changes;
 	p->write = write;
 	p->ctx = ctx;
 	if (libarchive_load(&p->lib, err) < 0 || pack_open(p, err) < 0 ||
-	    tree_walk(dirfd, true, pack_entry, p, &stats, err) < 0)
+	    pack_tree(p, dirfd, &stats, err) < 0)
 		return -err->code;
 	if (p->lib.archive_write_close(p->archive) != ARCHIVE_OK)
 		return pack_failed(p, "pack", err);
@@ -257,4 +307,16 @@ int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_wri
 	if (ret)
 		*ret = stats;
 	return 0;
+}
+
+int tree_pack_contents(int dirfd, const struct tree_contents *contents, tree_write_fn write, void *ctx,
+		       struct tree_stats *ret, struct error *err)
+{
+	return pack(dirfd, contents, NULL, write, ctx, ret, err);
+}
+
+int tree_pack_changes(int dirfd, const struct tree_changes *changes, tree_write_fn write, void *ctx,
+		      struct tree_stats *ret, struct error *err)
+{
+	return pack(dirfd, NULL, changes, write, ctx, ret, err);
 }

@@ -44,6 +44,11 @@ int tree_path_normalize(const char *path, char ret[PATH_MAX], struct error *err)
 	return 0;
 }
 
+void tree_places_forget(struct tree_places *p)
+{
+	fd_close(&p->parent_fd);
+}
+
 static int open_beneath(int dirfd, const char *path, int flags)
 {
 	struct open_how how = {

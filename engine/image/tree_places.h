@@ -38,5 +38,8 @@ int tree_path_normalize(const char *path, char ret[PATH_MAX], struct error *err)
 int tree_places_find(struct tree_places *p, const char *path, struct tree_place *ret,
 		     struct error *err);
 
+/* After something was removed: it may have been the folder that was opened last. */
+void tree_places_forget(struct tree_places *p);
+
 /* openat2(2) of a path ("": the top) below the top; -1 and errno. */
 int tree_places_open(const struct tree_places *p, const char *path, int flags);

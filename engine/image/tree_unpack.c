@@ -20,6 +20,7 @@ struct unpacker {
 	struct error read_err;		/* code 0: the stream is sound */
 	uint64_t bytes_read;
 	bool strict;			/* a peer's stream: only what tree_pack writes */
+	bool changes;			/* of tree_pack_changes */
 };
 
 static la_ssize_t unpack_bytes(struct archive *a, void *ctx, const void **ret_data)
@@ -64,15 +65,22 @@ static void decode(char *name)
 	*out = '\0';
 }
 
-static int take_xattrs(struct unpacker *u, struct archive_entry *entry, struct tree_xattrs *ret,
-		       struct error *err)
+static enum tree_change mark_of(const char *name)
 {
+	return !strcmp(name, TREE_MARK_GONE) ? TREE_GONE : !strcmp(name, TREE_MARK_PATCH) ? TREE_PATCH : TREE_WHOLE;
+}
+
+static int take_xattrs(struct unpacker *u, struct archive_entry *entry, struct tree_entry *e, struct error *err)
+{
+	struct tree_xattrs *ret = &e->xattrs;
 	const char *name;
 	const void *value;
 	size_t size;
 
 	(void)u->lib.archive_entry_xattr_reset(entry);
 	while (u->lib.archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+		if (u->changes && name && mark_of(name) != TREE_WHOLE)
+			e->change = mark_of(name);
 		if (!name || !tree_xattr_travels(name))
 			continue;
 		if (tree_xattrs_add(ret, name, value, size, err) < 0)
@@ -132,7 +140,7 @@ static int unpack_entry(struct unpacker *u, struct archive_entry *entry, struct 
 	if (size < 0 || uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX)
 		return error_set(err, EPROTO, "%s: impossible size or owner", e.path);
 	e.size = S_ISREG(e.mode) || e.hardlink ? (uint64_t)size : 0;
-	r = take_xattrs(u, entry, &e.xattrs, err);
+	r = take_xattrs(u, entry, &e, err);
 	if (r == 0 && u->contents && u->contents->translate)
 		r = u->contents->translate(u->contents->ids, &e, err);
 	if (r == 0)
@@ -223,6 +231,8 @@ static int unpack(int dirfd, struct unpacker *u, const struct tree_contents *con
 		return -err->code;
 	u->contents = contents;
 	tree_writer_set_contents(u->writer, contents);
+	if (u->changes)
+		tree_writer_set_changes(u->writer);
 	if (unpack_open(u, err) < 0 || unpack_all(u, err) < 0)
 		return -err->code;
 	return tree_writer_finish(u->writer, ret, err);
@@ -242,4 +252,12 @@ int tree_unpack_contents(int dirfd, const struct tree_contents *contents, tree_r
 	CLEANUP(unpacker_clear) struct unpacker u = { .read = read, .ctx = ctx, .strict = true };
 
 	return unpack(dirfd, &u, contents, limits, ret, err);
+}
+
+int tree_unpack_changes(int dirfd, tree_read_fn read, void *ctx, const struct tree_limits *limits,
+			struct tree_stats *ret, struct error *err)
+{
+	CLEANUP(unpacker_clear) struct unpacker u = { .read = read, .ctx = ctx, .strict = true, .changes = true };
+
+	return unpack(dirfd, &u, NULL, limits, ret, err);
 }

@@ -23,6 +23,7 @@ struct first_link {
 
 struct walk {
 	bool contents;
+	const struct tree_choice *choice;	/* NULL: all */
 	tree_visit_fn visit;
 	void *ctx;
 	struct tree_stats stats;
@@ -152,6 +153,13 @@ static void fill(struct tree_entry *e, const struct walk *w, const struct stat *
 	e->size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
 	e->allocated_bytes = (uint64_t)st->st_blocks * 512;
 	e->mtime = st->st_mtim;
+	e->ctime = st->st_ctim;
+	e->links = st->st_nlink;
+}
+
+static int is_wanted(const struct walk *w, const struct tree_entry *e, struct error *err)
+{
+	return w->choice ? w->choice->wanted(w->ctx, e, err) : 1;
 }
 
 static int report(struct walk *w, const struct tree_entry *e, int fd, struct error *err)
@@ -178,10 +186,14 @@ static int visit_special(struct walk *w, int dirfd, const char *name, const stru
 {
 	struct tree_entry e = { 0 };
 	char target[PATH_MAX];
+	int r;
 
 	fill(&e, w, st);
 	if (find_link(w, st, &e.hardlink, err) < 0)
 		return -err->code;
+	r = is_wanted(w, &e, err);
+	if (r <= 0)
+		return r;
 	if (S_ISLNK(st->st_mode)) {
 		if (read_target(dirfd, name, target, err) < 0)
 			return -err->code;
@@ -196,22 +208,28 @@ static int visit_file(struct walk *w, int dirfd, const char *name, struct stat *
 		      struct error *err)
 {
 	CLEANUP(fd_closep) int fd = -EBADF;
+	const ino_t ino = st->st_ino;
 	struct tree_entry e = { 0 };
+	int r;
 
+	fill(&e, w, st);
+	if (find_link(w, st, &e.hardlink, err) < 0)
+		return -err->code;
+	r = is_wanted(w, &e, err);
+	if (r <= 0)
+		return r;
+	if (e.hardlink)
+		return report(w, &e, -EBADF, err);
 	if (w->contents) {
 		fd = open_inside(dirfd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 		if (fd < 0 && errno == EXDEV)
 			return 0;
 		if (fd < 0 || fstat(fd, st) < 0)
 			return error_set(err, errno, "open: %s", strerror(errno));
-		if (!S_ISREG(st->st_mode))
+		if (!S_ISREG(st->st_mode) || st->st_ino != ino)
 			return error_set(err, EAGAIN, "replaced while it was being read");
 	}
 	fill(&e, w, st);
-	if (find_link(w, st, &e.hardlink, err) < 0)
-		return -err->code;
-	if (e.hardlink)
-		return report(w, &e, -EBADF, err);
 	return visit_with_attributes(w, &e, fd, dirfd, name, err);
 }
 
@@ -222,12 +240,16 @@ static int visit_subdirectory(struct walk *w, int dirfd, const char *name, const
 {
 	CLEANUP(fd_closep) int fd = open_inside(dirfd, name, O_RDONLY | O_DIRECTORY);
 	struct tree_entry e = { 0 };
+	int r;
 
 	if (fd >= 0)
 		return visit_directory(w, fd, err);
 	if (errno != EXDEV)
 		return error_set(err, errno, "open: %s", strerror(errno));
 	fill(&e, w, st);	/* a mount point: what is mounted there stays out */
+	r = is_wanted(w, &e, err);
+	if (r <= 0)
+		return r;
 	return report(w, &e, -EBADF, err);
 }
 
@@ -253,6 +275,18 @@ static bool has_vanished(int dirfd, const char *name)
 	return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
 }
 
+/* What it takes to be another file than it was a moment ago. */
+static bool is_race(int code)
+{
+	return code == EAGAIN || code == ENOENT || code == ENOTDIR || code == EISDIR || code == ELOOP ||
+	       code == EINVAL || code == ENXIO || code == ESTALE;
+}
+
+static bool was_replaced(const struct walk *w, uint64_t visited, const struct error *err)
+{
+	return w->choice && w->choice->live && w->stats.entries == visited && is_race(err->code);
+}
+
 /* On failure the path is left as it was: the error names it. */
 static int visit_named(struct walk *w, int dirfd, const char *name, struct error *err)
 {
@@ -267,7 +301,7 @@ static int visit_named(struct walk *w, int dirfd, const char *name, struct error
 	memcpy(w->path + start, name, len + 1);
 	w->path_len = start + len;
 	if (visit_child(w, dirfd, name, err) < 0 &&
-	    !(w->stats.entries == visited && has_vanished(dirfd, name)))
+	    !(w->stats.entries == visited && has_vanished(dirfd, name)) && !was_replaced(w, visited, err))
 		return -err->code;
 	w->path_len = outer;
 	w->path[outer] = '\0';
@@ -295,7 +329,8 @@ static int visit_directory(struct walk *w, int fd, struct error *err)
 	fill(&e, w, &st);
 	if (!w->path_len)
 		e.path = ".";
-	if (visit_with_attributes(w, &e, fd, -EBADF, "", err) < 0)
+	r = is_wanted(w, &e, err);
+	if (r < 0 || (r > 0 && visit_with_attributes(w, &e, fd, -EBADF, "", err) < 0))
 		return -err->code;
 	r = names_read(fd, &names, err);
 	if (r == 0)
@@ -304,19 +339,33 @@ static int visit_directory(struct walk *w, int fd, struct error *err)
 	return r;
 }
 
+static int walk(struct walk *w, int dirfd, struct tree_stats *stats, struct error *err)
+{
+	int r = visit_directory(w, dirfd, err);
+
+	if (w->links)
+		tdestroy(w->links, free);
+	if (r < 0)
+		return w->path_len ? error_wrap(err, "%s", w->path) : r;
+	if (stats)
+		*stats = w->stats;
+	return 0;
+}
+
 int tree_walk(int dirfd, bool contents, tree_visit_fn visit, void *ctx, struct tree_stats *stats,
 	      struct error *err)
 {
 	struct walk w = { .contents = contents, .visit = visit, .ctx = ctx };
-	int r = visit_directory(&w, dirfd, err);
 
-	if (w.links)
-		tdestroy(w.links, free);
-	if (r < 0)
-		return w.path_len ? error_wrap(err, "%s", w.path) : r;
-	if (stats)
-		*stats = w.stats;
-	return 0;
+	return walk(&w, dirfd, stats, err);
+}
+
+int tree_walk_chosen(int dirfd, const struct tree_choice *choice, tree_visit_fn visit, void *ctx,
+		     struct tree_stats *stats, struct error *err)
+{
+	struct walk w = { .contents = true, .choice = choice, .visit = visit, .ctx = ctx };
+
+	return walk(&w, dirfd, stats, err);
 }
 
 int tree_next_data(int fd, uint64_t size, uint64_t *offset, uint64_t *ret_len, struct error *err)
@@ -329,6 +378,8 @@ int tree_next_data(int fd, uint64_t size, uint64_t *offset, uint64_t *ret_len, s
 	if (data < 0 && errno == ENXIO)
 		return 0;
 	hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+	if (hole < 0 && errno == ENXIO)		/* became shorter */
+		return 0;
 	if (hole < 0)
 		return error_set(err, errno, "look for holes: %s", strerror(errno));
 	if ((uint64_t)data >= size)

@@ -23,11 +23,23 @@
 typedef int (*tree_visit_fn)(void *ctx, const struct tree_entry *entry, int fd,
 			     struct error *err);
 
+/* Which of the files are visited. */
+struct tree_choice {
+	/* Asked before e is opened or its attributes are read: 1, or 0 it is left out. What is in a
+	 * folder is asked for on its own. */
+	int (*wanted)(void *ctx, const struct tree_entry *e, struct error *err);
+	bool live;			/* what is replaced meanwhile is left out */
+};
+
 /* Visits the tree below dirfd (borrowed), "." first. With contents false
  * neither files are opened nor attributes read. stats (may be NULL) counts
  * entries and skipped sockets; bytes are the visitor's business. */
 int tree_walk(int dirfd, bool contents, tree_visit_fn visit, void *ctx, struct tree_stats *stats,
 	      struct error *err);
+
+/* As tree_walk with contents, of what choice wants; both get ctx. */
+int tree_walk_chosen(int dirfd, const struct tree_choice *choice, tree_visit_fn visit, void *ctx,
+		     struct tree_stats *stats, struct error *err);
 
 /* Finds the next piece of data of a sparse file at or after *offset: returns 1
  * with its place, 0 when only a hole follows up to size. lseek(2). */

@@ -7,22 +7,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/fd.h"
+#include "engine/image/tree_folders.h"
 #include "engine/image/tree_places.h"
 #include "engine/image/tree_writer.h"
-
-/* A directory whose owner, mode, attributes and time are still to be set. */
-struct folder {
-	struct folder *next;		/* made before this one */
-	struct tree_entry entry;	/* owns path and attributes */
-	char path[];
-};
 
 struct tree_writer {
 	struct tree_places places;
 	struct tree_limits limits;
 	struct tree_stats stats;
 	const struct tree_contents *contents;	/* NULL: all come here */
-	struct folder *folders;
+	bool changes;
+	struct tree_folders folders;
 	/* between begin and end of an entry that takes data */
 	int fd;
 	uint64_t size;
@@ -44,21 +40,11 @@ int tree_writer_new(int dirfd, const struct tree_limits *limits, struct tree_wri
 	return 0;
 }
 
-static void folder_drop(struct tree_writer *w)
-{
-	struct folder *f = w->folders;
-
-	w->folders = f->next;
-	tree_xattrs_clear(&f->entry.xattrs);
-	free(f);
-}
-
 void tree_writer_free(struct tree_writer *w)
 {
 	if (!w)
 		return;
-	while (w->folders)
-		folder_drop(w);
+	tree_folders_clear(&w->folders);
 	tree_xattrs_clear(&w->meta.xattrs);
 	tree_places_clear(&w->places);
 	fd_close(&w->fd);
@@ -68,6 +54,11 @@ void tree_writer_free(struct tree_writer *w)
 void tree_writer_set_contents(struct tree_writer *w, const struct tree_contents *contents)
 {
 	w->contents = contents;
+}
+
+void tree_writer_set_changes(struct tree_writer *w)
+{
+	w->changes = true;
 }
 
 static int count_entry(struct tree_writer *w, struct error *err)
@@ -89,7 +80,7 @@ static int count_bytes(struct tree_writer *w, uint64_t len, struct error *err)
 }
 
 /* Makes room for something that isn't a directory. */
-static int clear_place(const struct tree_place *at, struct error *err)
+static int clear_place(struct tree_writer *w, const struct tree_place *at, struct error *err)
 {
 	if (!*at->name)
 		return error_set(err, EPROTO, "the top of the tree must be a folder");
@@ -97,66 +88,20 @@ static int clear_place(const struct tree_place *at, struct error *err)
 		return 0;
 	if (errno == EISDIR && unlinkat(at->parent_fd, at->name, AT_REMOVEDIR) == 0)
 		return 0;
+	if (errno == ENOTEMPTY && w->changes)
+		return fd_remove_tree_at(at->parent_fd, at->name, err);
 	if (errno == ENOTEMPTY)
 		return error_set(err, EPROTO, "would replace a folder that isn't empty");
 	return error_set(err, errno, "replace: %s", strerror(errno));
 }
 
-static int copy_meta(const struct tree_entry *from, struct tree_entry *to, struct error *err)
+static int find_place(struct tree_writer *w, const char *path, struct tree_place *ret, struct error *err)
 {
-	*to = *from;
-	to->path = to->hardlink = to->target = NULL;
-	to->xattrs = (struct tree_xattrs){ 0 };
-	for (size_t i = 0; i < from->xattrs.n; i++) {
-		const struct tree_xattr *x = &from->xattrs.list[i];
-
-		if (tree_xattrs_add(&to->xattrs, x->name, x->value, x->size, err) < 0) {
-			tree_xattrs_clear(&to->xattrs);
-			return -err->code;
-		}
-	}
-	return 0;
-}
-
-/* In this order: chown takes away setuid bits and capabilities, and an access
- * ACL may change the group's bits. fd is open, or -EBADF: name in parent_fd. */
-static int set_meta(int fd, int parent_fd, const char *name, const struct tree_entry *e,
-		    struct error *err)
-{
-	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
-	int at = fd >= 0 ? fd : parent_fd;
-	int flags = fd >= 0 ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW;
-	const char *path = fd >= 0 ? "" : name;
-	int r;
-
-	if (fchownat(at, path, e->uid, e->gid, flags) < 0)
-		return error_set(err, errno, "set owner %u:%u: %s", e->uid, e->gid, strerror(errno));
-	if (tree_xattrs_write(fd, parent_fd, name, &e->xattrs, err) < 0)
+	if (tree_places_find(&w->places, path, ret, err) < 0)
 		return -err->code;
-	if (!S_ISLNK(e->mode)) {
-		r = fd >= 0 ? fchmod(fd, e->mode & 07777) : fchmodat(at, path, e->mode & 07777, 0);
-		if (r < 0)
-			return error_set(err, errno, "set mode %o: %s", e->mode & 07777,
-					 strerror(errno));
-	}
-	r = fd >= 0 ? futimens(fd, times) : utimensat(at, path, times, flags);
-	if (r < 0)
-		return error_set(err, errno, "set time: %s", strerror(errno));
-	return 0;
-}
-
-/* Remembers what tree_writer_finish sets. */
-static int add_folder(struct tree_writer *w, const struct tree_entry *e, struct error *err)
-{
-	CLEANUP(freep) struct folder *f = calloc(1, sizeof(*f) + strlen(e->path) + 1);
-
-	if (!f)
-		return error_set(err, ENOMEM, "out of memory");
-	if (tree_path_normalize(e->path, f->path, err) < 0 || copy_meta(e, &f->entry, err) < 0)
-		return -err->code;
-	f->next = w->folders;
-	w->folders = TAKE_PTR(f);
-	return 0;
+	if (!w->changes || !*ret->name)		/* the top itself is not in it */
+		return 0;
+	return tree_folders_note_time(&w->folders, ret->parent_fd, w->places.parent, err);
 }
 
 static int make_folder(struct tree_writer *w, const struct tree_place *at, const struct tree_entry *e,
@@ -170,12 +115,12 @@ static int make_folder(struct tree_writer *w, const struct tree_place *at, const
 		if (fstatat(at->parent_fd, at->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return error_set(err, errno, "stat: %s", strerror(errno));
 		if (!S_ISDIR(st.st_mode) &&
-		    (clear_place(at, err) < 0 ||
+		    (clear_place(w, at, err) < 0 ||
 		     (mkdirat(at->parent_fd, at->name, 0700) < 0 &&
 		      error_set(err, errno, "make folder: %s", strerror(errno)))))
 			return -err->code;
 	}
-	return add_folder(w, e, err);
+	return tree_folders_add(&w->folders, e, err);
 }
 
 /* 1 when it is at its place already. */
@@ -187,6 +132,20 @@ static int bring_file(const struct tree_writer *w, const struct tree_place *at, 
 	return c && c->bring ? c->bring(c->ctx, e->path, at->parent_fd, at->name, err) : 0;
 }
 
+/* 1 when it is at its place, 0 when it is to be made. */
+static int prepare_file(struct tree_writer *w, const struct tree_place *at, const struct tree_entry *e,
+			struct error *err)
+{
+	struct stat st;
+
+	if (e->change == TREE_PATCH) {
+		if (fstatat(at->parent_fd, at->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+			return error_set(err, EPROTO, "a part of a file that is not there");
+		return 1;
+	}
+	return clear_place(w, at, err) < 0 ? -err->code : bring_file(w, at, e, err);
+}
+
 static int make_file(struct tree_writer *w, const struct tree_place *at, const struct tree_entry *e,
 		     struct error *err)
 {
@@ -194,10 +153,8 @@ static int make_file(struct tree_writer *w, const struct tree_place *at, const s
 
 	if (e->size > INT64_MAX)
 		return error_set(err, EPROTO, "impossible size");
-	if (clear_place(at, err) < 0)
-		return -err->code;
-	there = bring_file(w, at, e, err);
-	if (there < 0 || copy_meta(e, &w->meta, err) < 0)
+	there = prepare_file(w, at, e, err);
+	if (there < 0 || tree_entry_copy_meta(e, &w->meta, err) < 0)
 		return -err->code;
 	w->fd = openat(at->parent_fd, at->name,
 		       O_WRONLY | (there ? 0 : O_CREAT | O_EXCL) | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -245,20 +202,21 @@ static int make_link(struct tree_writer *w, const struct tree_entry *e, struct e
 	from_fd = fcntl(from.parent_fd, F_DUPFD_CLOEXEC, 0);	/* the next find may close it */
 	if (from_fd < 0)
 		return error_set(err, errno, "dup: %s", strerror(errno));
-	if (tree_places_find(&w->places, e->path, &to, err) < 0)
+	if (find_place(w, e->path, &to, err) < 0)
 		return -err->code;
-	if (clear_place(&to, err) < 0)
+	if (clear_place(w, &to, err) < 0)
 		return -err->code;
 	if (linkat(from_fd, from.name, to.parent_fd, to.name, 0) < 0)
 		return error_set(err, errno, "hard link to %s: %s", e->hardlink, strerror(errno));
 	return e->size ? open_linked(w, &to, e, err) : 0;
 }
 
-static int make_special(const struct tree_place *at, const struct tree_entry *e, struct error *err)
+static int make_special(struct tree_writer *w, const struct tree_place *at, const struct tree_entry *e,
+			struct error *err)
 {
 	int r;
 
-	if (clear_place(at, err) < 0)
+	if (clear_place(w, at, err) < 0)
 		return -err->code;
 	if (S_ISLNK(e->mode))
 		r = e->target ? symlinkat(e->target, at->parent_fd, at->name) : (errno = EPROTO, -1);
@@ -266,7 +224,30 @@ static int make_special(const struct tree_place *at, const struct tree_entry *e,
 		r = mknodat(at->parent_fd, at->name, (e->mode & S_IFMT) | 0600, e->rdev);
 	if (r < 0)
 		return error_set(err, errno, "create: %s", strerror(errno));
-	return set_meta(-EBADF, at->parent_fd, at->name, e, err);
+	return tree_entry_set_meta(-EBADF, at->parent_fd, at->name, e, err);
+}
+
+/* What was not here is no error: it may have come and gone between two looks. */
+static int remove_gone(struct tree_writer *w, const struct tree_entry *e, struct error *err)
+{
+	CLEANUP(fd_closep) int fd = -EBADF;
+	char path[PATH_MAX], *slash;
+
+	if (tree_path_normalize(e->path, path, err) < 0)
+		return -err->code;
+	if (!*path)
+		return error_set(err, EPROTO, "the top of the tree can't be removed");
+	slash = strrchr(path, '/');
+	if (slash)
+		*slash = '\0';
+	fd = tree_places_open(&w->places, slash ? path : "", O_PATH | O_DIRECTORY);
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 :
+		       error_set(err, errno, "open its folder: %s", strerror(errno));
+	if (tree_folders_note_time(&w->folders, fd, slash ? path : "", err) < 0)
+		return -err->code;
+	tree_places_forget(&w->places);
+	return fd_remove_tree_at(fd, slash ? slash + 1 : path, err);
 }
 
 int tree_writer_begin(struct tree_writer *w, const struct tree_entry *e, struct error *err)
@@ -279,9 +260,11 @@ int tree_writer_begin(struct tree_writer *w, const struct tree_entry *e, struct 
 	}
 	if (count_entry(w, err) < 0)
 		return -err->code;
+	if (e->change == TREE_GONE)
+		return remove_gone(w, e, err);
 	if (e->hardlink)
 		return make_link(w, e, err);
-	if (tree_places_find(&w->places, e->path, &at, err) < 0)
+	if (find_place(w, e->path, &at, err) < 0)
 		return -err->code;
 	switch (e->mode & S_IFMT) {
 	case S_IFDIR:
@@ -292,7 +275,7 @@ int tree_writer_begin(struct tree_writer *w, const struct tree_entry *e, struct 
 	case S_IFCHR:
 	case S_IFBLK:
 	case S_IFIFO:
-		return make_special(&at, e, err);
+		return make_special(w, &at, e, err);
 	default:
 		return error_set(err, EPROTO, "unknown type of file %o", e->mode & S_IFMT);
 	}
@@ -388,28 +371,20 @@ int tree_writer_end(struct tree_writer *w, struct error *err)
 	if (ftruncate(w->fd, (off_t)w->size) < 0)
 		r = error_set(err, errno, "set size %llu: %s", (unsigned long long)w->size,
 			      strerror(errno));
+	if (r == 0 && w->changes)
+		r = tree_xattrs_remove_others(w->fd, &w->meta.xattrs, false, err);
 	if (r == 0)
-		r = set_meta(w->fd, -EBADF, "", &w->meta, err);
+		r = tree_entry_set_meta(w->fd, -EBADF, "", &w->meta, err);
 	if (close(TAKE_FD(w->fd)) < 0 && r == 0)
 		r = error_set(err, errno, "write: %s", strerror(errno));
 	tree_xattrs_clear(&w->meta.xattrs);
 	return r;
 }
 
-/* The latest made come first, so what is inside is done before its folder. */
 int tree_writer_finish(struct tree_writer *w, struct tree_stats *ret, struct error *err)
 {
-	while (w->folders) {
-		struct folder *f = w->folders;
-		CLEANUP(fd_closep) int fd = tree_places_open(&w->places, f->path, O_RDONLY | O_DIRECTORY);
-
-		/* a later entry may have replaced it by something else */
-		if (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
-			return error_set(err, errno, "open %s: %s", f->path, strerror(errno));
-		if (fd >= 0 && set_meta(fd, -EBADF, "", &f->entry, err) < 0)
-			return error_wrap(err, "%s", *f->path ? f->path : ".");
-		folder_drop(w);
-	}
+	if (tree_folders_complete(&w->folders, &w->places, w->changes, err) < 0)
+		return -err->code;
 	if (ret) {
 		*ret = w->stats;
 		ret->entries += w->places.made;

@@ -16,7 +16,7 @@
  *
  * Owners, modes, attributes and times of directories are set at the end, so a
  * read-only directory can be filled. A missing parent is made as 0755. What
- * exists is replaced, except a directory that isn't empty.
+ * exists is replaced, except a directory that isn't empty, but with changes that, too.
  *
  * Errors don't name the entry: the caller knows it.
  */
@@ -41,6 +41,9 @@ DEFINE_CLEANUP(struct tree_writer *, tree_writer_free)
 /* Files that are there already are taken from contents->bring (tree.h), which is
  * borrowed; NULL: none. */
 void tree_writer_set_contents(struct tree_writer *w, const struct tree_contents *contents);
+
+/* The entries are changes of what is there (tree.h). */
+void tree_writer_set_changes(struct tree_writer *w);
 
 /* Sockets are skipped and counted. A hard link with a size brings new content
  * for the file that it names. */

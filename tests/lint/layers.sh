@@ -53,6 +53,7 @@ allow tools engine/base engine migrate
 allow_within engine/image
 allow_within migrate/tls
 allow_within migrate/channel migrate/tls
+allow_within migrate/files migrate/channel migrate/memory migrate/tls
 allow_within migrate/network migrate/channel
 allow_within migrate/admission migrate/network
 exit $bad
