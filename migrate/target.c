@@ -160,13 +160,14 @@ int target_prepare(struct target *t, struct error *err)
 	shared_store_set_tmpfs(t->shared, &t->tmpfs);
 	t->plan.token = t->offer.offer.token;
 	if (restore_begin(t->container, &t->plan, &t->control, &t->prepared, err) < 0 ||
-	    container_cgroup(t->container, false, &t->cgroup, err) < 0 || channel_send(t->channel, &m, err) < 0)
+	    container_cgroup(t->container, false, &t->cgroup, err) < 0)
 		return -err->code;
 	shared_store_set_cgroup(t->shared, t->cgroup);
-	trees_warm_up();		/* while the first round is on its way */
-	if (target_rejoin_begin(t, err) < 0)
+	/* The source connects again as soon as it hears that. */
+	if (target_lanes_begin(t, err) < 0 || channel_send(t->channel, &m, err) < 0 || target_rejoin_begin(t, err) < 0)
 		return -err->code;
-	return target_lanes_begin(t, err);
+	trees_warm_up();		/* while the first round is on its way */
+	return 0;
 }
 
 /* The monitor removes what it made when its asker hangs up; wait for that. */
