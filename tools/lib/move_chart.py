@@ -84,7 +84,8 @@ def times_panel(kind, results):
         for metric, dashed in (("downtime_ms", True), ("pause_ms", False)):
             points = [(row["memory_mb"], row[metric]["median"]) for row in rows]
             parts += panel.series(points, colour, dashed)
-        parts += [panel.label(row["memory_mb"], row["pause_ms"]["median"], engine != "godwit")
+        parts += [panel.label(row["memory_mb"], row["pause_ms"]["median"],
+                              row["pause_ms"]["median"] >= row["downtime_ms"]["median"])
                   for row in rows]
         x = LEFT + place * 110
         parts += [f'<rect x="{x}" y="{HEIGHT - 16}" width="12" height="12" fill="{colour}"/>',
@@ -121,7 +122,7 @@ def rounds_panel(results):
     if not isinstance(rounds, list) or not rounds:
         return []
     rows = [(str(number), each["bytes"] / 1e6) for number, each in enumerate(rounds, 1)]
-    return bars(f"page rounds of godwit's last move ({name})", rows[-40:], "MB")
+    return bars(f"page rounds of the last move ({name})", rows[-40:], "MB")
 
 
 def phases_panel(results):
@@ -130,9 +131,16 @@ def phases_panel(results):
     return bars(f"where that move's time went ({name})", rows, "ms") if rows else []
 
 
+def frozen_panel(results):
+    """The steps of its standstill that are more than a breath."""
+    name, report = last_report(results)
+    rows = [(step, ms) for step, ms in report.get("frozen_ms", {}).items() if ms >= 0.5]
+    return bars(f"where its standstill went ({name})", rows, "ms") if rows else []
+
+
 def draw(results):
     panels = [times_panel(kind, results) for kind in ("idle", "writer", "redis")]
-    panels += [rounds_panel(results), phases_panel(results)]
+    panels += [rounds_panel(results), phases_panel(results), frozen_panel(results)]
     panels = [panel for panel in panels if panel]
     rows = -(-len(panels) // 2)
     width, height = WIDTH * min(2, max(1, len(panels))), HEIGHT * max(1, rows)
