@@ -203,10 +203,14 @@ def test_what_this_host_has_no_controller_for_is_refused_by_name(oci):
     oci.refused("linux.resources.blockIO.weight: 5 is not within")
 
 
-@feature("linux.resources.unified")
+@feature("linux.resources.unified", "linux.resources.hugepageLimits", "linux.resources.hugepageLimits.pageSize",
+         "linux.resources.hugepageLimits.limit")
 def test_files_of_the_v2_directory(oci):
-    limited(oci, {"unified": {"cgroup.max.depth": "3"}})
-    assert oci.setting("unified", "cgroup.max.depth") == "3"
+    # With controllers there: files that no other field has, and large pages.
+    more = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]} if PURE_V2 else {}
+    limited(oci, {"unified": {"cgroup.max.depth": "3", **({"memory.high": str(48 << 20)} if PURE_V2 else {})}, **more})
+    says(oci, {"unified/cgroup.max.depth": "3"},
+         {"unified/cgroup.max.depth": "3", "memory/memory.high": str(48 << 20), "hugetlb/hugetlb.2MB.max": str(4 << 20)})
     oci.call("delete", "--force", oci.ids[-1])
     oci.linux["resources"]["unified"] = {"../x": "1"}
     assert "linux.resources.unified: '../x'" in oci.run("true", check=False).stderr
