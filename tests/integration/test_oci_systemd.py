@@ -1,4 +1,4 @@
-"""Control groups that systemd makes: run by tests/lib/systemd, or on a host that systemd manages."""
+"""Control groups where systemd manages them: run by tests/lib/systemd, or on a host that systemd manages."""
 import contextlib
 import os
 import pathlib
@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from conftest import BUILD
 from moving import until
 from oci import feature
 from podman import podman_of_its_own
@@ -120,6 +121,27 @@ def test_a_checkpoint_becomes_a_scope_again(scoped):
     assert property_of("ActiveState") == "active" and f"0::{scoped.cgroup}\n" in place
     before = int(scoped.call("exec", "back", "cat", "/dev/shm/count").stdout or 0)
     until(lambda: int(scoped.call("exec", "back", "cat", "/dev/shm/count").stdout or 0) > before)
+
+
+def test_containers_of_godwit_itself_keep_their_limits(tmp_path, oci_root):
+    state = {**os.environ, "GODWIT_STATE": str(tmp_path)}
+
+    def godwit(*args):
+        return subprocess.run([BUILD / "tools" / "godwit", *args], env=state, check=True, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+    godwit("image", "import", "base", oci_root)
+    name = f"own{os.getpid()}"
+    place = pathlib.Path(f"/sys/fs/cgroup{'' if V2 else '/memory'}/godwit/{name}")
+    godwit("run", "--detach", "--name", name, "--memory", "64m", "--network", "none", "base", "sleep", "1000")
+    try:
+        for words in (["systemctl", "daemon-reload"], ["systemd-run", "--scope", "--property", "MemoryMax=10M", "true"],
+                      ["systemctl", "daemon-reexec"]):
+            subprocess.run(words, check=True, **QUIET)
+        assert (place / ("memory.max" if V2 else "memory.limit_in_bytes")).read_text().strip() == str(64 << 20)
+        assert godwit("exec", name, "echo", "in") == "in\n"
+    finally:
+        godwit("rm", "--force", name)
+    assert not place.exists()
 
 
 @feature("cli podman --cgroup-manager")
