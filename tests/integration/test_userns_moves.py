@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 
 import pytest
 
@@ -12,7 +13,7 @@ from redis_client import Redis, import_redis, redis
 
 AUTO = ("--userns", "auto")
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-# a file in the container's layer, one in memory, an ACL and a capability; whose they are as seen inside
+# a file in the container's layer, and some in memory; whose they are as seen inside
 MAKE = ("touch /tmp/layer /dev/shm/memory; chown 33:34 /tmp/layer /dev/shm/memory; chmod 2750 /dev/shm/memory;"
         "mkdir /dev/shm/folder; chown 1000:5 /dev/shm/folder; echo kept >/dev/shm/folder/file")
 SHOW = ("stat -c '%n %u:%g %a' / /tmp/layer /dev /dev/null /dev/shm /dev/shm/memory /dev/shm/folder"
@@ -142,6 +143,20 @@ def test_a_map_given_by_hand_is_the_same_there_or_refused_by_name(bed, gone):
     assert [(m["containerID"], m["hostID"], m["size"]) for m in linux["uidMappings"]] == \
         [(0, 300000, 100), (1000, 7, 1)]
     assert two.godwit("exec", "-u", "1000:5", "web", "id", "-u").stdout == "1000\n"
+
+
+def test_its_policy_and_its_health_check_go_on_there(bed, gone):
+    one, two = bed["node1"], bed["node2"]
+    run(one, "web", "sleep", "1000", options=(*AUTO, "--restart", "always", "--health-cmd", "test $(id -u) = 0",
+                                              "--health-interval", "50ms"))
+    occupy(two, range_of(one, "web"))
+    migrate(one, "web", two)
+    until(lambda: inspect(two, "web")["state"]["health"] == "healthy")
+    ids, pid = range_of(two, "web"), inspect(two, "web")["state"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: inspect(two, "web")["state"]["pid"] not in (0, pid) and status(two, "web") == "running")
+    assert range_of(two, "web") == ids
+    assert two.godwit("exec", "web", "stat", "-c", "%u:%g", "/", "/dev/null").stdout == "0:0\n" * 2
 
 
 @contextlib.contextmanager
