@@ -134,7 +134,8 @@ typedef int (*command_each_fn)(struct container *c, const void *options, struct 
 int command_each(const struct invocation *inv, bool lock, command_each_fn fn);
 
 /* The same in two steps, with the lock: many that end at once take hardly longer than one. What
- * begin writes to its item of item_size bytes is for finish, which is called when begin has succeeded. */
+ * begin writes to its item of item_size bytes is for finish, which is called when begin has succeeded. A
+ * name that is given twice counts once. */
 typedef int (*command_step_fn)(struct container *c, const void *options, void *item, struct error *err);
 struct command_steps {
 	size_t item_size;

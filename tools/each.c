@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "tools/command.h"
 
 #define AT_ONCE 64	/* few descriptors, and nobody's lock is held for long */
@@ -49,6 +51,15 @@ static int begin_one(const struct invocation *inv, const char *name, const struc
 	return 0;
 }
 
+/* It would wait for its own lock. */
+static bool was_named(const struct invocation *inv, int i)
+{
+	for (int k = 0; k < i; k++)
+		if (!strcmp(inv->argv[k], inv->argv[i]))
+			return true;
+	return false;
+}
+
 /* Up to AT_ONCE of them. */
 static int each_of(const struct invocation *inv, const struct command_steps *steps, int first, int n, char *items)
 {
@@ -57,8 +68,9 @@ static int each_of(const struct invocation *inv, const struct command_steps *ste
 	struct error err;
 
 	for (int i = 0; i < n; i++)
-		if (begin_one(inv, inv->argv[first + i], steps, items + (size_t)i * steps->item_size, &begun[i],
-			      &err) < 0)
+		if (!was_named(inv, first + i) &&
+		    begin_one(inv, inv->argv[first + i], steps, items + (size_t)i * steps->item_size,
+			      &begun[i], &err) < 0)
 			code = command_fail(&err, EXIT_FAILED);
 	for (int i = 0; i < n; i++) {
 		if (begun[i] && steps->finish(begun[i], inv->options, items + (size_t)i * steps->item_size, &err) < 0)

@@ -230,7 +230,7 @@ def test_those_that_are_stopped_together_end_together(node, box, tmp_path):
     first = box("sh", "-c", begin.format("until [ -e /v/told ]; do sleep 0.02; done; exit 3"), "1", options=volume)
     second = box("sh", "-c", begin.format("touch /v/told; exit 4"), "2", options=volume)
     until(lambda: len(list(tmp_path.iterdir())) == 2)
-    node.godwit("stop", "-t", "60s", first, second)
+    node.godwit("stop", "-t", "60s", first, second, first)
     assert [inspect(node, name)["state"]["exit_code"] for name in (first, second)] == [3, 4]
     # So many that they are taken in parts; what fails is told, and the others go.
     names = [box("sleep", "1000") for _ in range(3)]
