@@ -15,6 +15,7 @@ struct collect {
 	int images_fd;
 	struct store *store;
 	uint32_t pid;
+	bool ended;			/* between the last look at its memory and the dump */
 	struct pagemap_range *locked;	/* its mappings */
 	size_t n_locked, next_locked;
 	struct page_assembly eager;	/* pages in them, */
@@ -24,18 +25,30 @@ struct collect {
 	size_t n_done, done_room;
 };
 
-/* Only needed for their mappings, which a task without memory of its own lacks. */
+/* A process that CRIU found without memory has ended: an exit goes on while the control group is
+ * frozen. That the images are complete has been checked before. */
 static int read_locked(struct collect *c, struct error *err)
 {
 	CLEANUP(freep) char *image = NULL;
 	char name[32];
 	size_t len;
+	int r;
 
 	(void)snprintf(name, sizeof(name), "mm-%u.img", c->pid);
-	if (fd_read_file_at(c->images_fd, name, IMAGE_LIMIT, &image, &len, err) < 0)
-		return error_set(err, EPROTO, "memory of process %u came, but no image of it", c->pid);
+	r = fd_read_file_at(c->images_fd, name, IMAGE_LIMIT, &image, &len, err);
+	c->ended = r == -ENOENT;
+	if (r < 0)
+		return c->ended ? 0 : r;
 	if (mappings_locked(image, len, &c->locked, &c->n_locked, err) < 0)
 		return error_wrap(err, "%s", name);
+	return 0;
+}
+
+static int take_out(const struct collect *c, const struct pagemap_range *ranges, size_t n, struct error *err)
+{
+	for (size_t i = 0; i < n; i++)
+		if (store_take_out(c->store, c->pid, ranges[i].address, ranges[i].n_pages, err) < 0)
+			return -err->code;
 	return 0;
 }
 
@@ -50,16 +63,14 @@ static int put_eager(struct collect *c, char **image, size_t *len, struct error 
 		return -err->code;
 	free(*image);
 	*image = made;
-	for (size_t i = 0; i < c->eager.n; i++)
-		if (store_take_out(c->store, c->pid, c->eager.ranges[i].address, c->eager.ranges[i].n_pages, err) < 0)
-			return -err->code;
-	return 0;
+	return take_out(c, c->eager.ranges, c->eager.n, err);
 }
 
 static void forget(struct collect *c)
 {
 	free(c->locked);
 	c->locked = NULL;
+	c->ended = false;
 	c->n = c->n_locked = c->next_locked = 0;
 	page_assembly_clear(&c->eager);
 }
@@ -86,6 +97,8 @@ static int rewrite_one(struct collect *c, struct error *err)
 	char name[32];
 	size_t len, merged_len;
 
+	if (c->ended)
+		return take_out(c, c->lazy, c->n, err);
 	(void)snprintf(name, sizeof(name), "pagemap-%u.img", c->pid);
 	if (fd_read_file_at(c->images_fd, name, IMAGE_LIMIT, &image, &len, err) < 0)
 		return error_set(err, EPROTO, "memory of process %u came, but no image of it", c->pid);

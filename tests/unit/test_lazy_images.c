@@ -156,12 +156,40 @@ static void memory_of_nobody_is_refused(void **state)
 	assert_int_equal(lazy_images_rewrite(w->images_fd, w->store, &err), -EPROTO);
 }
 
+static int count_pages(void *ctx, uint32_t pid, uint64_t address, uint64_t n_pages, uint64_t slot, struct error *err)
+{
+	(void)address;
+	(void)slot;
+	(void)err;
+	assert_int_not_equal(pid, PROCESSES + 1);
+	*(uint64_t *)ctx += n_pages;
+	return 0;
+}
+
+/* It ended when its memory had been looked at, and CRIU has seen none. */
+static void memory_of_one_that_ended_is_dropped(void **state)
+{
+	struct world *w = *state;
+	uint64_t n_pages = 0;
+	struct error err;
+
+	put(w, 1);
+	put(w, PROCESSES + 1);
+	assert_int_equal(store_seal(w->store, &err), 0);
+	assert_int_equal(lazy_images_rewrite(w->images_fd, w->store, &err), 0);
+	assert_int_equal(store_walk(w->store, count_pages, &n_pages, &err), 0);
+	assert_int_equal(n_pages, 1);
+	expect_image(w, "pagemap-1.img", BYTES(HEAD STORED STACK_PRESENT));
+	expect_image(w, "pagemap-2.img", BYTES(HEAD STACK_PRESENT));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(only_what_the_store_has_is_lazy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(an_empty_store_is_no_exception, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(memory_of_nobody_is_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(memory_of_one_that_ended_is_dropped, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
