@@ -15,6 +15,7 @@
 
 struct session {
 	SSL *ssl;
+	BIO_METHOD *method;
 	int fd;
 	bool accepts, checked, ended;
 	/* what is sealed, and not sent yet */
@@ -126,16 +127,14 @@ static long control(BIO *bio, int command, long number, void *pointer)
 
 static int attach_socket(struct session *s, struct error *err)
 {
-	BIO_METHOD *method = ossl->BIO_meth_new(BIO_TYPE_SOURCE_SINK, "godwit");
 	BIO *bio = NULL;
 
-	if (method && ossl->BIO_meth_set_read_ex(method, get) && ossl->BIO_meth_set_write_ex(method, put) &&
-	    ossl->BIO_meth_set_ctrl(method, control))
-		bio = ossl->BIO_new(method);
-	if (!bio) {
-		ossl->BIO_meth_free(method);
+	s->method = ossl->BIO_meth_new(BIO_TYPE_SOURCE_SINK, "godwit");
+	if (s->method && ossl->BIO_meth_set_read_ex(s->method, get) && ossl->BIO_meth_set_write_ex(s->method, put) &&
+	    ossl->BIO_meth_set_ctrl(s->method, control))
+		bio = ossl->BIO_new(s->method);
+	if (!bio)
 		return openssl_fail(ENOMEM, "TLS", err);
-	}
 	ossl->BIO_set_data(bio, s);
 	ossl->BIO_set_init(bio, 1);
 	(void)ossl->BIO_up_ref(bio);
@@ -231,6 +230,8 @@ void session_free(struct session *s)
 		return;
 	if (s->ssl)
 		ossl->SSL_free(s->ssl);
+	if (s->method)
+		ossl->BIO_meth_free(s->method);
 	free(s->out);
 	free(s);
 }
