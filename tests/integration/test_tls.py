@@ -211,6 +211,7 @@ def test_what_is_wrong_with_a_nodes_own(bed, web, tmp_path):
         shutil.copy(stranger.folder / "key.pem", key)
         found = json.loads(one.godwit("doctor", "--json", check=False).stdout)["findings"]
         assert [f["grade"] for f in found if f["name"] == "certificate"] == ["limited"], found
+        assert "nodes talk without TLS" in one.godwit("--insecure", "doctor", check=False).stdout
     migrate(one, "web", bed["node2"], "--check")
 
 
