@@ -24,6 +24,7 @@ import tempfile
 import time
 
 WARM = 3
+TRIES = 5
 SETTLE_S = 0.1
 PR_SET_CHILD_SUBREAPER = 36
 STARTER = 'echo ready; read -r _; "$@" </dev/null >/dev/null & echo $!'
@@ -60,7 +61,7 @@ def prepare(place, commands):
 
 
 def timed(words, place):
-    """(ms, peak KB) of one run."""
+    """(ms, what reap says) of one run; None when another process than this one has reaped it."""
     with tempfile.TemporaryFile() as errors:
         starter = subprocess.Popen([*place, "/bin/sh", "-c", STARTER, "sh", *words],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
@@ -74,6 +75,8 @@ def timed(words, place):
         starter.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
+    if pid not in ended:
+        return None
     end, code, _ = ended[pid]
     if code:
         raise CommandFailed(said.splitlines()[-1] if said else f"exit {code}")
@@ -82,10 +85,17 @@ def timed(words, place):
 
 def measure(words, place, before=(), after=()):
     """(ms, peak KB) of one run, with all around it."""
-    prepare(place, before)
-    ms, ended = timed(words, place)
-    prepare(place, after)
-    ended.update(reap())
+    for _ in range(TRIES):
+        prepare(place, before)
+        took = timed(words, place)
+        prepare(place, after)
+        rest = reap()
+        if took:
+            break
+    else:
+        raise CommandFailed("its end was seen by another process")
+    ms, ended = took
+    ended.update(rest)
     time.sleep(SETTLE_S)
     return ms, max(it[2] for it in ended.values())
 
