@@ -111,19 +111,6 @@ static int make_ca(struct credentials *ca, struct error *err)
 	return make(&w, NULL, NULL, &ca->cert, &ca->key, err);
 }
 
-static int read_into(struct credentials *c, int dir, const char *file, struct error *err)
-{
-	CLEANUP(freep) char *text = NULL;
-	size_t len = 0;
-	int r = fd_read_file_at(dir, file, CREDENTIALS_FILE_MAX, &text, &len, err);
-
-	if (r < 0)
-		return r;
-	r = credentials_parse(c, text, len, err);
-	explicit_bzero(text, len);
-	return r;
-}
-
 static int no_ca(const struct node *node, struct error *err)
 {
 	return error_set(err, ENOKEY, "the CA of the cluster is not on node '%s' (%s/tls/" AUTHORITY_KEY "): do this "
@@ -144,14 +131,14 @@ static int read_ca(const struct node *node, int dir, struct credentials **ret, s
 	int r = credentials_new(&ca, err);
 
 	if (r == 0)
-		r = read_into(ca, dir, AUTHORITY_KEY, err);
+		r = credentials_read_file(ca, dir, AUTHORITY_KEY, err);
 	if (r == -ENOENT)
 		return no_ca(node, err);
 	if (r == 0)
-		r = read_into(ca, dir, CREDENTIALS_CA, err);
+		r = credentials_read_file(ca, dir, CREDENTIALS_CA, err);
 	if (r < 0)
 		return error_wrap(err, "%s/tls", node->path);
-	if (read_into(ca, dir, CREDENTIALS_CRL, err) < 0 && err->code != ENOENT)
+	if (credentials_read_file(ca, dir, CREDENTIALS_CRL, err) < 0 && err->code != ENOENT)
 		return -err->code;
 	if (!ca->key || !ca->cert)
 		return error_set(err, EINVAL, "%s/tls/" CREDENTIALS_CA " is not the CA of " AUTHORITY_KEY, node->path);

@@ -64,7 +64,7 @@ int credentials_new(struct credentials **ret, struct error *err)
 
 /* ---- files ---- */
 
-static int read_part(struct credentials *c, int dir, const char *file, struct error *err)
+int credentials_read_file(struct credentials *c, int dir, const char *file, struct error *err)
 {
 	CLEANUP(freep) char *text = NULL;
 	size_t len = 0;
@@ -98,14 +98,14 @@ static int read_parts(const struct node *node, int dir, struct credentials *c, s
 	if (check_mode(node, dir, err) < 0 && err->code != ENOENT)
 		return -err->code;
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
-		r = read_part(c, dir, files[i], err);
+		r = credentials_read_file(c, dir, files[i], err);
 		if (r == -ENOENT)
 			return error_set(err, ENOKEY, "node '%s' has no %s/tls/%s: " HOW, node->config.name,
 					 node->path, files[i], node->config.name);
 		if (r < 0)
 			return error_wrap(err, "%s/tls/%s", node->path, files[i]);
 	}
-	r = read_part(c, dir, CREDENTIALS_CRL, err);
+	r = credentials_read_file(c, dir, CREDENTIALS_CRL, err);
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -55,6 +55,7 @@ DEFINE_CLEANUP(struct credentials *, credentials_free)
  * first CRL; what c has already stays. */
 int credentials_new(struct credentials **ret, struct error *err);
 int credentials_parse(struct credentials *c, const char *text, size_t len, struct error *err);
+int credentials_read_file(struct credentials *c, int dir, const char *file, struct error *err);
 
 /* Fills out with the PEM blocks of what there is: certificates, a key, a CRL. The caller frees it. */
 int credentials_format(struct x509_st *const *certs, size_t n, struct evp_pkey_st *key, struct X509_crl_st *crl,
